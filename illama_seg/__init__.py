@@ -1,0 +1,14 @@
+"""iLLaMA, the decoder-only vision transformer, for OpenMMLab.
+
+``import illama_seg`` checks the versions and registers everything below with MMEngine's
+root registries, so that the names resolve unprefixed from the scopes of mmseg,
+mmpretrain and mmdet alike.
+"""
+
+from illama_seg.version import __version__, check_versions
+
+check_versions()
+
+from illama_seg import backbones, datasets, engine  # noqa: E402
+
+__all__ = ['__version__', 'backbones', 'datasets', 'engine']

@@ -1,0 +1,142 @@
+"""Load a trained segmentor and run it on images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmseg.apis import inference_model, init_model
+from torch import nn
+
+from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+
+
+def load_segmentor(
+    config: str | Path | Config, checkpoint: str | Path, device: str | None = None
+) -> nn.Module:
+    """Build a segmentor and load its weights, all of them, without running any code.
+
+    Args:
+        config: config file or config.
+        checkpoint: file or URL of a checkpoint of this segmentor.
+        device: such as 'cpu' or 'cuda:1'; by default a GPU where there is one.
+
+    Returns:
+        The model in eval mode, as ``mmseg.apis.init_model`` returns it, with
+        ``dataset_meta`` (classes and palette).
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if the checkpoint is not of this model or cannot be read safely.
+    """
+    state = read_checkpoint(fetch_checkpoint(checkpoint))
+    device = device or ('cuda:0' if torch.cuda.is_available() else 'cpu')
+    model = init_model(config, None, device)
+    load_weights(model, state, checkpoint)
+    meta = state.get('meta', {}).get('dataset_meta')
+    if not meta:
+        raise ValueError(
+            f'{checkpoint} has no class names (meta.dataset_meta): expected a checkpoint '
+            'written by tools/train.py'
+        )
+    model.dataset_meta = dict(meta)
+    return model
+
+
+def load_weights(model: nn.Module, state: dict, source: str | Path) -> None:
+    """Load a segmentor's checkpoint and refuse one that does not fit exactly.
+
+    Raises:
+        ValueError: names the file and the first keys that do not fit.
+    """
+    weights = state.get('state_dict', state)
+    own = model.state_dict()
+    faults = [
+        f'{key}: the file has {tuple(weights[key].shape)}, the model {tuple(own[key].shape)}'
+        for key in own
+        if key in weights and weights[key].shape != own[key].shape
+    ]
+    faults += [f'{key}: not in the file' for key in own if key not in weights]
+    faults += [f'{key}: not in the model' for key in weights if key not in own]
+    if faults:
+        shown = '\n  '.join(faults[:5])
+        raise ValueError(
+            f'{source} is not a checkpoint of this model, {len(faults)} of '
+            f'{len(own)} keys do not fit:\n  {shown}\nUse the config it was trained '
+            'with; mmengine keeps a copy of it in the work dir'
+        )
+    model.load_state_dict(weights)
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Read an image: (H, W, 3) uint8, BGR; grey, alpha and 16 bits are converted.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not an image or is damaged; names the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'no image {path}')
+    data = np.fromfile(path, np.uint8)
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except cv2.error:
+        image = None
+    if image is None:
+        raise ValueError(
+            f'{path} ({data.size} bytes) is no image or is damaged: expected one of '
+            f'{", ".join(IMAGE_SUFFIXES)}'
+        )
+    return image
+
+
+def find_images(inputs: Iterable[str | Path]) -> list[tuple[Path, Path]]:
+    """List images of files and folders.
+
+    Returns:
+        (path, name) of each: the name is the path below the folder that was given.
+
+    Raises:
+        FileNotFoundError: if an input does not exist.
+        ValueError: if a folder holds no image.
+    """
+    found = []
+    for entry in map(Path, inputs):
+        if entry.is_dir():
+            files = sorted(
+                file
+                for file in entry.rglob('*')
+                if file.suffix.lower() in IMAGE_SUFFIXES
+            )
+            if not files:
+                raise ValueError(
+                    f'no image in folder {entry}: expected files ending in '
+                    f'{", ".join(IMAGE_SUFFIXES)}'
+                )
+            found += [(file, file.relative_to(entry)) for file in files]
+        elif entry.is_file():
+            found.append((entry, Path(entry.name)))
+        else:
+            raise FileNotFoundError(f'no image or folder {entry}')
+    return found
+
+
+def predict(model: nn.Module, image: np.ndarray) -> np.ndarray:
+    """Segment an image at its own size.
+
+    Args:
+        model: from :func:`load_segmentor` or ``mmseg.apis.init_model``.
+        image: (H, W, 3) uint8, BGR.
+
+    Returns:
+        (H, W) uint8, class numbers from 0.
+    """
+    labels = inference_model(model, image).pred_sem_seg.data
+    return labels.squeeze(0).cpu().numpy().astype(np.uint8)

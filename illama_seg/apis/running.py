@@ -1,0 +1,167 @@
+"""Build training and test runs, with every mistake met before the model is built."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.registry import DATASETS, init_default_scope
+from mmengine.runner import Runner
+
+from illama_seg.apis.predict import load_weights
+from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
+
+
+def load_config(
+    path: str | Path,
+    cfg_options: dict | None = None,
+    work_dir: str | Path | None = None,
+    launcher: str = 'none',
+) -> Config:
+    """Read a config and set its work dir, by default ``work_dirs/<config name>``.
+
+    Raises:
+        FileNotFoundError: if there is no such file; lists the configs beside it.
+        ValueError: if the config cannot be read or an override does not fit it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        beside = sorted(file.name for file in path.parent.glob('*.py'))
+        raise FileNotFoundError(
+            f'no config {path}'
+            + (f'; in {path.parent} there are: {", ".join(beside)}' if beside else '')
+        )
+    try:
+        cfg = Config.fromfile(path)
+    except (SyntaxError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise ValueError(f'config {path}: {type(error).__name__}: {error}') from error
+    try:
+        cfg.merge_from_dict(cfg_options or {})
+    except (KeyError, TypeError, IndexError, AssertionError) as error:
+        raise ValueError(
+            f'--cfg-options {cfg_options} do not fit {path}: {error}'
+        ) from error
+    cfg.launcher = launcher
+    cfg.work_dir = str(work_dir or cfg.get('work_dir') or f'work_dirs/{path.stem}')
+    return cfg
+
+
+def build_trainer(cfg: Config, amp: bool = False, resume: bool = False) -> Runner:
+    """Check data, weights, schedule and work dir, then build the training run.
+
+    Args:
+        cfg: config of :func:`load_config`.
+        amp: mixed precision: bfloat16 where the device computes in it, else float16
+            with a loss scale.
+        resume: go on from the newest checkpoint in the work dir.
+
+    Raises:
+        FileNotFoundError: data or a checkpoint is missing.
+        ValueError: data, checkpoint, work dir or an option cannot be used.
+    """
+    _check_work_dir(cfg)
+    _check_data(cfg, ('train', 'val'))
+    _check_pretrained(cfg)
+    _check_schedule(cfg)
+    if amp:
+        _set_amp(cfg)
+    cfg.resume = resume
+    return Runner.from_cfg(cfg)
+
+
+def build_tester(
+    cfg: Config,
+    checkpoint: str | Path,
+    tta: bool = False,
+    out: str | Path | None = None,
+    show_dir: str | Path | None = None,
+) -> Runner:
+    """Build a test run and load the weights, all of them.
+
+    Args:
+        cfg: config of :func:`load_config`.
+        checkpoint: a checkpoint of this segmentor.
+        tta: multi-scale and flip test, as the config's ``tta_pipeline`` says.
+        out: folder for the predictions as label PNGs.
+        show_dir: folder for the predictions painted over the images.
+
+    Raises:
+        FileNotFoundError: data or the checkpoint is missing.
+        ValueError: the checkpoint is not of this model, or an option cannot be used.
+    """
+    _check_work_dir(cfg)
+    _check_data(cfg, ('test',))
+    state = read_checkpoint(fetch_checkpoint(checkpoint))
+    if out is not None:
+        cfg.test_evaluator.update(output_dir=str(out), keep_results=True)
+    if show_dir is not None:
+        cfg.default_hooks.visualization.update(draw=True)
+        cfg.visualizer.save_dir = str(show_dir)
+    cfg.model.backbone.init_cfg = None
+    if tta:
+        if 'tta_pipeline' not in cfg:
+            raise ValueError(f'--tta: {cfg.filename} has no tta_pipeline')
+        cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+        cfg.model = dict(cfg.tta_model, module=cfg.model)
+    runner = Runner.from_cfg(cfg)
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    load_weights(model.module if tta else model, state, checkpoint)
+    return runner
+
+
+def _check_work_dir(cfg: Config) -> None:
+    work_dir = Path(cfg.work_dir)
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=work_dir):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f'work dir {work_dir} cannot be written ({error.strerror}); name another '
+            'one with --work-dir'
+        ) from error
+
+
+def _check_data(cfg: Config, splits: tuple[str, ...]) -> None:
+    """List the data sets: a missing folder or annotation shows in a second."""
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    for split in splits:
+        loader = cfg.get(f'{split}_dataloader')
+        if loader is not None:
+            size = len(DATASETS.build(loader.dataset))
+            print_log(f'{split} data: {size} images', logger='current')
+
+
+def _check_pretrained(cfg: Config) -> None:
+    """Fetch the backbone's checkpoint now, not after the model is built."""
+    init_cfg = cfg.model.backbone.get('init_cfg')
+    if init_cfg and init_cfg.get('checkpoint'):
+        read_checkpoint(fetch_checkpoint(init_cfg.checkpoint), mmap=True)
+
+
+def _check_schedule(cfg: Config) -> None:
+    max_iters = cfg.train_cfg.get('max_iters')
+    ends = [step.end for step in cfg.get('param_scheduler', []) if 'end' in step]
+    if max_iters and ends and max(ends) != max_iters:
+        print_log(
+            f'train_cfg.max_iters={max_iters}, but the learning rate is scheduled for '
+            f'{max(ends)} iterations. To fit it: --cfg-options '
+            f'param_scheduler.{len(ends) - 1}.end={max_iters} (and a shorter warmup: '
+            'param_scheduler.0.end, param_scheduler.1.begin)',
+            logger='current',
+            level=30,
+        )
+
+
+def _set_amp(cfg: Config) -> None:
+    wrapper = cfg.optim_wrapper
+    if wrapper.type != 'OptimWrapper':
+        print_log(f'--amp: the config already has {wrapper.type}', logger='current')
+    elif not torch.cuda.is_available() or torch.cuda.is_bf16_supported():
+        wrapper.type = 'BFloat16OptimWrapper'
+    else:
+        wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')

@@ -1,0 +1,274 @@
+"""iLLaMA, the decoder-only vision transformer (arXiv 2404.06773)."""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.logging import MMLogger
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from illama_seg.checkpoints import load_into_backbone
+from illama_seg.layers import (
+    NORM_EPS,
+    Block,
+    PatchEmbed,
+    resize_pos_embed,
+    rotary_table,
+    swiglu_hidden_dims,
+)
+
+# arXiv 2404.06773, Table 11. The head dimension is 64 in all of them.
+ARCHITECTURES = {
+    'tiny': dict(embed_dims=192, num_layers=12, num_heads=3),
+    'small': dict(embed_dims=384, num_layers=12, num_heads=6),
+    'base': dict(embed_dims=768, num_layers=12, num_heads=12),
+    'large': dict(embed_dims=1024, num_layers=24, num_heads=16),
+}
+INIT_STD = 0.02
+
+
+@MODELS.register_module()
+class ILLaMA(BaseModule):
+    """Causal vision transformer with the class token at the end of the sequence.
+
+    The sequence is the patches in raster order, then one class token. Learnable
+    positions are added once; every block turns queries and keys by 1-D rotary
+    positions and masks the attention causally.
+
+    Args:
+        arch: 'tiny', 'small', 'base' or 'large' (Table 11), or a dict with the keys
+            ``embed_dims``, ``num_layers`` and ``num_heads``.
+        img_size: image side, or (height, width), in pixels, that the positional
+            embedding is made for. Any other size is taken at run time: it is resized.
+        patch_size: side of a patch in pixels.
+        in_channels: image channels.
+        out_indices: blocks to return, counted from 0, negative from the end. Blocks
+            behind the last one of them are not built.
+        out_type: 'featmap' for maps, 'cls_token' for the class token after the final
+            norm, 'raw' for all tokens as the block returns them.
+        attn_mask: 'soft' multiplies after the softmax (Eq. 2, the released models),
+            'strict' masks before it (Eq. 1, LLaMA's own).
+        soft_mask_rate: share of the future that the soft mask lets through; 0 is
+            causal, 1 bidirectional. The strict mask has none.
+        drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
+        with_cp: recompute each block's activations in the backward pass.
+        init_cfg: ``dict(type='Pretrained', checkpoint=PATH_OR_URL)`` takes a released
+            .pth, our own checkpoints and .safetensors, trained at any resolution.
+
+    Raises:
+        ValueError: for an argument out of its range.
+    """
+
+    def __init__(
+        self,
+        arch: str | dict = 'base',
+        img_size: int | tuple[int, int] = 224,
+        patch_size: int = 16,
+        in_channels: int = 3,
+        out_indices: int | Sequence[int] = (3, 5, 7, 11),
+        out_type: str = 'featmap',
+        attn_mask: str = 'soft',
+        soft_mask_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        with_cp: bool = False,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        _check_choice('out_type', out_type, ('featmap', 'cls_token', 'raw'))
+        _check_choice('attn_mask', attn_mask, ('soft', 'strict'))
+        _check_fraction('drop_path_rate', drop_path_rate)
+        if attn_mask == 'strict' and soft_mask_rate:
+            raise ValueError(
+                f"soft_mask_rate={soft_mask_rate} has no effect with attn_mask='strict'"
+                ": leave it 0 or use attn_mask='soft'"
+            )
+        embed_dims, num_layers, num_heads = _resolve_arch(arch)
+        self.arch = arch if isinstance(arch, str) else 'custom'
+        self.embed_dims, self.num_heads = embed_dims, num_heads
+        self.out_indices = _resolve_indices(out_indices, num_layers)
+        self.out_type = out_type
+        self.with_cp = with_cp
+        self.grid_size = _resolve_grid(img_size, patch_size)
+        self.set_soft_mask_rate(soft_mask_rate)
+
+        self.patch_embed = PatchEmbed(in_channels, embed_dims, patch_size)
+        num_tokens = self.grid_size[0] * self.grid_size[1] + 1
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
+        self.pos_embed = nn.Parameter(torch.zeros(1, num_tokens, embed_dims))
+        rates = torch.linspace(0, drop_path_rate, num_layers, device='cpu').tolist()
+        hidden_dims = swiglu_hidden_dims(embed_dims)
+        self.blocks = nn.ModuleList(
+            Block(embed_dims, num_heads, hidden_dims, attn_mask, rate)
+            for rate in rates[: self.out_indices[-1] + 1]
+        )
+        if out_type == 'cls_token':  # elsewhere it would never get a gradient
+            self.norm = nn.RMSNorm(embed_dims, NORM_EPS)
+        self.register_buffer(
+            'rotary',
+            rotary_table(num_tokens, embed_dims // num_heads),
+            persistent=False,
+        )
+
+    def init_weights(self) -> None:
+        """Truncated normal weights, zero biases; or a checkpoint, with a report.
+
+        Raises:
+            ValueError: if the checkpoint holds no key of the backbone, is of another
+                size, or cannot be read safely.
+            FileNotFoundError: if there is no such file.
+        """
+        if self.is_init:
+            return
+        for parameter in (self.cls_token, self.pos_embed):
+            nn.init.trunc_normal_(parameter, std=INIT_STD)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=INIT_STD)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        init_cfgs = self.init_cfg or []
+        for init_cfg in init_cfgs if isinstance(init_cfgs, list) else [init_cfgs]:
+            if init_cfg.get('type') != 'Pretrained' or 'checkpoint' not in init_cfg:
+                raise ValueError(
+                    f'ILLaMA init_cfg={init_cfg}: expected None or '
+                    "dict(type='Pretrained', checkpoint=PATH_OR_URL)"
+                )
+            logger = MMLogger.get_current_instance()
+            load_into_backbone(self, init_cfg['checkpoint'], logger)
+        self.is_init = True
+
+    def set_soft_mask_rate(self, rate: float) -> None:
+        """Set the soft mask rate, in [0, 1]; a schedule may move it either way."""
+        _check_fraction('soft_mask_rate', rate)
+        self.soft_mask_rate = float(rate)
+
+    def get_layer_depth(self, name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter for layer-wise learning rate decay.
+
+        Args:
+            name: parameter name.
+            prefix: prefix of this module's parameters in it, such as 'backbone.'.
+
+        Returns:
+            (depth, number of depths): 0 for the embeddings, i + 1 for block i, the
+            last depth for everything behind the blocks.
+        """
+        num_depths = len(self.blocks) + 2
+        local = name.removeprefix(prefix)
+        if not name.startswith(prefix):
+            return num_depths - 1, num_depths
+        if local.startswith('blocks.'):
+            return int(local.split('.')[1]) + 1, num_depths
+        if local.startswith(('patch_embed.', 'cls_token', 'pos_embed')):
+            return 0, num_depths
+        return num_depths - 1, num_depths
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Run the blocks on images of any size.
+
+        Args:
+            x: (B, in_channels, H, W).
+
+        Returns:
+            One entry per out index. 'featmap': (B, C, ceil(H / P), ceil(W / P)) for
+            patch size P; 'cls_token': (B, C); 'raw': (B, N + 1, C), N patches.
+
+        Raises:
+            ValueError: if ``x`` is not a batch of images of in_channels.
+        """
+        in_channels = self.patch_embed.proj.in_channels
+        if x.ndim != 4 or x.size(1) != in_channels or 0 in x.shape[2:]:
+            raise ValueError(
+                f'ILLaMA takes images (B, {in_channels}, H, W) with H, W >= 1, '
+                f'got {tuple(x.shape)}'
+            )
+        x, grid = self.patch_embed(x)
+        x = torch.cat([x, self.cls_token.expand(x.size(0), -1, -1)], dim=1)
+        x = x + resize_pos_embed(self.pos_embed, self.grid_size, grid)
+        rotary = self._rotary(x.size(1))
+        outputs = []
+        for index, block in enumerate(self.blocks):
+            if self.with_cp and x.requires_grad:
+                x = checkpoint(
+                    block, x, rotary, self.soft_mask_rate, use_reentrant=False
+                )
+            else:
+                x = block(x, rotary, self.soft_mask_rate)
+            if index in self.out_indices:
+                outputs.append(self._output(x, grid))
+        return tuple(outputs)
+
+    def _output(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        if self.out_type == 'featmap':
+            return x[:, :-1].transpose(1, 2).unflatten(2, grid)
+        if self.out_type == 'cls_token':
+            return self.norm(x[:, -1])
+        return x
+
+    def _rotary(self, num_tokens: int) -> Tensor:
+        """Table for the tokens at hand; a longer table serves a shorter sequence."""
+        if num_tokens > self.rotary.size(1):
+            # Kept for the next call, which may train: no inference tensor, then.
+            with torch.inference_mode(False):
+                head_dim = self.embed_dims // self.num_heads
+                table = rotary_table(num_tokens, head_dim)
+                self.rotary = table.to(self.rotary.device)
+        return self.rotary[:, :num_tokens]
+
+
+def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f'ILLaMA {option}={value!r}: expected one of {choices}')
+
+
+def _check_fraction(option: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f'ILLaMA {option}={value}: expected a number in [0, 1]')
+
+
+def _resolve_arch(arch: str | dict) -> tuple[int, int, int]:
+    keys = ('embed_dims', 'num_layers', 'num_heads')
+    if isinstance(arch, str):
+        _check_choice('arch', arch, tuple(ARCHITECTURES))
+        arch = ARCHITECTURES[arch]
+    elif set(arch) != set(keys):
+        raise ValueError(f'ILLaMA arch={arch}: expected a dict with the keys {keys}')
+    embed_dims, num_layers, num_heads = (arch[key] for key in keys)
+    if min(embed_dims, num_layers, num_heads) < 1 or embed_dims % (2 * num_heads):
+        raise ValueError(
+            f'ILLaMA arch={arch}: expected positive numbers, embed_dims a multiple of '
+            '2 * num_heads (rotary positions turn pairs of channels in each head)'
+        )
+    return embed_dims, num_layers, num_heads
+
+
+def _resolve_indices(indices: int | Sequence[int], num_layers: int) -> tuple[int, ...]:
+    wanted = (indices,) if isinstance(indices, int) else tuple(indices)
+    resolved = tuple(index + num_layers if index < 0 else index for index in wanted)
+    if (
+        not resolved
+        or resolved != tuple(sorted(set(resolved)))
+        or not (0 <= resolved[0] and resolved[-1] < num_layers)
+    ):
+        raise ValueError(
+            f'ILLaMA out_indices={indices}: expected increasing block numbers from 0 '
+            f'to {num_layers - 1} (negative ones count from the end)'
+        )
+    return resolved
+
+
+def _resolve_grid(img_size: int | tuple[int, int], patch_size: int) -> tuple[int, int]:
+    height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+    if (
+        patch_size < 1
+        or min(height, width) < 1
+        or height % patch_size + width % patch_size
+    ):
+        raise ValueError(
+            f'ILLaMA img_size={img_size}: expected multiples of patch_size='
+            f'{patch_size}. It only sets the grid of the positional embedding: images '
+            'of other sizes are taken at run time'
+        )
+    return height // patch_size, width // patch_size

@@ -1,0 +1,19 @@
+"""Released iLLaMA files and our own checkpoints, read without running their code."""
+
+from illama_seg.checkpoints.loading import (
+    LoadReport,
+    load_into_backbone,
+    load_released,
+)
+from illama_seg.checkpoints.reading import fetch_checkpoint, read_checkpoint
+from illama_seg.checkpoints.released import RELEASED, ReleasedFile
+
+__all__ = [
+    'RELEASED',
+    'LoadReport',
+    'ReleasedFile',
+    'fetch_checkpoint',
+    'load_into_backbone',
+    'load_released',
+    'read_checkpoint',
+]

@@ -1,0 +1,258 @@
+"""Fetch checkpoint files and read them without running the code in them."""
+
+import argparse
+import http.client
+import logging
+import os
+import pickle
+import pickletools
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+from urllib.parse import unquote, urlsplit
+
+import torch
+from safetensors.torch import load_file
+
+from illama_seg.checkpoints.released import RELEASED
+
+_LOGGER = logging.getLogger('illama_seg')
+# OpenMMLab and torch hub end a name in the start of the file's sha256; eight digits
+# that read as a date are none. torch's own pattern takes the 83 of '-83.0.pth' for one.
+_HASH_SUFFIX = re.compile(r'-(?!(?:19|20)\d{6}\.)([0-9a-f]{8,64})\.[A-Za-z]+$')
+
+
+class Opaque:
+    """Stands for an object in a checkpoint that is neither a weight nor plain data."""
+
+    def __init__(self, *args: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+# What mmengine puts in a checkpoint beside the weights: the message hub's curves and
+# numpy scalars. Each becomes an Opaque. The real HistoryBuffer would not be harmless:
+# its __setstate__ writes functions from the file into a table that all buffers share,
+# and it comes with getattr, which reaches anything.
+_OPAQUE_NAMES = frozenset(
+    (
+        'builtins.getattr',
+        'builtins.slice',
+        'mmengine.logging.history_buffer.HistoryBuffer',
+        'numpy.dtype',
+        'numpy.ndarray',
+        'numpy._core.multiarray._reconstruct',
+        'numpy._core.multiarray.scalar',
+        'numpy.core.multiarray._reconstruct',
+        'numpy.core.multiarray.scalar',
+    )
+)
+_ALLOWED = _OPAQUE_NAMES | {'argparse.Namespace'}
+_TORCH_OWN = ('torch.', 'collections.', '_codecs.')
+
+
+def read_checkpoint(
+    path: str | Path,
+    map_location: str | torch.device = 'cpu',
+    *,
+    mmap: bool = False,
+) -> dict[str, Any]:
+    """Read a local checkpoint file without running any code in it.
+
+    Weights, containers, numbers, strings and ``argparse.Namespace`` come back as they
+    were saved. The rest of what mmengine saves (numpy values, ``HistoryBuffer``) comes
+    back as ``Opaque``. Names added by ``torch.serialization.add_safe_globals`` are
+    allowed too.
+
+    Args:
+        path: a ``.safetensors`` file, or any file written by ``torch.save``.
+        map_location: device for the tensors.
+        mmap: leave the tensors in the file until they are used, where the format
+            allows it. The file must not be overwritten meanwhile.
+
+    Returns:
+        The dict that the file holds.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file asks for code to be run, is truncated, or is no
+            checkpoint.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        known = RELEASED.get(path.name)
+        hint = f'; it can be had from {known.url}' if known else ''
+        raise FileNotFoundError(f'no checkpoint file at {path}{hint}')
+    try:
+        if path.suffix == '.safetensors':
+            return dict(load_file(path, device=str(map_location)))
+        with _allowed_globals():
+            content = torch.load(
+                path,
+                map_location=map_location,
+                weights_only=True,
+                mmap=mmap and zipfile.is_zipfile(path),
+            )
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # every reader has errors of its own for a bad file
+        raise ValueError(_explain(path, error)) from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f'{path} holds a {type(content).__name__}, not a dict of weights'
+        )
+    return content
+
+
+def fetch_checkpoint(path_or_url: str | Path) -> Path:
+    """Local path of a checkpoint; a URL is downloaded once, into torch hub's cache.
+
+    A name that ends in 8 or more digits of a sha256 (``name-0123abcd.pth``) is checked
+    against it. A download is kept only if it is complete and can be read safely.
+
+    Args:
+        path_or_url: local path, passed through with ``~`` expanded, or http(s) URL.
+
+    Raises:
+        ConnectionError: if the URL cannot be reached.
+        ValueError: if the download has another hash, or is no readable checkpoint.
+    """
+    url = str(path_or_url)
+    if not url.lower().startswith(('http://', 'https://')):
+        return Path(path_or_url).expanduser()
+    name = PurePosixPath(unquote(urlsplit(url).path)).name
+    if name in ('', '..'):
+        raise ValueError(f'{url} does not end in a file name')
+    target = Path(torch.hub.get_dir()) / 'checkpoints' / name
+    if not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(target.parent):
+            if not target.is_file():
+                _download(url, target)
+                return target
+    _LOGGER.info('using %s, downloaded before', target)
+    return target
+
+
+def _download(url: str, target: Path) -> None:
+    _LOGGER.info('downloading %s to %s', url, target)
+    digest = _HASH_SUFFIX.search(target.name)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        part = Path(folder) / target.name
+        try:
+            torch.hub.download_url_to_file(url, str(part), digest and digest[1])
+        except (OSError, http.client.HTTPException) as error:
+            raise ConnectionError(
+                f'could not download {url}: {error}\n'
+                f'Without a network, put the file at {target},\n'
+                'or use a local file: --cfg-options '
+                'model.backbone.init_cfg.checkpoint=/path/to/file.pth\n'
+                'or train from scratch: --cfg-options model.backbone.init_cfg=None'
+            ) from error
+        except RuntimeError as error:  # torch's word for a wrong hash
+            raise ValueError(f'{url}: {error}; nothing was kept') from error
+        try:
+            # urllib ends quietly when a connection breaks: only reading tells.
+            read_checkpoint(part, mmap=True)
+        except ValueError as error:
+            reason = str(error).replace(str(part), target.name)
+            raise ValueError(f'{url}: the download was not kept. {reason}') from error
+        os.replace(part, target)
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Let one process of a machine download while the others wait for the file."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: each process downloads, the last one is kept
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _allowed_globals() -> Iterator[None]:
+    """Allow our names, and the user's where they do not clash with ours."""
+    theirs: list[Any] = torch.serialization.get_safe_globals()
+    ours: list[Any] = [(Opaque, name) for name in _OPAQUE_NAMES]
+    ours.append((argparse.Namespace, 'argparse.Namespace'))
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals(
+        [item for item in theirs if _global_name(item) not in _ALLOWED] + ours
+    )
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(theirs)
+
+
+def _global_name(item: Any) -> str:
+    if isinstance(item, tuple):
+        return item[1]
+    return f'{item.__module__}.{item.__qualname__}'
+
+
+def _explain(path: Path, error: Exception) -> str:
+    found = re.search(r'GLOBAL (\S+)', str(error))
+    name = found[1] if found else _foreign_global(path)
+    if isinstance(error, pickle.UnpicklingError) and name:
+        return (
+            f'{path} was refused, and nothing in it was run: it asks for {name}, and a '
+            'pickle can run any code while it is read. If you trust the file, read it '
+            'where it can do no harm, with torch.load(..., weights_only=False), and '
+            'save its weights with safetensors.torch.save_file; or allow that name by '
+            'torch.serialization.add_safe_globals before reading it here.'
+        )
+    reason = str(error).split('WeightsUnpickler error:')[-1].strip()
+    return (
+        f'{path} is truncated, or was not written by safetensors or by torch.save with '
+        f'its default pickle protocol ({type(error).__name__}: {reason[:200]})'
+    )
+
+
+def _foreign_global(path: Path) -> str | None:
+    """First name that the pickles in a file import and that is not allowed.
+
+    torch names it only for pickle protocol 2; it stops before it in newer ones.
+    """
+    strings: list[str] = []
+    memo: dict[Any, Any] = {}
+    pushed = None
+    try:
+        with _open_pickle(path) as file:
+            while True:
+                for opcode, argument, _ in pickletools.genops(file):
+                    if opcode.name == 'MEMOIZE':
+                        memo[len(memo)] = pushed
+                        continue
+                    is_get = opcode.name in ('BINGET', 'LONG_BINGET')
+                    pushed = memo.get(argument) if is_get else argument
+                    if isinstance(pushed, str):
+                        strings += pushed.split(' ')
+                    if opcode.name in ('GLOBAL', 'STACK_GLOBAL'):
+                        name = '.'.join(strings[-2:])
+                        if not name.startswith(_TORCH_OWN) and name not in _ALLOWED:
+                            return name
+    except Exception:  # the end of the last pickle
+        return None
+
+
+def _open_pickle(path: Path) -> IO[bytes]:
+    if not zipfile.is_zipfile(path):
+        return open(path, 'rb')
+    archive = zipfile.ZipFile(path)
+    return archive.open(next(n for n in archive.namelist() if n.endswith('data.pkl')))

@@ -1,0 +1,15 @@
+"""Data sets and their checks, registered with MMEngine's root registries."""
+
+from illama_seg.datasets.base import (
+    CamVidDataset,
+    CheckAnnotations,
+    CheckedADE20KDataset,
+    CheckedSegDataset,
+)
+
+__all__ = [
+    'CamVidDataset',
+    'CheckAnnotations',
+    'CheckedADE20KDataset',
+    'CheckedSegDataset',
+]

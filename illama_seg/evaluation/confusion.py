@@ -1,0 +1,79 @@
+"""Intersection over union from a streaming confusion matrix."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+class ConfusionMatrix:
+    """Pixels counted by annotated and predicted class; memory does not grow.
+
+    The figures are dataset-level, as ADE20K's benchmark defines them: for each class
+    the sum of intersections over the sum of unions, then the mean over the classes that
+    occur in the annotations or the predictions.
+
+    Args:
+        classes: names of the classes.
+        ignore_index: label that is not counted.
+    """
+
+    def __init__(self, classes: Sequence[str], ignore_index: int = 255) -> None:
+        self.classes = tuple(classes)
+        self.ignore_index = ignore_index
+        self.counts = np.zeros((len(self.classes),) * 2, np.int64)
+
+    def update(self, label: np.ndarray, prediction: np.ndarray) -> None:
+        """Count an annotation (H, W) and a prediction (H, W), both of class numbers.
+
+        Raises:
+            ValueError: if the shapes differ or a number is out of range.
+        """
+        if label.shape != prediction.shape:
+            raise ValueError(
+                f'annotation {label.shape} and prediction {prediction.shape} differ in '
+                'shape'
+            )
+        counted = label != self.ignore_index
+        truth, guess = label[counted].astype(np.int64), prediction[counted]
+        num_classes = len(self.classes)
+        if truth.size == 0:
+            return
+        if max(truth.max(), guess.max()) >= num_classes or guess.min() < 0:
+            raise ValueError(
+                f'class number {max(truth.max(), guess.max())} for {num_classes} classes'
+            )
+        flat = np.bincount(truth * num_classes + guess, minlength=num_classes**2)
+        self.counts += flat.reshape(num_classes, num_classes)
+
+    @property
+    def iou(self) -> np.ndarray:
+        """(num_classes,) in [0, 1]; NaN where a class never occurs."""
+        hits = np.diag(self.counts)
+        union = self.counts.sum(0) + self.counts.sum(1) - hits
+        return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """(num_classes,) share of a class's pixels that were found, in [0, 1] or NaN."""
+        hits, total = np.diag(self.counts), self.counts.sum(1)
+        return np.divide(hits, total, out=np.full(len(hits), np.nan), where=total > 0)
+
+    def summary(self) -> dict:
+        """Percentages: mIoU, mAcc, aAcc (pixel accuracy), and the classes' own."""
+        total = max(int(self.counts.sum()), 1)
+        percent = [
+            (name, float(100 * iou), float(100 * acc))
+            for name, iou, acc in zip(
+                self.classes, self.iou, self.accuracy, strict=True
+            )
+            if not np.isnan(iou)
+        ]
+        return dict(
+            mIoU=float(np.mean([iou for _, iou, _ in percent])) if percent else 0.0,
+            mAcc=float(100 * np.nanmean(self.accuracy)) if percent else 0.0,
+            aAcc=100 * float(np.trace(self.counts)) / total,
+            classes={
+                name: dict(IoU=iou, Acc=None if np.isnan(acc) else acc)
+                for name, iou, acc in percent
+            },
+        )

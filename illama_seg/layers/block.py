@@ -1,0 +1,93 @@
+"""The decoder block: causal self-attention and SwiGLU, pre-norm, residual."""
+
+import torch
+from torch import Tensor, nn
+
+from illama_seg.layers.attention import causal_attention, soft_causal_attention
+from illama_seg.layers.rotary import apply_rotary
+from illama_seg.layers.swiglu import SwiGLU
+
+NORM_EPS = 1e-6
+
+
+class CausalSelfAttention(nn.Module):
+    """Multi-head self-attention with rotary positions and a causal mask.
+
+    Args:
+        embed_dims: channels of a token.
+        num_heads: number of heads; divides ``embed_dims``.
+        mask: 'soft' for Eq. 2 of arXiv 2404.06773 (the released models), 'strict'
+            for Eq. 1 (LLaMA's own).
+    """
+
+    def __init__(self, embed_dims: int, num_heads: int, mask: str) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.mask = mask
+        self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
+        self.proj = nn.Linear(embed_dims, embed_dims)
+
+    def forward(self, x: Tensor, rotary: Tensor, soft_mask_rate: float) -> Tensor:
+        """(B, N, C), rotary table (2, N, d / 2) -> (B, N, C)."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        q, k = apply_rotary(q, rotary), apply_rotary(k, rotary)
+        if self.mask == 'soft':
+            x = soft_causal_attention(q, k, v, soft_mask_rate)
+        else:
+            x = causal_attention(q, k, v)
+        return self.proj(x.transpose(1, 2).flatten(2))
+
+
+class DropPath(nn.Module):
+    """Drop a residual branch for whole samples (stochastic depth, arXiv 1603.09382).
+
+    Args:
+        rate: probability of dropping; survivors are scaled by 1 / (1 - rate).
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, ...) -> (B, ...)."""
+        if not self.training or self.rate == 0:
+            return x
+        keep = torch.rand(x.size(0), *[1] * (x.ndim - 1), device=x.device) >= self.rate
+        return x * keep.to(x.dtype).div_(1 - self.rate)
+
+    def extra_repr(self) -> str:
+        return f'rate={self.rate:.3g}'
+
+
+class Block(nn.Module):
+    """``x + attn(norm1 x)``, then ``x + mlp(norm2 x)``.
+
+    Args:
+        embed_dims: channels of a token.
+        num_heads: heads of the attention.
+        hidden_dims: hidden channels of the SwiGLU.
+        mask: see :class:`CausalSelfAttention`.
+        drop_path_rate: stochastic depth rate of both branches.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        hidden_dims: int,
+        mask: str,
+        drop_path_rate: float,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.RMSNorm(embed_dims, NORM_EPS)
+        self.attn = CausalSelfAttention(embed_dims, num_heads, mask)
+        self.norm2 = nn.RMSNorm(embed_dims, NORM_EPS)
+        self.mlp = SwiGLU(embed_dims, hidden_dims)
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, x: Tensor, rotary: Tensor, soft_mask_rate: float) -> Tensor:
+        """(B, N, C), rotary table (2, N, d / 2) -> (B, N, C)."""
+        x = x + self.drop_path(self.attn(self.norm1(x), rotary, soft_mask_rate))
+        return x + self.drop_path(self.mlp(self.norm2(x)))

@@ -1,0 +1,459 @@
+import argparse
+import hashlib
+import http.server
+import logging
+import os
+import pickle
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from safetensors.torch import save_file
+from torch import nn
+
+from illama_seg.checkpoints import (
+    RELEASED,
+    fetch_checkpoint,
+    load_into_backbone,
+    load_released,
+    read_checkpoint,
+)
+
+DATA = Path(__file__).parents[1] / 'data'
+OFFICIAL = DATA / 'illama_micro_official.pth'
+ROOT_LOGGER = 'illama_seg'
+
+
+class Backbone(nn.Module):
+    """The parameters of a micro iLLaMA, without its maths."""
+
+    def __init__(self, dims=48, depth=3, hidden=256, grid=(4, 4), with_norm=False):
+        super().__init__()
+        self.grid_size = grid
+        self.patch_embed = nn.ModuleDict({'proj': nn.Conv2d(3, dims, 8, 8)})
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dims))
+        self.pos_embed = nn.Parameter(torch.zeros(1, grid[0] * grid[1] + 1, dims))
+        self.blocks = nn.ModuleList(self._block(dims, hidden) for _ in range(depth))
+        if with_norm:
+            self.norm = nn.RMSNorm(dims)
+
+    @staticmethod
+    def _block(dims, hidden):
+        attn = {'qkv': nn.Linear(dims, 3 * dims), 'proj': nn.Linear(dims, dims)}
+        mlp = {
+            'fc1': nn.Linear(dims, hidden, False),
+            'fc2': nn.Linear(hidden, dims, False),
+            'fc3': nn.Linear(dims, hidden, False),
+        }
+        return nn.ModuleDict(
+            {
+                'norm1': nn.RMSNorm(dims),
+                'attn': nn.ModuleDict(attn),
+                'norm2': nn.RMSNorm(dims),
+                'mlp': nn.ModuleDict(mlp),
+            }
+        )
+
+
+class Attack:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f'touch {self.marker}',)
+
+
+@pytest.fixture(scope='module')
+def official():
+    return torch.load(OFFICIAL, weights_only=False)['model']
+
+
+def saved(content, path):
+    torch.save(content, path)
+    return path
+
+
+def assert_same(actual, expected):
+    assert actual.keys() == expected.keys()
+    for key, value in expected.items():
+        assert torch.equal(actual[key], value), key
+
+
+def test_the_released_file_loads_as_it_is(official):
+    assert_same(load_released(OFFICIAL), official)
+    assert isinstance(read_checkpoint(OFFICIAL)['args'], argparse.Namespace)
+
+
+def test_every_parameter_of_the_backbone_gets_the_released_values(official):
+    backbone = Backbone(with_norm=True)
+    report = load_into_backbone(backbone, OFFICIAL)
+    # The file mixes float64 and float32, the backbone is float32.
+    expected = {k: v.float() for k, v in official.items() if 'head.' not in k}
+    assert_same(backbone.state_dict(), expected)
+    assert sorted(report.matched) == sorted(backbone.state_dict())
+    assert report.ignored == ['head.weight', 'head.bias']
+    assert not (report.missing or report.unexpected or report.resized)
+
+
+@pytest.mark.parametrize(
+    'form', ['bare', 'model', 'state_dict', 'module', 'backbone', 'both', 'safetensors']
+)
+def test_all_forms_of_a_checkpoint_give_the_same_tensors(form, official, tmp_path):
+    path = tmp_path / 'x.pth'
+    if form == 'safetensors':
+        path = tmp_path / 'x.safetensors'
+        save_file(dict(official), path)
+    elif form == 'bare':
+        saved(official, path)
+    elif form in ('model', 'state_dict'):
+        saved({form: official, 'epoch': 3}, path)
+    else:
+        prefix = {'module': 'module.', 'backbone': 'backbone.'}
+        prefix = prefix.get(form, 'module.backbone.')
+        state = OrderedDict((prefix + k, v) for k, v in official.items())
+        saved({'meta': {}, 'state_dict': state}, path)
+    assert_same(load_released(path), official)
+
+
+def test_the_old_file_format_of_torch_loads(official, tmp_path):
+    path = tmp_path / 'x.pth'
+    torch.save({'model': official}, path, _use_new_zipfile_serialization=False)
+    assert_same(load_released(path), official)
+
+
+def test_heads_of_a_segmentor_are_ignored_and_counted(official, tmp_path):
+    state = {f'backbone.{k}': v for k, v in official.items()}
+    state |= {f'decode_head.{i}.weight': torch.ones(1) for i in range(20)}
+    path = saved({'state_dict': state, 'ema_state_dict': {}}, tmp_path / 'x.pth')
+    report = load_into_backbone(Backbone(), path)
+    assert len(report.ignored) == 20 + 3
+    assert 'ignored (23): decode_head.0.weight' in str(report)
+    assert '... and 15 more' in str(report)
+
+
+def test_loaded_tensors_survive_overwriting_the_file(official, tmp_path):
+    path = saved(official, tmp_path / 'x.pth')
+    weights = load_released(path)
+    path.write_bytes(b'')
+    assert_same(weights, official)
+
+
+@pytest.mark.parametrize('name', ['x.pth', 'x.pt', 'x.bin', 'x', 'x.safetensors'])
+@pytest.mark.parametrize('writer', ['torch', 'old torch', 'torch 4', 'pickle'])
+@pytest.mark.filterwarnings('ignore:Detected pickle protocol')
+def test_a_pickle_that_runs_code_is_refused_and_does_not_run(
+    name, writer, official, tmp_path
+):
+    marker, path = tmp_path / 'marker', tmp_path / name
+    content = {'model': official, 'args': Attack(marker)}
+    if writer == 'pickle':
+        path.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(
+            content,
+            path,
+            pickle_protocol=4 if writer == 'torch 4' else 2,
+            _use_new_zipfile_serialization=writer != 'old torch',
+        )
+    with pytest.raises(ValueError) as error:
+        read_checkpoint(path)
+    assert not marker.exists()
+    assert str(path) in str(error.value)
+    if name != 'x.safetensors':
+        for text in (f'{os.system.__module__}.system', 'run any code', 'save_file'):
+            assert text in str(error.value)
+    if name == 'x.pth' and writer != 'pickle':
+        torch.load(path, weights_only=False)
+        assert marker.exists()  # the attack is a real one
+
+
+@pytest.mark.parametrize('share', [0.0, 0.3, 0.99])
+@pytest.mark.parametrize('name', ['x.pth', 'x.safetensors'])
+def test_a_truncated_file_is_named(share, name, official, tmp_path):
+    path = tmp_path / name
+    if name == 'x.pth':
+        saved(official, path)
+    else:
+        save_file(dict(official), path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(
+        ValueError, match=r'x\.(pth|safetensors) is truncated, or was not'
+    ):
+        read_checkpoint(path)
+
+
+@pytest.mark.filterwarnings('ignore:Detected pickle protocol')
+def test_a_harmless_file_of_another_pickle_protocol_is_not_called_an_attack(
+    official, tmp_path
+):
+    path = tmp_path / 'x.pth'
+    content = {'model': dict(official), 'args': argparse.Namespace()}
+    torch.save(content, path, pickle_protocol=4)
+    with pytest.raises(ValueError, match='default pickle protocol'):
+        read_checkpoint(path)
+
+
+def test_what_is_no_checkpoint_is_named(tmp_path):
+    path = tmp_path / 'x.pth'
+    path.write_text('<html>not found</html>')
+    with pytest.raises(ValueError, match=r'x\.pth is truncated, or was not'):
+        read_checkpoint(path)
+    with pytest.raises(ValueError, match=r'x\.pth holds a list'):
+        read_checkpoint(saved([1], path))
+    saved({'epoch': 1, 'state_dict': {'lr': 0.1}}, path)
+    with pytest.raises(ValueError, match=r'x\.pth holds no weights.*epoch, state_dict'):
+        load_released(path)
+
+
+def test_a_missing_file_is_named_and_a_released_one_has_its_url(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'nothing\.pth'):
+        load_released(tmp_path / 'nothing.pth')
+    name = 'illama-tiny-in1k-75.0.pth'
+    with pytest.raises(FileNotFoundError, match=RELEASED[name].url):
+        load_released(tmp_path / name)
+
+
+def test_the_resized_positions_are_the_golden_ones(official):
+    backbone = Backbone(grid=(6, 6))
+    report = load_into_backbone(backbone, OFFICIAL)
+    expected = np.load(DATA / 'illama_micro_expected.npz')['pos_embed_6x6']
+    actual = backbone.pos_embed.detach()
+    error = np.abs(actual.numpy() - expected).max()
+    assert error <= 1e-5 * np.abs(expected).max()
+    assert torch.equal(actual[:, -1], official['pos_embed'][:, -1])
+    assert report.resized == [('pos_embed', (1, 17, 48), (1, 37, 48))]
+    assert 'pos_embed' in report.matched
+    assert 'resized: pos_embed (1, 17, 48) -> (1, 37, 48)' in str(report)
+
+
+def test_positions_of_no_square_grid_are_not_resized(tmp_path):
+    path = saved(Backbone(grid=(4, 6)).state_dict(), tmp_path / 'x.pth')
+    load_into_backbone(Backbone(grid=(4, 6)), path)
+    with pytest.raises(
+        ValueError, match=r'24 patch positions.* to the 16 of the model'
+    ):
+        load_into_backbone(Backbone(), path)
+
+
+def test_a_checkpoint_of_another_size_is_refused_with_both_sizes_named(tmp_path):
+    path = saved(Backbone(768, 12, 1).state_dict(), tmp_path / 'x.pth')
+    tiny = Backbone(192, 12, 1, grid=(6, 6))
+    with pytest.raises(ValueError) as error:
+        load_into_backbone(tiny, path)
+    for text in (
+        str(path),
+        'cls_token is (1, 1, 768) in the file and (1, 1, 192) in the model',
+        'looks like iLLaMA-Base (768 wide, 12 blocks)',
+        'the model is iLLaMA-Tiny (192 wide, 12 blocks)',
+        'model.backbone.arch',
+        'init_cfg=None',
+    ):
+        assert text in str(error.value)
+    assert not tiny.cls_token.any()
+
+
+def test_an_ordinary_vit_is_told_apart(tmp_path):
+    state = Backbone(hidden=64).state_dict()
+    state = {k: v for k, v in state.items() if 'fc3' not in k}
+    path = saved(state, tmp_path / 'x.pth')
+    with pytest.raises(ValueError, match='an ordinary ViT'):
+        load_into_backbone(Backbone(), path)
+
+
+def test_a_file_that_matches_no_key_stops_the_run(tmp_path):
+    path = saved({'layer1.conv.weight': torch.ones(1)}, tmp_path / 'x.pth')
+    with pytest.raises(ValueError) as error:
+        load_into_backbone(Backbone(), path)
+    for text in (str(path), 'found: layer1.conv.weight', 'expected: cls_token'):
+        assert text in str(error.value)
+
+
+def test_missing_and_unknown_keys_are_reported_and_warned_of(
+    official, tmp_path, caplog
+):
+    state = {k: v for k, v in official.items() if k != 'blocks.1.norm1.weight'}
+    path = saved(state | {'extra': torch.ones(1)}, tmp_path / 'x.pth')
+    with caplog.at_level(logging.INFO, ROOT_LOGGER):
+        report = load_into_backbone(Backbone(), path)
+    assert report.missing == ['blocks.1.norm1.weight']
+    assert report.unexpected == ['extra']
+    assert report.ignored == ['norm.weight', 'head.weight', 'head.bias']
+    assert [record.levelname for record in caplog.records] == [
+        'INFO',
+        'WARNING',
+        'WARNING',
+    ]
+    assert str(report) in caplog.text
+    assert f'{path}: loaded 30 of 31 backbone keys' in str(report)
+
+
+def test_the_report_goes_to_the_logger_that_is_given(caplog):
+    with caplog.at_level(logging.INFO, 'mine'):
+        load_into_backbone(Backbone(), OFFICIAL, logging.getLogger('mine'))
+    assert [record.name for record in caplog.records] == ['mine']
+
+
+def test_blocks_that_are_not_built_are_ignored():
+    report = load_into_backbone(Backbone(depth=2), OFFICIAL)
+    assert not report.unexpected
+    assert 'blocks.2.mlp.fc3.weight' in report.ignored
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_half_precision_files_are_cast_also_when_resized(dtype, official, tmp_path):
+    state = {k: v.to(dtype) for k, v in official.items()}
+    path = saved(state, tmp_path / 'x.pth')
+    backbone = Backbone(grid=(6, 6))
+    load_into_backbone(backbone, path)
+    assert {p.dtype for p in backbone.parameters()} == {torch.float32}
+    key = 'blocks.0.attn.qkv.weight'
+    assert torch.equal(backbone.state_dict()[key], state[key].float())
+
+
+class Toy(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.backbone = Backbone(dims=4, depth=1, hidden=4)
+
+    def forward(self, mode='loss', **kwargs):
+        return dict(loss=sum(p.sum() for p in self.parameters()))
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_a_checkpoint_of_mmengine_is_read_without_its_objects(tmp_path):
+    runner = Runner(
+        Toy(),
+        str(tmp_path),
+        train_dataloader=dict(
+            dataset=[{}],
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            collate_fn=lambda batch: {},
+        ),
+        train_cfg=dict(by_epoch=False, max_iters=1),
+        optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.1)),
+        param_scheduler=dict(type='LinearLR'),
+        default_hooks=dict(
+            checkpoint=dict(type='CheckpointHook', interval=1, by_epoch=False)
+        ),
+        custom_hooks=[dict(type='EMAHook')],
+        experiment_name='test_a_checkpoint_of_mmengine',
+    )
+    runner.train()
+    path = tmp_path / 'iter_1.pth'
+    statistics = dict(HistoryBuffer._statistics_methods)
+    # Allowing numpy's own, as many do, must not mix with the stand-ins.
+    theirs = [np.ndarray, np.dtype, np._core.multiarray._reconstruct, HistoryBuffer]
+    with torch.serialization.safe_globals(theirs):
+        before = set(torch.serialization.get_safe_globals())
+        checkpoint = read_checkpoint(path)
+        assert set(torch.serialization.get_safe_globals()) == before
+    assert 'train/loss' in checkpoint['message_hub']['log_scalars']
+    assert checkpoint['meta']['iter'] == 1
+    assert checkpoint['optimizer']['state']
+    assert statistics == HistoryBuffer._statistics_methods
+    report = load_into_backbone(Backbone(dims=4, depth=1, hidden=4), path)
+    assert not (report.missing or report.unexpected)
+    whole = torch.load(path, weights_only=False)['state_dict']
+    assert_same(
+        load_released(path), {k.removeprefix('backbone.'): v for k, v in whole.items()}
+    )
+
+
+def test_the_eight_released_files_are_listed_with_the_accuracy_in_their_names():
+    assert len(RELEASED) == 8
+    for name, file in RELEASED.items():
+        assert file.url.endswith(f'/iLLaMA/resolve/main/{name}')
+        assert name.endswith(f'-{file.top1}.pth')
+        assert name.startswith(f'illama-{file.arch}-')
+        assert ('-384-' in name) == (file.img_size == 384)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv('no_proxy', '*')
+    monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path / 'hub'))
+    return tmp_path / 'hub' / 'checkpoints'
+
+
+@pytest.fixture
+def server():
+    """Serves the official file under any name, 'half' of it, an attack, or 404."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            requests.append(self.path)
+            content = OFFICIAL.read_bytes()
+            self.send_response(404 if 'absent' in self.path else 200)
+            self.send_header('Content-Length', str(len(content)))
+            self.end_headers()
+            half = 'half' in self.path
+            self.wfile.write(content[: len(content) // 2] if half else content)
+
+        def log_message(self, *args):
+            pass
+
+    requests = []
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f'http://127.0.0.1:{server.server_port}/', requests
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_local_path_passes_through():
+    assert fetch_checkpoint('~/x.pth') == Path.home() / 'x.pth'
+    assert fetch_checkpoint(OFFICIAL) == OFFICIAL
+
+
+def test_a_url_is_downloaded_once_and_its_hash_checked(cache, server, official):
+    url, requests = server
+    digest = hashlib.sha256(OFFICIAL.read_bytes()).hexdigest()
+    name = f'micro-{digest[:8]}.pth'
+    assert_same(load_released(f'{url}{name}?download=true'), official)
+    assert fetch_checkpoint(url + name) == cache / name
+    assert len(requests) == 1
+    assert [path.name for path in cache.iterdir()] == [name]
+
+
+@pytest.mark.parametrize('name', ['illama-tiny-in1k-75.0.pth', 'vit-20220809.pth'])
+def test_a_figure_or_a_date_in_a_name_is_no_hash(name, cache, server):
+    assert fetch_checkpoint(server[0] + name).is_file()
+
+
+@pytest.mark.parametrize(
+    ('name', 'error', 'text'),
+    [
+        ('x-0123abcd.pth', ValueError, 'invalid hash value'),
+        ('half.pth', ValueError, r'half\.pth is truncated'),
+        ('absent.pth', ConnectionError, '404'),
+    ],
+)
+def test_nothing_of_a_bad_download_is_kept(name, error, text, cache, server):
+    with pytest.raises(error, match=text) as caught:
+        fetch_checkpoint(server[0] + name)
+    assert server[0] + name in str(caught.value)
+    assert list(cache.iterdir()) == []
+
+
+def test_without_a_network_the_error_says_what_to_do(cache):
+    with pytest.raises(ConnectionError) as error:
+        load_released('http://127.0.0.1:9/x.pth')
+    for text in (
+        'http://127.0.0.1:9/x.pth',
+        str(cache / 'x.pth'),
+        '--cfg-options model.backbone.init_cfg.checkpoint=/path/to/file.pth',
+        '--cfg-options model.backbone.init_cfg=None',
+    ):
+        assert text in str(error.value)
+    assert list(cache.iterdir()) == []
+    (cache / 'x.pth').write_bytes(OFFICIAL.read_bytes())
+    assert load_released('http://127.0.0.1:9/x.pth')

@@ -1,0 +1,49 @@
+"""Test a model: python tools/test.py CONFIG CHECKPOINT [--tta] [--out D] ..."""
+
+import argparse
+import os
+import sys
+
+from mmengine.config import DictAction
+
+from illama_seg.apis import build_tester, load_config
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Test (and evaluate) a model')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--work-dir', help='folder for the log and the metrics as JSON')
+    parser.add_argument('--out', help='folder for the predictions as label PNGs')
+    parser.add_argument('--show-dir', help='folder for the predictions as pictures')
+    parser.add_argument(
+        '--tta', action='store_true', help='multi-scale and flip test'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings, such as model.test_cfg.mode=whole',
+    )
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
+        runner = build_tester(cfg, args.checkpoint, args.tta, args.out, args.show_dir)
+    except (ValueError, OSError) as error:
+        sys.exit(f'error: {error}')
+    runner.test()
+
+
+if __name__ == '__main__':
+    main()

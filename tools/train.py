@@ -1,0 +1,47 @@
+"""Train a model: python tools/train.py CONFIG [--work-dir D] [--resume] [--amp] ..."""
+
+import argparse
+import os
+import sys
+
+from mmengine.config import DictAction
+
+from illama_seg.apis import build_trainer, load_config
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Train a model')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints')
+    parser.add_argument(
+        '--resume', action='store_true', help='go on from the newest checkpoint there'
+    )
+    parser.add_argument('--amp', action='store_true', help='mixed precision')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings, such as train_dataloader.batch_size=8',
+    )
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
+        runner = build_trainer(cfg, amp=args.amp, resume=args.resume)
+    except (ValueError, OSError) as error:
+        sys.exit(f'error: {error}')
+    runner.train()
+
+
+if __name__ == '__main__':
+    main()
