@@ -1,6 +1,11 @@
-"""UperNet on iLLaMA-T, CamVid, from scratch on two CPU cores.
+"""UperNet on iLLaMA-T, CamVid, from scratch in 45 minutes on two CPU cores.
 
+python tools/data/prepare_camvid.py FOLDER_OR_ARCHIVE
 python tools/train.py configs/upernet_illama_tiny_camvid.py
+
+The decoder has half of Table 10's channels: with them its convolutions would take most
+of the time. Windows of the training crop's size keep the raster order, and with it the
+1-D rotary positions, as they were trained. Memory: 6 GB.
 """
 
 _base_ = [
@@ -8,31 +13,54 @@ _base_ = [
     '_base_/camvid.py',
     '_base_/default_runtime.py',
 ]
-max_iters = 4000
+
+max_iters = 800
 model = dict(
     data_preprocessor=dict(size=(288, 384)),
-    backbone=dict(
-        arch='tiny', img_size=(352, 480), drop_path_rate=0.0, init_cfg=None
-    ),
+    backbone=dict(arch='tiny', img_size=(288, 384), drop_path_rate=0.0, init_cfg=None),
     neck=dict(embed_dim=192),
-    decode_head=dict(in_channels=[192] * 4, channels=192, num_classes=11),
+    decode_head=dict(
+        in_channels=[192] * 4,
+        channels=96,
+        num_classes=11,
+        # Inverse square roots of the classes' shares of the training pixels.
+        loss_decode=dict(
+            class_weight=[
+                0.34,
+                0.29,
+                1.42,
+                0.25,
+                0.66,
+                0.45,
+                1.3,
+                1.33,
+                0.58,
+                1.76,
+                2.61,
+            ]
+        ),
+    ),
     auxiliary_head=dict(in_channels=192, num_classes=11),
-    test_cfg=dict(mode='whole'),
+    test_cfg=dict(mode='slide', crop_size=(288, 384), stride=(72, 96)),
 )
+train_dataloader = dict(batch_size=8)
 optim_wrapper = dict(
     type='BFloat16OptimWrapper',
-    optimizer=dict(type='AdamW', lr=6e-4, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
     paramwise_cfg=dict(
         flat_decay_mult=0.0,
-        custom_keys={'pos_embed': dict(decay_mult=0.0), 'cls_token': dict(decay_mult=0.0)},
+        custom_keys={
+            'pos_embed': dict(decay_mult=0.0),
+            'cls_token': dict(decay_mult=0.0),
+        },
     ),
     clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=200),
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=100),
     dict(
-        type='PolyLR', eta_min=0.0, power=1.0, by_epoch=False, begin=200, end=max_iters
+        type='PolyLR', eta_min=0.0, power=1.0, by_epoch=False, begin=100, end=max_iters
     ),
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=500)
-default_hooks = dict(checkpoint=dict(interval=500))
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=200)
+default_hooks = dict(checkpoint=dict(interval=200))

@@ -2,6 +2,8 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
+from packaging.version import Version
+
 __version__ = '0.1.0'
 
 # import name: (distributions that install it, lowest version). The second OpenMMLab
@@ -18,23 +20,24 @@ def check_versions() -> None:
     """Check that what the package stands on is installed and recent enough.
 
     Raises:
-        ImportError: names the package, the version found, the lowest one that works, and
-            the command that installs it.
+        ImportError: names the package, the version found, the lowest one that works,
+            and the command that installs it.
     """
     for name, (distributions, lowest) in REQUIRED.items():
         found = [found for dist in distributions if (found := _version(dist))]
-        if found and _numbers(found[0]) >= _numbers(lowest):
+        if found and Version(found[0]).release >= Version(lowest).release:
             continue
         raise ImportError(
-            f'illama_seg needs {name} >= {lowest}, found {found[0] if found else "none"}: '
+            f'illama_seg needs {name} >= {lowest}, found '
+            f'{found[0] if found else "none"}: '
             f'pip install -U "{distributions[0]}>={lowest}"'
         )
     try:
         import cv2  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            f'OpenCV does not load: {error}. On a machine without a display: pip uninstall '
-            '-y opencv-python && pip install opencv-python-headless'
+            f'OpenCV does not load: {error}. On a machine without a display: pip '
+            'uninstall -y opencv-python && pip install opencv-python-headless'
         ) from error
 
 
@@ -43,8 +46,3 @@ def _version(distribution: str) -> str | None:
         return version(distribution)
     except PackageNotFoundError:
         return None
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    digits = (part for part in text.split('+')[0].split('.')[:3])
-    return tuple(int(''.join(filter(str.isdigit, part)) or 0) for part in digits)

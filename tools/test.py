@@ -4,9 +4,7 @@ import argparse
 import os
 import sys
 
-from mmengine.config import DictAction
-
-from illama_seg.apis import build_tester, load_config
+from illama_seg.apis import CfgOptions, build_tester, load_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -16,13 +14,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', help='folder for the log and the metrics as JSON')
     parser.add_argument('--out', help='folder for the predictions as label PNGs')
     parser.add_argument('--show-dir', help='folder for the predictions as pictures')
-    parser.add_argument(
-        '--tta', action='store_true', help='multi-scale and flip test'
-    )
+    parser.add_argument('--tta', action='store_true', help='multi-scale and flip test')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=CfgOptions,
         metavar='KEY=VALUE',
         help='override settings, such as model.test_cfg.mode=whole',
     )

@@ -4,9 +4,7 @@ import argparse
 import os
 import sys
 
-from mmengine.config import DictAction
-
-from illama_seg.apis import build_trainer, load_config
+from illama_seg.apis import CfgOptions, build_trainer, load_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -20,7 +18,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=CfgOptions,
         metavar='KEY=VALUE',
         help='override settings, such as train_dataloader.batch_size=8',
     )

@@ -1,4 +1,4 @@
-"""CamVid, SegNet's split: 367 training and 101 validation frames of 480x360, 11 classes.
+"""CamVid in SegNet's split: 367 training, 101 validation frames (480x360), 11 classes.
 
 Trained at native scale, tested on whole images.
 """
@@ -8,7 +8,9 @@ train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
     dict(type='CheckAnnotations', num_classes=11),
-    dict(type='RandomResize', scale=(480, 360), ratio_range=(0.8, 2.0), keep_ratio=True),
+    dict(
+        type='RandomResize', scale=(480, 360), ratio_range=(0.8, 2.0), keep_ratio=True
+    ),
     dict(type='RandomCrop', crop_size=(288, 384), cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PhotoMetricDistortion'),

@@ -12,7 +12,10 @@ optim_wrapper = dict(
     # flat: biases and the weights of every norm; norm_decay_mult overlooks RMSNorm.
     paramwise_cfg=dict(
         flat_decay_mult=0.0,
-        custom_keys={'pos_embed': dict(decay_mult=0.0), 'cls_token': dict(decay_mult=0.0)},
+        custom_keys={
+            'pos_embed': dict(decay_mult=0.0),
+            'cls_token': dict(decay_mult=0.0),
+        },
     ),
 )
 param_scheduler = [

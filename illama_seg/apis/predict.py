@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -37,16 +39,33 @@ def load_segmentor(
     """
     state = read_checkpoint(fetch_checkpoint(checkpoint))
     device = device or ('cuda:0' if torch.cuda.is_available() else 'cpu')
-    model = init_model(config, None, device)
+    with options_explained(config):
+        model = init_model(config, None, device)
     load_weights(model, state, checkpoint)
     meta = state.get('meta', {}).get('dataset_meta')
     if not meta:
         raise ValueError(
-            f'{checkpoint} has no class names (meta.dataset_meta): expected a checkpoint '
-            'written by tools/train.py'
+            f'{checkpoint} has no class names (meta.dataset_meta): expected a '
+            'checkpoint written by tools/train.py'
         )
     model.dataset_meta = dict(meta)
     return model
+
+
+def dataset_meta(model: nn.Module) -> dict[str, Any]:
+    """Classes, palette and the like of the data set that a model was trained on."""
+    return cast(dict[str, Any], model.dataset_meta)
+
+
+@contextmanager
+def options_explained(config: str | Path | Config) -> Iterator[None]:
+    """Name the config where something built from it does not take an option."""
+    try:
+        yield
+    except (KeyError, TypeError) as error:
+        name = config.filename if isinstance(config, Config) else config
+        reason = error.args[0] if error.args else error
+        raise ValueError(f'{name}, or an override, does not fit: {reason}') from error
 
 
 def load_weights(model: nn.Module, state: dict, source: str | Path) -> None:
@@ -58,7 +77,8 @@ def load_weights(model: nn.Module, state: dict, source: str | Path) -> None:
     weights = state.get('state_dict', state)
     own = model.state_dict()
     faults = [
-        f'{key}: the file has {tuple(weights[key].shape)}, the model {tuple(own[key].shape)}'
+        f'{key}: the file has {tuple(weights[key].shape)}, the model '
+        f'{tuple(own[key].shape)}'
         for key in own
         if key in weights and weights[key].shape != own[key].shape
     ]
@@ -137,6 +157,16 @@ def predict(model: nn.Module, image: np.ndarray) -> np.ndarray:
 
     Returns:
         (H, W) uint8, class numbers from 0.
+
+    Raises:
+        ValueError: if the image is too thin for the decoder or the memory is too small.
     """
-    labels = inference_model(model, image).pred_sem_seg.data
+    try:
+        labels = inference_model(model, image).pred_sem_seg.data
+    except RuntimeError as error:
+        raise ValueError(
+            f'an image of {image.shape[0]}x{image.shape[1]} cannot be segmented: '
+            f'{error}. As the test pipeline resizes it, each side needs more than one '
+            'patch, and all of it must fit into the memory'
+        ) from error
     return labels.squeeze(0).cpu().numpy().astype(np.uint8)

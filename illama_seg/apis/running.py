@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 import tempfile
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import Any
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner
 
-from illama_seg.apis.predict import load_weights
+from illama_seg.apis.predict import load_weights, options_explained
 from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
+
+
+class CfgOptions(DictAction):
+    """``--cfg-options KEY=VALUE ...``; ends with the usage at anything else."""
+
+    def __call__(
+        self,
+        parser: ArgumentParser,
+        namespace: Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Add the pairs to the namespace."""
+        for pair in values:
+            if '=' not in pair:
+                parser.error(f'{option_string} {pair}: expected KEY=VALUE')
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except AssertionError as error:  # mmengine's word for open brackets
+            parser.error(f'{option_string} {" ".join(values)}: {error}')
 
 
 def load_config(
@@ -37,7 +59,7 @@ def load_config(
         )
     try:
         cfg = Config.fromfile(path)
-    except (SyntaxError, KeyError, TypeError, AttributeError, OSError) as error:
+    except Exception as error:  # a config is a program: it may raise anything
         raise ValueError(f'config {path}: {type(error).__name__}: {error}') from error
     try:
         cfg.merge_from_dict(cfg_options or {})
@@ -70,7 +92,8 @@ def build_trainer(cfg: Config, amp: bool = False, resume: bool = False) -> Runne
     if amp:
         _set_amp(cfg)
     cfg.resume = resume
-    return Runner.from_cfg(cfg)
+    with options_explained(cfg):
+        return Runner.from_cfg(cfg)
 
 
 def build_tester(
@@ -107,7 +130,8 @@ def build_tester(
             raise ValueError(f'--tta: {cfg.filename} has no tta_pipeline')
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.model = dict(cfg.tta_model, module=cfg.model)
-    runner = Runner.from_cfg(cfg)
+    with options_explained(cfg):
+        runner = Runner.from_cfg(cfg)
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     load_weights(model.module if tta else model, state, checkpoint)
     return runner
@@ -132,7 +156,8 @@ def _check_data(cfg: Config, splits: tuple[str, ...]) -> None:
     for split in splits:
         loader = cfg.get(f'{split}_dataloader')
         if loader is not None:
-            size = len(DATASETS.build(loader.dataset))
+            with options_explained(cfg):
+                size = len(DATASETS.build(loader.dataset))
             print_log(f'{split} data: {size} images', logger='current')
 
 
@@ -144,6 +169,13 @@ def _check_pretrained(cfg: Config) -> None:
 
 
 def _check_schedule(cfg: Config) -> None:
+    for number, step in enumerate(cfg.get('param_scheduler', [])):
+        if step.get('end', float('inf')) <= step.get('begin', 0):
+            raise ValueError(
+                f'param_scheduler.{number} ends at iteration {step.end}, before it '
+                f'begins, at {step.begin}: set both by --cfg-options '
+                f'param_scheduler.{number}.begin=... param_scheduler.{number}.end=...'
+            )
     max_iters = cfg.train_cfg.get('max_iters')
     ends = [step.end for step in cfg.get('param_scheduler', []) if 'end' in step]
     if max_iters and ends and max(ends) != max_iters:

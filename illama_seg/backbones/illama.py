@@ -61,6 +61,9 @@ class ILLaMA(BaseModule):
         ValueError: for an argument out of its range.
     """
 
+    rotary: Tensor
+    _is_init: bool
+
     def __init__(
         self,
         arch: str | dict = 'base',
@@ -78,17 +81,16 @@ class ILLaMA(BaseModule):
         super().__init__(init_cfg)
         _check_choice('out_type', out_type, ('featmap', 'cls_token', 'raw'))
         _check_choice('attn_mask', attn_mask, ('soft', 'strict'))
-        _check_fraction('drop_path_rate', drop_path_rate)
-        if attn_mask == 'strict' and soft_mask_rate:
+        if not 0 <= drop_path_rate < 1:
             raise ValueError(
-                f"soft_mask_rate={soft_mask_rate} has no effect with attn_mask='strict'"
-                ": leave it 0 or use attn_mask='soft'"
+                f'ILLaMA drop_path_rate={drop_path_rate}: expected a number in [0, 1)'
             )
         embed_dims, num_layers, num_heads = _resolve_arch(arch)
         self.arch = arch if isinstance(arch, str) else 'custom'
         self.embed_dims, self.num_heads = embed_dims, num_heads
         self.out_indices = _resolve_indices(out_indices, num_layers)
         self.out_type = out_type
+        self.attn_mask = attn_mask
         self.with_cp = with_cp
         self.grid_size = _resolve_grid(img_size, patch_size)
         self.set_soft_mask_rate(soft_mask_rate)
@@ -119,8 +121,9 @@ class ILLaMA(BaseModule):
                 size, or cannot be read safely.
             FileNotFoundError: if there is no such file.
         """
-        if self.is_init:
+        if self._is_init:
             return
+        self._make_rotary(self.rotary.size(1))  # to_empty() leaves a model without it
         for parameter in (self.cls_token, self.pos_embed):
             nn.init.trunc_normal_(parameter, std=INIT_STD)
         for module in self.modules():
@@ -137,11 +140,23 @@ class ILLaMA(BaseModule):
                 )
             logger = MMLogger.get_current_instance()
             load_into_backbone(self, init_cfg['checkpoint'], logger)
-        self.is_init = True
+        self._is_init = True
 
     def set_soft_mask_rate(self, rate: float) -> None:
-        """Set the soft mask rate, in [0, 1]; a schedule may move it either way."""
-        _check_fraction('soft_mask_rate', rate)
+        """Set the soft mask rate, in [0, 1]; a schedule may move it either way.
+
+        Raises:
+            ValueError: if it is out of range, or not 0 with the strict mask.
+        """
+        if not 0 <= rate <= 1:
+            raise ValueError(
+                f'ILLaMA soft_mask_rate={rate}: expected a number in [0, 1]'
+            )
+        if rate and self.attn_mask == 'strict':
+            raise ValueError(
+                f"ILLaMA soft_mask_rate={rate} has no effect with attn_mask='strict': "
+                "leave it 0, or use attn_mask='soft'"
+            )
         self.soft_mask_rate = float(rate)
 
     def get_layer_depth(self, name: str, prefix: str = '') -> tuple[int, int]:
@@ -209,13 +224,16 @@ class ILLaMA(BaseModule):
 
     def _rotary(self, num_tokens: int) -> Tensor:
         """Table for the tokens at hand; a longer table serves a shorter sequence."""
-        if num_tokens > self.rotary.size(1):
-            # Kept for the next call, which may train: no inference tensor, then.
-            with torch.inference_mode(False):
-                head_dim = self.embed_dims // self.num_heads
-                table = rotary_table(num_tokens, head_dim)
-                self.rotary = table.to(self.rotary.device)
+        # model.half() casts buffers, but angles need float32.
+        if num_tokens > self.rotary.size(1) or self.rotary.dtype.itemsize < 4:
+            self._make_rotary(max(num_tokens, self.rotary.size(1)))
         return self.rotary[:, :num_tokens]
+
+    def _make_rotary(self, num_tokens: int) -> None:
+        # It is kept for calls that may train: no inference tensor, then.
+        with torch.inference_mode(False):
+            table = rotary_table(num_tokens, self.embed_dims // self.num_heads)
+            self.rotary = table.to(self.pos_embed.device)
 
 
 def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
@@ -223,17 +241,12 @@ def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f'ILLaMA {option}={value!r}: expected one of {choices}')
 
 
-def _check_fraction(option: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f'ILLaMA {option}={value}: expected a number in [0, 1]')
-
-
 def _resolve_arch(arch: str | dict) -> tuple[int, int, int]:
     keys = ('embed_dims', 'num_layers', 'num_heads')
     if isinstance(arch, str):
         _check_choice('arch', arch, tuple(ARCHITECTURES))
         arch = ARCHITECTURES[arch]
-    elif set(arch) != set(keys):
+    elif not isinstance(arch, dict) or set(arch) != set(keys):
         raise ValueError(f'ILLaMA arch={arch}: expected a dict with the keys {keys}')
     embed_dims, num_layers, num_heads = (arch[key] for key in keys)
     if min(embed_dims, num_layers, num_heads) < 1 or embed_dims % (2 * num_heads):
@@ -245,30 +258,29 @@ def _resolve_arch(arch: str | dict) -> tuple[int, int, int]:
 
 
 def _resolve_indices(indices: int | Sequence[int], num_layers: int) -> tuple[int, ...]:
-    wanted = (indices,) if isinstance(indices, int) else tuple(indices)
-    resolved = tuple(index + num_layers if index < 0 else index for index in wanted)
-    if (
-        not resolved
-        or resolved != tuple(sorted(set(resolved)))
-        or not (0 <= resolved[0] and resolved[-1] < num_layers)
-    ):
-        raise ValueError(
-            f'ILLaMA out_indices={indices}: expected increasing block numbers from 0 '
-            f'to {num_layers - 1} (negative ones count from the end)'
-        )
-    return resolved
+    wanted = (indices,) if isinstance(indices, int) else indices
+    if isinstance(wanted, Sequence) and all(isinstance(i, int) for i in wanted):
+        resolved = tuple(i + num_layers if i < 0 else i for i in wanted)
+        in_range = all(0 <= i < num_layers for i in resolved)
+        if resolved and in_range and resolved == tuple(sorted(set(resolved))):
+            return resolved
+    raise ValueError(
+        f'ILLaMA out_indices={indices}: expected increasing block numbers from 0 '
+        f'to {num_layers - 1} (negative ones count from the end)'
+    )
 
 
 def _resolve_grid(img_size: int | tuple[int, int], patch_size: int) -> tuple[int, int]:
-    height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+    size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
     if (
         patch_size < 1
-        or min(height, width) < 1
-        or height % patch_size + width % patch_size
+        or len(size) != 2
+        or min(size) < 1
+        or any(side % patch_size for side in size)
     ):
         raise ValueError(
-            f'ILLaMA img_size={img_size}: expected multiples of patch_size='
-            f'{patch_size}. It only sets the grid of the positional embedding: images '
-            'of other sizes are taken at run time'
+            f'ILLaMA img_size={img_size}: expected one multiple of patch_size='
+            f'{patch_size}, or two (height, width). It only sets the grid of the '
+            'positional embedding: images of other sizes are taken at run time'
         )
-    return height // patch_size, width // patch_size
+    return size[0] // patch_size, size[1] // patch_size

@@ -71,7 +71,9 @@ class CheckedSegDataset(BaseSegDataset):
             return super().prepare_data(idx)
         except Exception as error:
             sample = self.get_data_info(idx)
-            files = [sample[key] for key in ('img_path', 'seg_map_path') if key in sample]
+            files = [
+                sample[key] for key in ('img_path', 'seg_map_path') if key in sample
+            ]
             if any(file in str(error) for file in files):
                 raise ValueError(str(error)) from error
             raise ValueError(
@@ -204,10 +206,10 @@ class CheckAnnotations:
         if wrong.size:
             shift = bool(results.get('reduce_zero_label'))
             raise ValueError(
-                f'{path}: label {int(wrong[0]) + shift} in {wrong.size} pixels, expected '
-                f'{"0 (ignored), 1" if shift else "0"}..{self.num_classes - 1 + shift} or '
-                f'{IGNORED} (ignored) for {self.num_classes} classes. Is it another '
-                "data set's annotation, or is reduce_zero_label not what it needs?"
+                f'{path}: label {int(wrong[0]) + shift} in {wrong.size} pixels; '
+                f'{self.num_classes} classes need {"0 (ignored), 1" if shift else "0"}'
+                f'..{self.num_classes - 1 + shift} or {IGNORED} (ignored). Is it '
+                "another data set's annotation, or is reduce_zero_label wrong for it?"
             )
         return results
 

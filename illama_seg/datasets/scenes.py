@@ -39,6 +39,8 @@ SCENE_CLASSES = tuple(SCENE_IDS)
 SPLITS = ('training', 'validation')
 VERSION = 1
 _SS = 2  # supersampling
+_TURN = np.arange(18) * np.pi / 9
+_CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], 1)
 
 Rng = np.random.Generator
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -52,7 +54,7 @@ _SKIES = (
     ((0.34, 0.36, 0.62), (0.98, 0.66, 0.38), (1.05, 0.80, 0.62), 0.9),
     ((0.75, 0.79, 0.84), (0.94, 0.92, 0.87), (0.96, 0.94, 0.88), 0.4),
     ((0.32, 0.36, 0.42), (0.64, 0.65, 0.65), (0.72, 0.75, 0.80), 0.15),
-    ((0.20, 0.22, 0.42), (0.70, 0.50, 0.52), (0.66, 0.62, 0.74), 0.2),
+    ((0.26, 0.28, 0.48), (0.74, 0.55, 0.56), (0.76, 0.70, 0.80), 0.2),
 )
 
 
@@ -68,14 +70,21 @@ def _stone(rng: Rng) -> Array:
     return _hsv(rng.uniform(0.0, 0.16), rng.beta(1.2, 4), rng.uniform(0.3, 0.8))
 
 
-def _noise(rng: Rng, h: int, w: int, cell: float, octaves: int = 3) -> Array:
+def _noise(rng: Rng, shape: Any, cell: float, octaves: int = 3) -> Array:
     """Fractal noise of about unit variance; `cell` is its coarsest grain in pixels."""
+    h, w = shape
     out = np.zeros((h, w), np.float32)
     for k in range(octaves):
         c = max(cell / 2**k, 1)
         grid = rng.standard_normal((int(h / c) + 2, int(w / c) + 2), np.float32)
         out += cv2.resize(grid, (w, h), interpolation=cv2.INTER_CUBIC) / 1.6**k
     return out
+
+
+def _tint(tone: Array, colour: Array) -> Array:
+    """A colour in many tones: (H, W) and (3,) to (H, W, 3)."""
+    column = np.asarray(colour, np.float32)[:, None]
+    return cv2.transform(np.asarray(tone, np.float32), column)
 
 
 class _Sprite:
@@ -98,8 +107,7 @@ class _Sprite:
         self.poly([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], *style)
 
     def disc(self, x: float, y: float, rx: float, ry: float, *style: Any) -> None:
-        a = np.linspace(0, 2 * np.pi, 18, endpoint=False)
-        self.poly(np.stack([x + rx * np.cos(a), y + ry * np.sin(a)], 1), *style)
+        self.poly(_CIRCLE * (rx, ry) + (x, y), *style)
 
 
 class _Scene:
@@ -110,46 +118,51 @@ class _Scene:
         self.rgb = np.zeros((self.h, self.w, 3), np.float32)
         self.label = np.zeros((self.h, self.w), np.uint8)
         self.focal = 1.3 * self.h
-        self.eye = rng.uniform(1.9, 3.0)
-        self.horizon = self.h * rng.uniform(0.36, 0.52)
-        self.vx = self.w * rng.uniform(0.25, 0.75)
+        self.eye = float(rng.uniform(1.9, 3.0))
+        self.horizon = self.h * float(rng.uniform(0.36, 0.52))
+        self.vx = self.w * float(rng.uniform(0.25, 0.75))
         self.xs, self.ys = np.meshgrid(
             np.arange(self.w, dtype=np.float32), np.arange(self.h, dtype=np.float32)
         )
-        below = np.maximum(self.ys - self.horizon, 1e-3)
-        self.ground = self.ys > self.horizon
-        self.Z = self.focal * self.eye / below
-        self.X = (self.xs - self.vx) * self.Z / self.focal
+        self.low = int(self.horizon) + 1  # first row of the ground
+        self.Z = self.focal * self.eye / (self.ys[self.low :] - self.horizon)
+        self.X = (self.xs[self.low :] - self.vx) * self.Z / self.focal
         top, foot, light, self.sun = _SKIES[rng.integers(len(_SKIES))]
-        jitter = rng.normal(0, 0.04, (3, 3))
-        self.top, self.foot = np.array(top) + jitter[0], np.array(foot) + jitter[1]
-        self.light = np.array(light) + jitter[2]
-        self.side = rng.choice([-1.0, 1.0])  # the sun's side, -1 left
-        self.sight = rng.uniform(60, 400)  # metres that haze leaves visible
+        jitter = rng.normal(0, 0.04, (3, 3)).astype(np.float32)
+        self.top, self.foot, self.light = jitter + np.array(
+            (top, foot, light), np.float32
+        )
+        self.side = float(rng.choice([-1, 1]))  # the sun's side, -1 left
+        self.sight = float(rng.uniform(60, 400))  # metres that haze leaves visible
         autumn = rng.random() < 0.3
         self.leaf_hue = rng.uniform(0.03, 0.16) if autumn else rng.uniform(0.2, 0.38)
         self.grass_hue = rng.uniform(0.12, 0.33)
-        self.tile = _noise(rng, 256, 256, 64, 6)
+        self.tile = _noise(rng, (256, 256), 64, 6)
         self.queue: list[tuple[float, Callable[[], None]]] = []
         self.shadow = np.zeros((self.h, self.w), np.uint8)
 
-    def paint(self, where: Array, rgb: Any, name: str, depth: Any, at: Any = ()) -> None:
+    def paint(self, where: Array, rgb: Array, name: str, depth: Any, at: Any) -> None:
         """Put lit, hazy colour and label where the mask says, in the window `at`."""
-        haze = 1 - np.exp(-np.asarray(depth, np.float32) / self.sight)
-        haze = haze[..., None]
-        lit = rgb * self.light * (1 - haze) + self.foot * haze
-        self.rgb[at][where] = np.broadcast_to(lit, (*where.shape, 3))[where]
+        haze: Array = np.asarray(1 - np.exp(-depth / self.sight), np.float32)
+        if haze.ndim:
+            lit: Array = cv2.transform(rgb, np.diag(self.light))
+            away = cv2.transform(lit, np.column_stack([-np.eye(3), self.foot]))
+            lit += away * cv2.merge([haze, haze, haze])
+        else:
+            matrix = np.diag(self.light * (1 - haze))
+            lit = cv2.transform(rgb, np.column_stack([matrix, self.foot * haze]))
+        self.rgb[at][where] = lit[where]
         self.label[at][where] = SCENE_IDS.get(name, 0)
 
     def grain(self, metres: float) -> Array:
         """Noise that lies on the ground, one tile to `metres`."""
         k = np.float32(256 / metres)
-        x, z = (self.X * k) % 1024, (self.Z * k) % 1024
-        tile = cv2.remap(self.tile, x, z, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-        return tile[..., None]
+        far = cv2.BORDER_REFLECT_101
+        x, z = self.X * k, self.Z * k
+        return cv2.remap(self.tile, x, z, cv2.INTER_LINEAR, borderMode=far)
 
     def lay(self, name: str, where: Array) -> None:
-        self.paint(where & self.ground, _GROUND[name](self), name, self.Z)
+        self.paint(where, _GROUND[name](self), name, self.Z, np.s_[self.low :])
 
     def place(self, painter: Any, x: float, z: float, order: float = 0) -> None:
         """Queue a painter's sprite at (x, z); `order` moves it back in the queue."""
@@ -157,6 +170,9 @@ class _Scene:
         sprite = painter(self.rng, scale, self)
         name = painter.__name__.lstrip('_').split('_')[0]
         px, py = self.vx + x * scale, self.horizon + self.eye * scale
+        at = int(min(py, self.h - 1)), int(np.clip(px, 0, self.w - 1))
+        if self.label[at] == SCENE_IDS['water']:
+            return
         self.cast(px, py, sprite.width * scale, sprite.height * scale)
         self.queue.append((z + order, lambda: self.stamp(sprite, name, px, py, z)))
 
@@ -180,14 +196,20 @@ class _Scene:
         part, rgb = sprite.part[v0:v1, u0:u1], sprite.rgb[v0:v1, u0:u1]
         across = (np.arange(u0, u1) / w - 0.5) * self.side * 0.35 * self.sun
         up = (0.5 - np.arange(v0, v1) / h) * 0.25
-        grain = _noise(self.rng, v1 - v0, u1 - u0, 8, 3) * 0.04
-        shade = 1 + across[None, :] + up[:, None] + grain
+        grain = _noise(self.rng, part.shape, 8, 3) * 0.04
+        shade: Array = np.asarray(1 + across + up[:, None] + grain, np.float32)
         at = np.s_[y0 + v0 : y0 + v1, x0 + u0 : x0 + u1]
-        self.paint(part > 0, rgb * shade[..., None], name, np.full(part.shape, z), at)
+        self.paint(part > 0, rgb * cv2.merge([shade] * 3), name, z, at)
         self.label[at][part == 2] = 0
 
     def wall(
-        self, name: str, texture: Texture, x: Any, z: Any, height: float, order: float = 0
+        self,
+        name: str,
+        texture: Texture,
+        x: Any,
+        z: Any,
+        height: float,
+        order: float = 0,
     ) -> None:
         """Queue an upright wall: along the view (one x, two z) or across (two x)."""
         self.queue.append(
@@ -207,29 +229,32 @@ class _Scene:
         (index,) = np.nonzero(cols)
         if not len(index):
             return
-        at = np.s_[:, index[0] : index[-1] + 1]
+        scale = self.focal / depth[index].min()
+        top = max(int(self.horizon + (self.eye - height) * scale), 0)
+        foot = max(int(self.horizon + self.eye * scale) + 2, 0)
+        at = np.s_[top:foot, index[0] : index[-1] + 1]
         depth = np.broadcast_to(depth[at[1]], self.ys[at].shape)
         v = self.eye - (self.ys[at] - self.horizon) * depth / self.focal
         u = np.broadcast_to(along[at[1]], v.shape) - np.min(along[index])
-        rgb = texture(u, v)
+        rgb: Array = np.asarray(texture(u, v), np.float32)
         tops = rgb[..., 3] if rgb.shape[-1] == 4 else 0  # the crown's cut-out in metres
         where = (v >= 0) & (v <= height - tops)
-        self.paint(where, rgb[..., :3] * light, name, depth, at)
+        self.paint(where, rgb[..., :3] * np.float32(light), name, depth, at)
 
     def finish(self) -> tuple[Array, Array]:
-        soft = cv2.GaussianBlur(self.shadow, (0, 0), 1.5) / 255.0
-        dark = 1 - soft * self.ground * (0.15 + 0.4 * self.sun)
-        self.rgb *= dark[..., None].astype(np.float32)
+        soft = cv2.GaussianBlur(self.shadow, (0, 0), 1.5)[self.low :, :, None]
+        self.rgb[self.low :] *= 1 - soft * np.float32((0.15 + 0.35 * self.sun) / 255)
         for _, draw in sorted(self.queue, key=lambda item: -item[0]):
             draw()
         size, rng = (self.w // _SS, self.h // _SS), self.rng
         rgb = cv2.resize(np.clip(self.rgb, 0, 1), size, interpolation=cv2.INTER_AREA)
         rgb = cv2.GaussianBlur(rgb, (0, 0), rng.uniform(0.25, 0.6))
         grey = rgb.mean(-1, keepdims=True)
-        rgb = grey + (rgb - grey) * rng.uniform(0.45, 1.15)
-        rgb = rgb * rng.uniform(0.88, 1.12, 3) * rng.uniform(0.75, 1.15)
-        rgb = np.clip(rgb, 0, 1) ** rng.uniform(0.8, 1.3)
-        rgb = rgb + rng.normal(0, rng.uniform(0.008, 0.025), rgb.shape)
+        rgb = grey + (rgb - grey) * float(rng.uniform(0.45, 1.15))
+        gain = rng.uniform(0.88, 1.12, 3) * rng.uniform(0.95, 1.3)
+        rgb = rgb * gain.astype(np.float32)
+        rgb = np.clip(rgb, 0, 1) ** float(rng.uniform(0.75, 1.15))
+        rgb += rng.standard_normal(rgb.shape, np.float32) * rng.uniform(0.008, 0.025)
         image = np.round(np.clip(rgb, 0, 1) * 255).astype(np.uint8)
         return image, np.ascontiguousarray(self.label[::_SS, ::_SS])
 
@@ -239,9 +264,8 @@ class _Scene:
 
 def _grass(c: _Scene) -> Array:
     base = _hsv(c.grass_hue, c.rng.uniform(0.3, 0.65), c.rng.uniform(0.35, 0.6))
-    blades = _noise(c.rng, c.h, c.w, 3, 2)[..., None]
-    near = np.clip(12 / c.Z, 0.3, 1)[..., None]
-    return base * (1 + 0.14 * c.grain(30) + 0.13 * blades * near)
+    blades = _noise(c.rng, c.Z.shape, 3, 2) * np.clip(12 / c.Z, 0.3, 1)
+    return _tint(1 + 0.14 * c.grain(30) + 0.13 * blades, base)
 
 
 def _field(c: _Scene) -> Array:
@@ -249,40 +273,42 @@ def _field(c: _Scene) -> Array:
     soil = _hsv(c.rng.uniform(0.06, 0.1), 0.45, c.rng.uniform(0.25, 0.5))
     crop = _hsv(c.rng.uniform(0.1, 0.33), c.rng.uniform(0.4, 0.7), 0.6)
     pitch, slant = c.rng.uniform(1.0, 2.0), c.rng.uniform(-0.5, 0.5)
-    row = np.sin((c.X + slant * c.Z + 0.1 * c.grain(8)[..., 0]) * 2 * np.pi / pitch)
+    row = np.sin((c.X + slant * c.Z + 0.1 * c.grain(8)) * 2 * np.pi / pitch)
     sharp = np.clip(pitch * c.focal / c.Z / 10, 0, 1)
-    mix = (0.5 + np.clip(row * 1.6, -0.5, 0.5) * sharp)[..., None]
-    return (soil * (1 - mix) + crop * mix) * (1 + 0.1 * c.grain(6))
+    mix = 0.5 + np.clip(row * 1.6, -0.5, 0.5) * sharp
+    tone = 1 + 0.1 * c.grain(6)
+    return _tint(tone, soil) + _tint(tone * mix, crop - soil)
 
 
 def _road(c: _Scene) -> Array:
     base = _stone(c.rng) * c.rng.uniform(0.55, 0.95)
-    speck = _noise(c.rng, c.h, c.w, 2, 1)[..., None]
-    return base * (1 + 0.06 * c.grain(14) + 0.05 * speck)
+    speck = _noise(c.rng, c.Z.shape, 2, 1)
+    return _tint(1 + 0.06 * c.grain(14) + 0.05 * speck, base)
 
 
 def _sidewalk(c: _Scene) -> Array:
     base, slab = _stone(c.rng), c.rng.uniform(0.8, 1.4)
-    thick = np.maximum(0.06, 1.2 * c.Z / c.focal)
-    deep = np.maximum(0.06, 1.2 * c.Z**2 / c.focal / c.eye)
-    joint = ((c.X % slab) < thick) | (((c.Z % slab) < deep) & (deep < slab / 2))
-    step = np.int32(c.X // slab) * 7 + np.int32(np.minimum(c.Z, 99) // slab) * 13
-    tone = c.rng.normal(0, 0.07, 64)[step % 64]
-    return base * (1 + tone - 0.3 * joint)[..., None] * (1 + 0.04 * c.grain(5))
+    x, z = c.X / slab, np.minimum(c.Z, 99) / slab
+    i, j = np.floor(x), np.floor(z)
+    thick = np.maximum(0.06, 1.2 * c.Z / c.focal) / slab
+    deep = np.maximum(0.06, 1.2 * c.Z**2 / c.focal / c.eye) / slab
+    joint = (x - i < thick) | ((z - j < deep) & (deep < 0.5))
+    tone = c.rng.normal(1, 0.07, 64)[np.int32(i * 7 + j * 13) % 64]
+    return _tint((tone - 0.3 * joint) * (1 + 0.04 * c.grain(5)), base)
 
 
 def _water(c: _Scene) -> Array:
     """The backdrop upside down, broken by ripples that flatten with distance."""
-    depth = np.clip(c.ys - c.horizon, 0, None)
-    stretch = np.random.default_rng(c.rng.integers(1 << 30))
-    ripple = _noise(stretch, c.h, max(c.w // 6, 2), 4, 2)
-    ripple = cv2.resize(ripple, (c.w, c.h))
-    wave = ripple * (0.25 + depth / c.h)
+    depth = c.ys[c.low :] - c.horizon
+    ripple = _noise(c.rng, (len(depth), c.w // 6), 4, 2)
+    wave = cv2.resize(ripple, (c.w, len(depth))) * (0.25 + depth / c.h)
     rows = np.clip(c.horizon - depth * 0.8 + wave * 14, 0, c.horizon - 1)
-    mirror = cv2.remap(c.rgb, c.xs, rows.astype(np.float32), cv2.INTER_LINEAR)
+    mirror = cv2.remap(c.rgb, c.xs[c.low :], rows, cv2.INTER_LINEAR)
     tint = _hsv(c.rng.uniform(0.4, 0.62), 0.5, c.rng.uniform(0.15, 0.45))
     k = c.rng.uniform(0.55, 0.85)
-    out = (mirror * k + tint * (1 - k)) * (1 + 0.16 * np.tanh(wave * 2))[..., None]
+    glint = 1 + 0.16 * np.tanh(wave * 2)
+    out = mirror * cv2.merge([glint, glint, glint]) * np.float32(k)
+    out += _tint(glint, tint * (1 - k))
     return out / np.maximum(c.light, 0.3)
 
 
@@ -317,13 +343,15 @@ def _tree(rng: Rng, s: float, c: _Scene) -> _Sprite:
         t, cy, ry = _Sprite(s, w, h), h * 0.63, h * 0.37
         stem = [(0.42, 0), (0.58, 0), (0.53, 0.5), (0.47, 0.5)]
         t.poly([(w / 2 + (x - 0.5) * h * 0.6, y * h) for x, y in stem], bark)
-        for _ in range(60):
+        for _ in range(60 if s > 10 else 25):
             a, r = rng.uniform(0, 2 * np.pi), np.sqrt(rng.random()) * 0.8
             x, y, b = r * np.cos(a), r * np.sin(a), rng.uniform(0.14, 0.26)
             tone = 0.85 + 0.3 * y + 0.2 * x * c.side * c.sun + rng.normal(0, 0.13)
-            t.disc(w / 2 * (1 + x), cy + y * ry, w / 2 * b, ry * b, leaf * max(tone, 0.3))
-    mottle = _noise(rng, *t.part.shape, max(0.5 * s, 3), 3)
-    t.rgb *= np.clip(1 + 0.13 * mottle, 0.4, 1.6)[..., None]
+            t.disc(
+                w / 2 * (1 + x), cy + y * ry, w / 2 * b, ry * b, leaf * max(tone, 0.3)
+            )
+    mottle = _noise(rng, t.part.shape, max(0.5 * s, 3), 3)
+    t.rgb *= cv2.merge([np.clip(1 + 0.13 * mottle, 0.4, 1.6)] * 3)
     return t
 
 
@@ -340,7 +368,8 @@ def _person(rng: Rng, s: float, c: _Scene) -> _Sprite:
         p.rect(foot - 0.1, 0, foot + 0.14, 0.1, legs * 0.4)
         hand = 0.5 + side * rng.uniform(0.28, 0.4)
         p.poly([(0.5 + side * 0.16, 1.45 * k), (0.5 + side * 0.27, 1.4 * k),
-                (hand + 0.07, 0.85 * k), (hand - 0.07, 0.85 * k)], top * 0.85)  # fmt: skip
+                (hand + 0.07, 0.85 * k), (hand - 0.07, 0.85 * k)],
+               top * 0.85)  # fmt: skip
         p.disc(hand, 0.82 * k, 0.07, 0.07, skin)
     coat = rng.uniform(0.55, 0.85) * k
     p.poly([(0.28, coat), (0.72, coat), (0.75, 1.42 * k), (0.6, 1.5 * k),
@@ -368,7 +397,8 @@ def _car(rng: Rng, s: float, c: _Scene) -> _Sprite:
         (0.0, 0.2), (1.0, 0.2), (1.0, 0.48), (0.95, 0.58), (0.75, 0.63), (0.6, 1.0),
         (back + 0.08, 1.0), (back, 0.65), (0.01, 0.6))], body)  # fmt: skip
     v.poly([(n * x, h * y) for x, y in (
-        (back + 0.04, 0.64), (back + 0.1, 0.93), (0.36, 0.93), (0.36, 0.64))], glass)  # fmt: skip
+        (back + 0.04, 0.64), (back + 0.1, 0.93), (0.36, 0.93), (0.36, 0.64))],
+        glass)  # fmt: skip
     v.poly([(n * x, h * y) for x, y in (
         (0.39, 0.64), (0.39, 0.93), (0.58, 0.93), (0.71, 0.64))], glass)  # fmt: skip
     v.rect(0, h * 0.2, n, h * 0.27, body * 0.45)
@@ -423,7 +453,9 @@ def _bus_end(rng: Rng, s: float, c: _Scene) -> _Sprite:
     v, glass = _Sprite(s, w, h), _glass(rng, c)
     for x in (0.15, w - 0.5):
         v.rect(x, 0, x + 0.35, 0.5, (0.07, 0.07, 0.08))
-    v.poly([(0, 0.3), (w, 0.3), (w, h - 0.2), (w - 0.2, h), (0.2, h), (0, h - 0.2)], body)
+    v.poly(
+        [(0, 0.3), (w, 0.3), (w, h - 0.2), (w - 0.2, h), (0.2, h), (0, h - 0.2)], body
+    )
     v.rect(0.12, 1.25, w - 0.12, 2.55, glass)
     v.rect(w / 2 - 0.04, 1.25, w / 2 + 0.04, 2.55, body * 0.4)
     v.rect(0.45, 2.68, w - 0.45, 3.02, (0.1, 0.1, 0.1))
@@ -448,7 +480,9 @@ def _signboard(rng: Rng, s: float, c: _Scene) -> _Sprite:
         b.rect(0.12, foot + 0.12, w - 0.12, foot + tall - 0.12, face)
         for y in np.arange(foot + 0.3, foot + tall - 0.45, 0.5):
             for x in np.arange(0.3, w - rng.uniform(0.4, 1.2), 0.32):
-                b.rect(x, y, x + rng.uniform(0.12, 0.26), y + rng.uniform(0.2, 0.34), ink)
+                b.rect(
+                    x, y, x + rng.uniform(0.12, 0.26), y + rng.uniform(0.2, 0.34), ink
+                )
         return b
     d, foot = rng.uniform(1.1, 1.5), rng.uniform(1.3, 1.9)
     b, r, y = _Sprite(s, d, foot + d), d / 2, foot + d / 2
@@ -475,18 +509,24 @@ def _house(rng: Rng, s: float, c: _Scene) -> _Sprite:
     w, eaves = rng.uniform(7, 10), rng.uniform(2.8, 3.6) * rng.choice([1, 1, 1.6])
     roof, wall, tile = rng.uniform(2.0, 3.4), _any_colour(rng), _stone(rng)
     wall, tile = 0.5 * wall + 0.4, tile * rng.uniform(0.5, 0.9) * (1, 0.9, 0.85)
-    b, glass, frame = _Sprite(s, w, eaves + roof + 0.4), _glass(rng, c), (0.9, 0.9, 0.88)
+    b, glass, frame = (
+        _Sprite(s, w, eaves + roof + 0.4),
+        _glass(rng, c),
+        (0.9, 0.9, 0.88),
+    )
     stack = rng.uniform(0.65, 0.8) * w
     b.rect(stack, eaves, stack + 0.7, eaves + roof + 0.3, tile * 0.7)
     b.rect(0.5, 0, w - 0.5, eaves, wall)
     if rng.random() < 0.5:
         b.poly([(0, eaves - 0.2), (w, eaves - 0.2), (w / 2, eaves + roof)], tile)
-        b.poly([(0.9, eaves - 0.2), (w - 0.9, eaves - 0.2), (w / 2, eaves + roof - 0.6)],
-               wall * 0.93)  # fmt: skip
+        b.poly([(0.9, eaves - 0.2), (w - 0.9, eaves - 0.2),
+                (w / 2, eaves + roof - 0.6)], wall * 0.93)  # fmt: skip
         b.rect(w / 2 - 0.5, eaves + 0.2, w / 2 + 0.5, eaves + 1.0, glass)
     else:
         hip = rng.uniform(0.3, 2.0)
-        b.poly([(0, eaves), (w, eaves), (w - hip, eaves + roof), (hip, eaves + roof)], tile)
+        b.poly(
+            [(0, eaves), (w, eaves), (w - hip, eaves + roof), (hip, eaves + roof)], tile
+        )
         for y in np.arange(0.3, roof, 0.4):
             k = hip * y / roof
             b.rect(k, eaves + y, w - k, eaves + y + 0.08, tile * 0.72)
@@ -504,22 +544,28 @@ def _facade(rng: Rng, c: _Scene, height: float) -> Texture:
     """Storeys of windows in brick, plaster or glass, with shops at the foot."""
     wall = 0.55 * _any_colour(rng) + 0.45 * _stone(rng)
     shop, glass, floor = _any_colour(rng), _glass(rng, c), rng.uniform(2.8, 3.6)
-    pitch, wide, tall = rng.uniform(2, 3.6), rng.uniform(0.4, 0.9), rng.uniform(0.4, 0.7)
+    pitch, wide, tall = (
+        rng.uniform(2, 3.6),
+        rng.uniform(0.4, 0.9),
+        rng.uniform(0.4, 0.7),
+    )
     tone, lit = rng.normal(0, 0.08, (64, 64)), rng.random((64, 64))
     glow = 0.25 if c.light.mean() < 0.75 else 0.06
 
     def texture(u: Array, v: Array) -> Array:
-        i, j = np.int32(u // pitch) % 64, np.int32(np.clip(v, 0, 99) // floor)
+        i: Array = np.asarray(u // pitch, np.int32) % 64
+        j: Array = np.asarray(np.clip(v, 0, 99) // floor, np.int32)
         fu, fv = u / pitch % 1 - 0.5, v / floor % 1 - 0.5
         brick = tone[np.int32(v // 0.35) % 64, np.int32(u // 0.8) % 64]
-        rgb = wall * (1 + brick * 0.8 - 0.2 * (np.abs(fv) > 0.47))[..., None]
-        rgb = np.where((j == 0)[..., None], shop * 0.8, rgb)
+        rgb = _tint(1 + brick * 0.8 - 0.2 * (np.abs(fv) > 0.47), wall)
+        rgb[j == 0] = shop * 0.8
         half = np.where(j == 0, 0.85, wide) / 2
         pane = (np.abs(fu) < half) & (np.abs(fv) < tall / 2) & (v < height - 0.9)
-        gleam = lit[j % 64, i][..., None]
-        panes = np.where(gleam < glow, (1.0, 0.85, 0.5), glass * (0.7 + 0.7 * gleam))
-        rgb = np.where(pane[..., None], panes, rgb)
-        return np.where((v > height - 0.5)[..., None], wall * 0.7, rgb)
+        gleam = lit[j[pane] % 64, i[pane]]
+        rgb[pane] = glass * (0.7 + 0.7 * gleam[:, None])
+        rgb[pane & (lit[j % 64, i] < glow)] = (1.0, 0.85, 0.5)
+        rgb[v > height - 0.5] = wall * 0.7
+        return rgb
 
     return texture
 
@@ -534,7 +580,9 @@ def _fence(rng: Rng) -> tuple[Texture, float]:
     def texture(u: Array, v: Array) -> Array:
         across = u if upright else v
         f = across / board % 1
-        shade = 1 + tone[np.int32(across // board) % 64] - 0.45 * (np.abs(f - 0.5) > 0.36)
+        shade = (
+            1 + tone[np.int32(across // board) % 64] - 0.45 * (np.abs(f - 0.5) > 0.36)
+        )
         if not upright:
             shade = np.where(u % 2.2 < 0.2, 0.6, shade)
         tops = np.abs(f - 0.5) * 2 * point * upright
@@ -549,14 +597,14 @@ def _fence(rng: Rng) -> tuple[Texture, float]:
 def _backdrop(c: _Scene, mountains: float) -> None:
     """Sky with clouds and, with the given chance, layers of mountains."""
     rng = c.rng
-    t = np.clip(c.ys / c.horizon, 0, 1)[..., None]
-    c.rgb[:] = c.top * (1 - t) + c.foot * t
-    cloud = cv2.resize(_noise(rng, c.h, c.w // 2, 60, 5), (c.w, c.h))
-    cover = np.clip(cloud * 0.5 + rng.uniform(-0.9, 0.5), 0, 1)[..., None] * (1 - 0.5 * t)
-    c.rgb += (np.array((0.93, 0.93, 0.94)) * c.light - c.rgb) * cover
-    sx, sy = c.w * (0.5 + 0.45 * c.side), c.horizon * rng.uniform(0.1, 0.9)
-    glow = np.exp(-np.hypot(c.xs - sx, c.ys - sy) / (0.12 * c.w))[..., None]
-    c.rgb += glow * 0.35 * c.sun * c.light
+    sky = c.rgb[: c.low]
+    t = c.ys[: c.low] / c.horizon
+    cloud = cv2.resize(_noise(rng, (c.low, c.w // 2), 60, 5), (c.w, c.low))
+    cover = np.clip(cloud * 0.5 + float(rng.uniform(-0.9, 0.5)), 0, 1) * (1 - 0.5 * t)
+    sx, sy = c.w * (0.5 + 0.45 * c.side), c.horizon * float(rng.uniform(0.1, 0.9))
+    glow = np.exp(np.hypot(c.xs - sx, c.ys - sy)[: c.low] / (-0.12 * c.w))
+    sky[:] = _tint((1 - t) * (1 - cover), c.top) + _tint(t * (1 - cover), c.foot)
+    sky += _tint(cover * 0.93 + glow * 0.35 * c.sun, c.light)
     c.label[:] = SCENE_IDS['sky']
     if rng.random() >= mountains:
         return
@@ -565,20 +613,23 @@ def _backdrop(c: _Scene, mountains: float) -> None:
     snow = rng.uniform(0, 0.35) if rng.random() < 0.5 else -1.0
     for k in range(layers):
         rise = c.h * rng.uniform(0.12, 0.32) * (1 - 0.3 * k)
-        ridge = rise * (0.6 + 0.28 * _noise(rng, 1, c.w, c.w / 3, 6)[0])
-        where = (c.ys > c.horizon - ridge) & ~c.ground
-        relief = _noise(rng, c.h, c.w, 40, 5)
+        ridge = rise * (0.6 + 0.28 * _noise(rng, (1, c.w), c.w / 3, 6)[0])
+        rows = c.ys[: c.low]
+        where = rows > c.horizon - ridge
+        relief = _noise(rng, (c.low, c.w), 40, 5)
         slope = cv2.Sobel(relief, cv2.CV_32F, 1, 0, ksize=3, scale=0.25) * c.side
-        high = (c.horizon - c.ys) / rise + 0.1 * relief
-        white = (high > 1 - snow)[..., None] & (snow > 0)
-        rgb = np.where(white, 0.85, rock) * np.clip(1 + 0.6 * slope, 0.4, 1.5)[..., None]
-        c.paint(where, rgb, 'mountain', np.full(c.xs.shape, 0.7 * c.sight * 0.5**k))
+        high = (c.horizon - rows) / rise + 0.1 * relief
+        white = (high > 1 - snow) & (snow > 0)
+        shade = np.clip(1 + 0.6 * slope, 0.4, 1.5)
+        rgb = _tint(shade * ~white, rock) + _tint(shade * white, np.full(3, 0.85))
+        c.paint(where, rgb, 'mountain', 0.7 * c.sight * 0.5**k, np.s_[: c.low])
 
 
 def _mark(c: _Scene, where: Array) -> None:
     tint = (0.9, 0.9, 0.86) if c.rng.random() < 0.75 else (0.85, 0.68, 0.2)
-    worn = c.grain(3)[..., 0] < 1.4
-    c.paint(where & c.ground & worn & (c.Z < 60), np.array(tint) * 0.9, 'road', c.Z)
+    where = where & (c.grain(3) < 1.4) & (c.Z < 60)
+    rgb = _tint(np.ones_like(c.Z), np.array(tint))
+    c.paint(where, rgb, 'road', c.Z, np.s_[c.low :])
 
 
 def _road_ahead(c: _Scene, x0: float, half: float, bend: float, walk: float) -> None:
@@ -602,7 +653,7 @@ def _fence_line(c: _Scene, x: Any, z: Any, step: float = 5) -> None:
         c.wall('fence', texture, x, z, height)
 
 
-def _crowd(c: _Scene, n: int, x: tuple[float, float], z: tuple[float, float]) -> None:
+def _crowd(c: _Scene, n: Any, x: Any, z: Any) -> None:
     for _ in range(n):
         c.place(_person, c.rng.uniform(*x), c.rng.uniform(*z))
 
@@ -620,7 +671,7 @@ def _street(c: _Scene) -> None:
     _backdrop(c, 0.35)
     half, walk = rng.uniform(3.2, 4.8), rng.uniform(2.2, 3.6)
     x0, bend = rng.uniform(-2, 2), 0 if city else rng.uniform(-0.003, 0.003)
-    c.lay('grass', c.ground)
+    c.lay('grass', c.Z > 0)
     _road_ahead(c, x0, half, bend, walk)
     _far_trees(c, 75, 0.6)
     for side in (-1, 1):
@@ -664,8 +715,8 @@ def _roadside(c: _Scene) -> None:
     z1 = rng.uniform(6.5, 9)
     z2 = z1 + rng.uniform(6, 8)
     z3 = z2 + rng.uniform(2, 4)
-    c.lay(rng.choice(['grass', 'field', 'water'], p=[0.4, 0.3, 0.3])
-          if kind == 'open' else 'grass', c.ground)  # fmt: skip
+    c.lay(rng.choice(['grass', 'field', 'water'], p=[0.25, 0.5, 0.25])
+          if kind == 'open' else 'grass', c.Z > 0)  # fmt: skip
     tilt = c.X * rng.uniform(-0.06, 0.06)
     z = c.Z + tilt
     c.lay('grass' if rng.random() < 0.4 else 'sidewalk', z < z1)
@@ -709,16 +760,16 @@ def _country(c: _Scene) -> None:
     """Meadows and ploughed fields under mountains, a lane, a farm, a pond."""
     rng = c.rng
     _backdrop(c, 0.85)
-    c.lay('grass', c.ground)
+    c.lay('grass', c.Z > 0)
     split = rng.uniform(-4, 4) + rng.normal(0, 0.3) * c.Z
     right = rng.choice([-1, 1])
-    if rng.random() < 0.75:
+    if rng.random() < 0.85:
         c.lay('field', (c.X * right > split) & (c.Z > rng.uniform(4, 11)))
     pond = rng.random() < 0.4
     if pond:
         x, z = rng.uniform(-12, 12), rng.uniform(16, 26)
         oval = np.hypot((c.X - x) / rng.uniform(12, 22), (c.Z - z) / rng.uniform(6, 10))
-        c.lay('water', oval + 0.06 * c.grain(40)[..., 0] < 1)
+        c.lay('water', oval + 0.06 * c.grain(40) < 1)
     x0, half = rng.uniform(-3, 3), rng.uniform(1.8, 3.2)
     bend = rng.uniform(-0.006, 0.006)
     lane = not pond and rng.random() < 0.7
@@ -743,18 +794,20 @@ def _country(c: _Scene) -> None:
     if lane and rng.random() < 0.6:
         z = rng.uniform(10, 20)
         c.place(_bus_end if rng.random() < 0.3 else _car_end, x0 + bend * z**2, z)
-    _crowd(c, rng.integers(0, 4), (x0 - half - 3, x0 + half + 3), (7, 18))
+    _crowd(
+        c, rng.integers(0, 4), (x0 - half - 3, x0 + half + 3), (7, 9 if pond else 18)
+    )
 
 
 def _waterside(c: _Scene) -> None:
     """Open water with a near shore or promenade and a far one."""
     rng = c.rng
     _backdrop(c, 0.7)
-    c.lay('water', c.ground)
+    c.lay('water', c.Z > 0)
     c.lay('grass', c.Z > rng.uniform(70, 400))
     shore = rng.uniform(9, 18) + c.X * rng.uniform(-0.3, 0.3)
     paved = rng.random() < 0.55
-    wavy = 0 if paved else 0.8 * c.grain(60)[..., 0]
+    wavy = 0 if paved else 0.8 * c.grain(60)
     c.lay('sidewalk' if paved else 'grass', c.Z < shore + wavy)
     if paved and rng.random() < 0.5:
         c.lay('grass', c.Z < shore - rng.uniform(3, 5))
@@ -781,7 +834,7 @@ def _waterside(c: _Scene) -> None:
 
 
 _LAYOUTS = (_street, _roadside, _country, _waterside)
-_SHARES = (0.32, 0.32, 0.2, 0.16)
+_SHARES = (0.3, 0.3, 0.25, 0.15)
 
 
 # Data set ----------------------------------------------------------------------------
@@ -817,12 +870,14 @@ def make_scene(
 
 
 def _check_size(size: Any) -> None:
-    if len(size) != 2 or min(size) < 64 or any(int(n) != n for n in size):
+    whole = all(isinstance(n, int | np.integer) for n in size)
+    if len(size) != 2 or not whole or min(size) < 64:
         raise ValueError(f'size must be (height, width), both >= 64, got {size!r}')
 
 
 def _check_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or int(value) != value or value < 0:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < 0:
         raise ValueError(f'{name} must be an integer >= 0, got {value!r}')
 
 
@@ -914,11 +969,12 @@ def write_scenes(
         return np.bincount(label.ravel(), minlength=151)
 
     with ThreadPoolExecutor(workers) as pool:
-        done = tqdm(pool.map(work, jobs), 'scenes', len(jobs), leave=False, disable=None)
+        done = tqdm(
+            pool.map(work, jobs), 'scenes', len(jobs), leave=False, disable=None
+        )
         table = np.array(list(done)).reshape(-1, 151)
-    pixels, scenes = table.sum(0) / max(table.sum(), 1), (table > 0).mean(0)
-    if not len(table):
-        scenes = np.zeros(151)
+    pixels = table.sum(0) / max(table.sum(), 1)
+    scenes = (table > 0).sum(0) / max(len(table), 1)
     ids = {'unlabelled': 0, **SCENE_IDS}
     meta['pixel_share'] = {name: round(float(pixels[i]), 5) for name, i in ids.items()}
     meta['scene_share'] = {name: round(float(scenes[i]), 4) for name, i in ids.items()}
@@ -935,10 +991,12 @@ def _found(root: Path, meta: dict[str, Any]) -> dict[str, Any]:
     if not root.exists() or not any(root.iterdir()):
         return {}
     try:
-        found = json.loads((root / 'scenes.json').read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        found = dict(json.loads((root / 'scenes.json').read_text()))
+    except (FileNotFoundError, TypeError, ValueError):
         raise ValueError(f'{root} holds files that are not scenes; {way_out}') from None
     other = [key for key, value in meta.items() if found.get(key) != value]
     if other:
-        raise ValueError(f'{root} holds scenes with another {", ".join(other)}; {way_out}')
+        raise ValueError(
+            f'{root} holds scenes with another {", ".join(other)}; {way_out}'
+        )
     return found

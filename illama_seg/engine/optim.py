@@ -61,8 +61,8 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
         ]
         if not scopes:
             raise ValueError(
-                'LayerDecayConstructor: no module of the model has get_layer_depth; use '
-                'mmengine\'s default constructor (drop optim_wrapper.constructor)'
+                'LayerDecayConstructor: no module of the model has get_layer_depth; '
+                "use mmengine's default constructor (drop optim_wrapper.constructor)"
             )
         prefix, backbone = scopes[0]
         self._scales = {}
@@ -76,7 +76,9 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
         )
         return super().__call__(model)
 
-    def add_params(self, params: list[dict], module: nn.Module, *args, **kwargs) -> None:
+    def add_params(
+        self, params: list[dict], module: nn.Module, *args, **kwargs
+    ) -> None:
         """Add the parameters as mmengine does, then scale each one's learning rate."""
         start = len(params)
         super().add_params(params, module, *args, **kwargs)

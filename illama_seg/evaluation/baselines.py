@@ -1,4 +1,4 @@
-"""What can be had without looking: how much of a data set colour or place alone solve."""
+"""How much of a data set colour alone, or place alone, solves."""
 
 from collections.abc import Iterable, Sequence
 

@@ -40,7 +40,8 @@ class ConfusionMatrix:
             return
         if max(truth.max(), guess.max()) >= num_classes or guess.min() < 0:
             raise ValueError(
-                f'class number {max(truth.max(), guess.max())} for {num_classes} classes'
+                f'class number {max(truth.max(), guess.max())}: expected 0..'
+                f'{num_classes - 1}'
             )
         flat = np.bincount(truth * num_classes + guess, minlength=num_classes**2)
         self.counts += flat.reshape(num_classes, num_classes)
@@ -54,7 +55,7 @@ class ConfusionMatrix:
 
     @property
     def accuracy(self) -> np.ndarray:
-        """(num_classes,) share of a class's pixels that were found, in [0, 1] or NaN."""
+        """(num_classes,) share of a class's pixels found, in [0, 1] or NaN."""
         hits, total = np.diag(self.counts), self.counts.sum(1)
         return np.divide(hits, total, out=np.full(len(hits), np.nan), where=total > 0)
 

@@ -3,6 +3,8 @@
 Shapes: B batch, h heads, N tokens, d channels of a head.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,9 +26,19 @@ def soft_causal_attention(q: Tensor, k: Tensor, v: Tensor, rate: float) -> Tenso
     """
     if rate == 1:
         return F.scaled_dot_product_attention(q, k, v)
-    weights = (q @ k.transpose(-2, -1) * q.size(-1) ** -0.5).softmax(-1)
-    # tril keeps the diagonal; a * A + (1 - a) * tril(A) is S * A without building S.
-    return torch.lerp(weights.tril(), weights, rate) @ v if rate else weights.tril() @ v
+    num_tokens = q.size(-2)
+    past = torch.ones(num_tokens, num_tokens, dtype=torch.bool, device=q.device).tril()
+    mask = torch.full_like(past, rate, dtype=q.dtype).masked_fill_(past, 1)
+    with _no_autocast(q.device.type):
+        weights = (q @ k.transpose(-2, -1) * q.size(-1) ** -0.5).softmax(-1)
+        return (weights * mask) @ v
+
+
+def _no_autocast(device_type: str) -> AbstractContextManager:
+    """Autocast would make N x N matrices in float32 between the two products."""
+    if torch.amp.is_autocast_available(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return nullcontext()
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

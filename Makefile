@@ -1,0 +1,46 @@
+# make demo    install, make the demo data, train on it, evaluate, draw
+# make test    install, run the tests
+# make check   install, check format, lint and types, run the tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := work_dirs/demo
+
+.PHONY: demo test check install clean-demo
+
+install: $(VENV)/installed
+
+$(VENV)/installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo 'Python 3.10 or newer is needed: make PYTHON=python3.12 ...'; exit 1; }
+	@echo '== installing into $(VENV) (PyTorch takes some gigabytes)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@# A machine without a display may lack the libraries of OpenCV's windows.
+	@$(BIN)/python -c 'import cv2' 2>/dev/null || { \
+	  echo '== OpenCV without windows'; \
+	  $(BIN)/python -m pip uninstall --quiet -y opencv-python; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	    opencv-python-headless; }
+	@touch $@
+
+demo: install
+	@echo '== demo data: procedural scenes'
+	$(BIN)/python tools/data/make_scenes.py --out data/scenes
+	@echo '== training on them (a finished run is kept: make clean-demo)'
+	$(BIN)/python tools/train.py configs/upernet_illama_demo.py --work-dir $(DEMO) --resume
+	@echo '== evaluating on scenes never trained on'
+	$(BIN)/python tools/analysis/report.py $(DEMO) --baselines
+
+clean-demo:
+	rm -rf $(DEMO)
+
+test: install
+	@echo '== tests (the slow ones: $(BIN)/pytest -m slow)'
+	$(BIN)/python -m pytest
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(MAKE) test

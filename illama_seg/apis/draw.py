@@ -1,0 +1,147 @@
+"""Pictures of segmentations and of runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+Palette = Sequence[Sequence[int]]
+
+
+def overlay(
+    image: np.ndarray, labels: np.ndarray, palette: Palette, opacity: float = 0.5
+) -> np.ndarray:
+    """Paint class colours over an image.
+
+    Args:
+        image: (H, W, 3) uint8, BGR.
+        labels: (H, W), class numbers; 255 stays unpainted.
+        palette: RGB colour of each class.
+        opacity: of the paint, in [0, 1].
+
+    Returns:
+        (H, W, 3) uint8, BGR.
+    """
+    paint = colourise(labels, palette)[..., ::-1]
+    mixed = cv2.addWeighted(image, 1 - opacity, paint, opacity, 0)
+    return np.where((labels == 255)[..., None], image, mixed)
+
+
+def colourise(labels: np.ndarray, palette: Palette) -> np.ndarray:
+    """(H, W) class numbers -> (H, W, 3) uint8, RGB; 255 is black."""
+    colours = np.zeros((256, 3), np.uint8)
+    colours[: len(palette)] = np.asarray(palette, np.uint8)
+    return colours[labels]
+
+
+def add_legend(
+    image: np.ndarray, labels: np.ndarray, classes: Sequence[str], palette: Palette
+) -> np.ndarray:
+    """Name the classes of ``labels``, largest first, in a strip below the image.
+
+    Args and returns as :func:`overlay`; the strip makes the result higher.
+    """
+    numbers, counts = np.unique(labels[labels != 255], return_counts=True)
+    height, row, x, cells = 22, 0, 0, []
+    for number in numbers[np.argsort(-counts)]:
+        text = classes[number]
+        (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)
+        if x and x + width + 30 > image.shape[1]:
+            row, x = row + 1, 0
+        cells.append((row, x, number, text))
+        x += width + 30
+    strip = np.full(((row + 1) * height, image.shape[1], 3), 255, np.uint8)
+    for row, x, number, text in cells:
+        y = row * height
+        colour = tuple(int(value) for value in palette[number][::-1])
+        cv2.rectangle(strip, (x + 4, y + 5), (x + 18, y + 17), colour, -1)
+        cv2.putText(
+            strip,
+            text,
+            (x + 22, y + 16),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.45,
+            (0, 0, 0),
+            1,
+            cv2.LINE_AA,
+        )
+    return np.vstack([image, strip])
+
+
+def draw_rows(
+    rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, str]],
+    classes: Sequence[str],
+    palette: Palette,
+    path: str | Path,
+) -> None:
+    """Draw rows of image | ground truth | prediction with the names of the classes.
+
+    Args:
+        rows: image (H, W, 3) RGB, labels (H, W), predictions (H, W), caption.
+        classes: names of the classes.
+        palette: RGB colour of each class.
+        path: picture to write.
+    """
+    height, width = rows[0][0].shape[:2]
+    row_height = 3.6 * height / width
+    figure = Figure(figsize=(13.6, row_height * len(rows) + 0.5), layout='constrained')
+    axes = figure.subplots(len(rows), 3, squeeze=False)
+    present: set[int] = set()
+    for line, (image, truth, guess, caption) in zip(axes, rows, strict=True):
+        present |= set(np.unique(truth).tolist()) | set(np.unique(guess).tolist())
+        shown = np.where(truth == 255, 255, guess)
+        for axis, picture in zip(
+            line,
+            (image, colourise(truth, palette), colourise(shown, palette)),
+            strict=True,
+        ):
+            axis.imshow(picture, interpolation='nearest')
+            axis.set_xticks([])
+            axis.set_yticks([])
+        line[0].set_ylabel(caption, fontsize=8)
+    titles = ('image', 'ground truth (black: not annotated)', 'prediction')
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=11)
+    patches = [
+        Patch(facecolor=_hex(palette[number]), label=classes[number])
+        for number in sorted(present - {255})
+    ]
+    figure.legend(handles=patches, loc='outside right upper', fontsize=9, frameon=False)
+    figure.savefig(path, dpi=100)
+
+
+def _hex(colour: Sequence[int]) -> str:
+    return '#{:02x}{:02x}{:02x}'.format(*colour)
+
+
+def draw_curves(scalars: str | Path, path: str | Path) -> dict:
+    """Draw the loss and the mIoU of a run over its iterations.
+
+    Args:
+        scalars: the ``scalars.json`` that mmengine writes, a JSON object a line.
+        path: picture to write.
+
+    Returns:
+        ``dict(loss=[[iteration, loss], ...], mIoU=[[iteration, percent], ...])``.
+    """
+    lines = [json.loads(line) for line in Path(scalars).read_text().splitlines()]
+    curves = {
+        key: [[line['step'], line[key]] for line in lines if key in line]
+        for key in ('loss', 'mIoU')
+    }
+    figure = Figure(figsize=(9, 3.4), layout='constrained')
+    for axis, (key, points) in zip(figure.subplots(1, 2), curves.items(), strict=True):
+        if points:
+            axis.plot(*zip(*points, strict=True), marker='.' if key == 'mIoU' else None)
+        axis.set_xlabel('iteration')
+        axis.set_title('training loss' if key == 'loss' else 'validation mIoU (%)')
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
+    return curves

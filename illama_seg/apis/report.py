@@ -1,0 +1,147 @@
+"""Report a training run: table, pictures, curves and their numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
+from prettytable import PrettyTable
+from torch import nn
+from tqdm import tqdm
+
+from illama_seg.apis.draw import draw_curves, draw_rows
+from illama_seg.apis.predict import dataset_meta, load_segmentor, predict
+from illama_seg.apis.running import load_config
+from illama_seg.evaluation import ConfusionMatrix, colour_baseline, position_baseline
+
+Pair = tuple[np.ndarray, np.ndarray, str]
+
+
+class read_pairs:
+    """Images and labels of one of a config's data sets, as they are on the disk.
+
+    Yields (image (H, W, 3) uint8 BGR, labels (H, W) class numbers or 255, path).
+
+    Args:
+        cfg: config.
+        split: 'train', 'val' or 'test'.
+    """
+
+    def __init__(self, cfg: Config, split: str) -> None:
+        init_default_scope(cfg.get('default_scope', 'mmseg'))
+        settings = cfg[f'{split}_dataloader'].dataset
+        plain = ('LoadImageFromFile', 'LoadAnnotations', 'CheckAnnotations')
+        steps = [step for step in settings.pipeline if step['type'] in plain]
+        self.dataset = DATASETS.build(dict(settings, pipeline=steps))
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __iter__(self) -> Iterator[Pair]:
+        for index in range(len(self)):
+            sample = self.dataset[index]
+            yield sample['img'], sample['gt_seg_map'], sample['img_path']
+
+
+def evaluate(model: nn.Module, pairs: read_pairs) -> tuple[dict, list[float]]:
+    """Predict every image and compare.
+
+    Returns:
+        Summary of the :class:`ConfusionMatrix`, and the pixel accuracy of each image.
+    """
+    matrix = ConfusionMatrix(dataset_meta(model)['classes'])
+    accuracies = []
+    for image, label, _ in tqdm(pairs, desc='evaluating', unit='image'):
+        guess = predict(model, image)
+        matrix.update(label, guess)
+        counted = label != 255
+        accuracies.append(
+            float((guess == label)[counted].mean()) if counted.any() else 1
+        )
+    return matrix.summary(), accuracies
+
+
+def report_run(
+    run: str | Path, num_images: int = 6, baselines: bool = False
+) -> tuple[dict, str]:
+    """Evaluate a run's last checkpoint on its validation set, and draw it.
+
+    Writes ``result.json``, ``predictions.png`` and ``curves.png`` into the run.
+
+    Args:
+        run: work dir of a finished ``tools/train.py``.
+        num_images: rows of the picture, spread from the best image to the worst.
+        baselines: also score a per-pixel colour classifier and a model that ignores
+            the image, both fitted to the training set.
+
+    Returns:
+        The result and a readable table of it.
+
+    Raises:
+        FileNotFoundError: if the folder is not the work dir of a run.
+        ValueError: if its files do not fit each other.
+    """
+    run = Path(run)
+    configs, pointer = sorted(run.glob('*.py')), run / 'last_checkpoint'
+    scalars = sorted(run.glob('*/vis_data/scalars.json'))
+    if not (configs and pointer.is_file() and scalars):
+        raise FileNotFoundError(
+            f'{run} is not the work dir of a run: expected its config (*.py), '
+            'last_checkpoint and */vis_data/scalars.json, as tools/train.py writes them'
+        )
+    checkpoint = run / Path(pointer.read_text().strip()).name
+    cfg = load_config(configs[0], work_dir=run)
+    model = load_segmentor(cfg.copy(), checkpoint)
+    meta, pairs = dataset_meta(model), read_pairs(cfg, 'val')
+    result, accuracies = evaluate(model, pairs)
+    result.update(checkpoint=checkpoint.name, images=len(pairs))
+    if baselines:
+        result['baselines'] = _baselines(cfg, pairs, meta['classes'])
+    result['curves'] = draw_curves(scalars[-1], run / 'curves.png')
+
+    order = np.argsort(accuracies)[::-1]
+    chosen = order[
+        np.linspace(0, len(order) - 1, min(num_images, len(order))).astype(int)
+    ]
+    rows = []
+    for index, (image, label, path) in enumerate(pairs):
+        if index in chosen:
+            caption = f'{Path(path).stem}\n{100 * accuracies[index]:.1f} % of pixels'
+            rows.append((image[..., ::-1], label, predict(model, image), caption))
+    draw_rows(rows, meta['classes'], meta['palette'], run / 'predictions.png')
+    (run / 'result.json').write_text(json.dumps(result, indent=1))
+    return result, _table(result)
+
+
+def _baselines(cfg: Config, val: read_pairs, classes: tuple[str, ...]) -> dict:
+    def pairs(source: read_pairs) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        return ((image, label) for image, label, _ in source)
+
+    train = read_pairs(cfg, 'train')
+    colour = colour_baseline(pairs(train), pairs(val), classes)
+    position = position_baseline(pairs(train), pairs(val), classes)
+    return {
+        'colour of the pixel alone': colour['mIoU'],
+        'place in the image alone': position['mIoU'],
+    }
+
+
+def _table(result: dict) -> str:
+    table = PrettyTable(['class', 'IoU %', 'accuracy %'], align='r')
+    table.float_format = '.1'
+    table.align['class'] = 'l'
+    for name, row in result['classes'].items():
+        table.add_row([name, row['IoU'], '-' if row['Acc'] is None else row['Acc']])
+    lines = [
+        table.get_string(),
+        f'mIoU {result["mIoU"]:.1f} over {len(result["classes"])} classes present, '
+        f'mean accuracy {result["mAcc"]:.1f}, pixel accuracy {result["aAcc"]:.1f}, '
+        f'{result["images"]} images',
+    ]
+    for name, miou in result.get('baselines', {}).items():
+        lines.append(f'mIoU {miou:.1f} from the {name} (for comparison)')
+    return '\n'.join(lines)

@@ -1,0 +1,91 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from illama_seg.apis import add_legend, draw_curves, draw_rows, overlay
+
+CLASSES = ('sky', 'road', 'car')
+PALETTE = [[6, 230, 230], [140, 140, 140], [0, 102, 200]]
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+
+
+@pytest.fixture
+def labels():
+    labels = np.zeros((40, 60), np.uint8)
+    labels[20:] = 2
+    labels[:5] = 255
+    return labels
+
+
+def test_full_opacity_shows_the_palette_and_none_the_image(image, labels):
+    painted = overlay(image, labels, PALETTE, 1.0)
+    assert painted[30, 30].tolist() == PALETTE[2][::-1]  # the picture is BGR
+    assert painted[10, 30].tolist() == PALETTE[0][::-1]
+    np.testing.assert_array_equal(overlay(image, labels, PALETTE, 0.0), image)
+
+
+def test_half_opacity_is_the_mean(image, labels):
+    painted = overlay(image, labels, PALETTE, 0.5)[30, 30].astype(int)
+    mean = (image[30, 30] + np.array(PALETTE[2][::-1])) / 2
+    assert np.all(abs(painted - mean) <= 1)
+
+
+def test_ignored_pixels_stay_unpainted(image, labels):
+    np.testing.assert_array_equal(overlay(image, labels, PALETTE, 1.0)[:5], image[:5])
+
+
+def test_the_legend_shows_the_colours_of_the_classes_present_only(image, labels):
+    named = add_legend(image, labels, CLASSES, PALETTE)
+    np.testing.assert_array_equal(named[:40], image)
+    strip = named[40:].reshape(-1, 3).tolist()
+    assert PALETTE[0][::-1] in strip and PALETTE[2][::-1] in strip
+    assert PALETTE[1][::-1] not in strip
+
+
+def test_a_narrow_image_gets_a_higher_legend(image, labels):
+    wide = add_legend(np.zeros((40, 600, 3), np.uint8), labels, CLASSES, PALETTE)
+    assert len(add_legend(image, labels, CLASSES, PALETTE)) > len(wide)
+
+
+def test_nothing_annotated_makes_an_empty_legend(image):
+    named = add_legend(image, np.full((40, 60), 255, np.uint8), CLASSES, PALETTE)
+    assert np.all(named[40:] == 255)
+
+
+def test_rows_show_image_truth_and_prediction(image, labels, tmp_path):
+    other = image[:, :50], labels[:, :50], labels[:, :50], 'another size'
+    rows = [(image, labels, np.full((40, 60), 1, np.uint8), 'first'), other]
+    draw_rows(rows, CLASSES, PALETTE, tmp_path / 'rows.png')
+    picture = cv2.imread(str(tmp_path / 'rows.png'))
+    # The truth has no road, so its colour comes from the prediction.
+    near = np.abs(picture.astype(int) - PALETTE[1][::-1]).max(-1) < 3
+    assert near.sum() > 10_000
+
+
+def test_a_prediction_is_not_shown_where_nothing_is_annotated(image, tmp_path):
+    nothing = np.full((40, 60), 255, np.uint8)
+    guess = np.zeros((40, 60), np.uint8)
+    draw_rows([(image, nothing, guess, '')], CLASSES, PALETTE, tmp_path / 'rows.png')
+    picture = cv2.imread(str(tmp_path / 'rows.png')).astype(int)
+    assert (picture.max(-1) < 3).sum() > 20_000  # both panels are black
+
+
+def test_curves_are_read_from_the_log_and_drawn(tmp_path):
+    lines = [dict(loss=2.0, step=1), dict(loss=1.0, step=2), dict(mIoU=30.0, step=2)]
+    log = tmp_path / 'scalars.json'
+    log.write_text('\n'.join(map(json.dumps, lines)))
+    curves = draw_curves(log, tmp_path / 'curves.png')
+    assert curves == dict(loss=[[1, 2.0], [2, 1.0]], mIoU=[[2, 30.0]])
+    assert cv2.imread(str(tmp_path / 'curves.png')) is not None
+
+
+def test_a_run_that_was_never_validated_can_be_drawn(tmp_path):
+    log = tmp_path / 'scalars.json'
+    log.write_text(json.dumps(dict(loss=2.0, step=1)))
+    assert draw_curves(log, tmp_path / 'curves.png')['mIoU'] == []

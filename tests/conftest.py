@@ -1,0 +1,47 @@
+"""Fixtures that all tests share."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+
+DATA = Path(__file__).parent / 'data'
+
+torch.set_num_threads(min(2, torch.get_num_threads()))
+settings.register_profile(
+    'illama_seg', deadline=None, max_examples=25, derandomize=True, database=None
+)
+settings.load_profile('illama_seg')
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope='session')
+def golden():
+    """Name -> array: what the released code computes for ``golden_checkpoint``."""
+    with np.load(DATA / 'illama_micro_expected.npz') as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture(scope='session')
+def golden_checkpoint():
+    """Path of a micro model's weights in the released format."""
+    return DATA / 'illama_micro_official.pth'
+
+
+@pytest.fixture(scope='session')
+def relative_error():
+    """Largest difference of two arrays over the largest value expected."""
+
+    def error(actual, expected):
+        actual = torch.as_tensor(actual).detach().double()
+        expected = torch.as_tensor(expected).detach().double()
+        assert actual.shape == expected.shape
+        return ((actual - expected).abs().max() / expected.abs().max()).item()
+
+    return error

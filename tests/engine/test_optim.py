@@ -1,0 +1,198 @@
+import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+from torch import nn
+
+from illama_seg.backbones import ILLaMA
+from illama_seg.engine import BFloat16OptimWrapper, LayerDecayConstructor
+
+LR, DECAY, RATE = 0.1, 0.05, 0.5
+NUM_DEPTHS = 4  # embeddings, two blocks, what is behind them
+
+
+class Segmentor(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = backbone()
+        self.head = nn.Conv2d(8, 3, 1)
+
+
+def backbone():
+    arch = dict(embed_dims=8, num_layers=2, num_heads=2)
+    return ILLaMA(arch, img_size=16, patch_size=4, out_indices=-1)
+
+
+def groups_of(model, **paramwise_cfg):
+    """Parameter name -> its group in the optimiser."""
+    optimizer = dict(type='AdamW', lr=LR, weight_decay=DECAY)
+    wrapper = build_optim_wrapper(
+        model,
+        dict(
+            type='OptimWrapper',
+            constructor='LayerDecayConstructor',
+            optimizer=optimizer,
+            paramwise_cfg=paramwise_cfg,
+        ),
+    )
+    groups = {
+        id(parameter): group
+        for group in wrapper.optimizer.param_groups
+        for parameter in group['params']
+    }
+    return {name: groups[id(p)] for name, p in model.named_parameters()}
+
+
+def depth_of(name):
+    name = name.removeprefix('backbone.')
+    if name.startswith('blocks.'):
+        return 1 + int(name.split('.')[1])
+    return 3 if name.startswith('head.') else 0
+
+
+@pytest.mark.parametrize('make', [backbone, Segmentor], ids=['backbone', 'segmentor'])
+@pytest.mark.parametrize('rate', [0.5, 0.75, 1.0])
+def test_learning_rate_falls_geometrically_with_depth(make, rate):
+    groups = groups_of(make(), layer_decay_rate=rate)
+    for name, group in groups.items():
+        expected = LR * rate ** (NUM_DEPTHS - 1 - depth_of(name))
+        assert group['lr'] == pytest.approx(expected), name
+        assert group['weight_decay'] == DECAY, name
+
+
+def test_head_keeps_the_full_learning_rate():
+    groups = groups_of(Segmentor(), layer_decay_rate=RATE)
+    assert groups['head.weight']['lr'] == LR
+    assert groups['backbone.blocks.1.mlp.fc1.weight']['lr'] == LR * RATE
+    assert groups['backbone.pos_embed']['lr'] == LR * RATE**3
+
+
+def test_every_parameter_is_in_one_group():
+    model = Segmentor()
+    wrapper = LayerDecayConstructor(
+        dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=LR)),
+        dict(layer_decay_rate=RATE),
+    )(model)
+    held = [id(p) for group in wrapper.optimizer.param_groups for p in group['params']]
+    assert sorted(held) == sorted(id(p) for p in model.parameters())
+
+
+def test_flat_decay_mult_is_respected():
+    groups = groups_of(Segmentor(), layer_decay_rate=RATE, flat_decay_mult=0.0)
+    for name, parameter in Segmentor().named_parameters():
+        expected = 0 if parameter.ndim == 1 else DECAY
+        assert groups[name]['weight_decay'] == expected, name
+
+
+def test_custom_keys_multiply_with_the_layer_decay():
+    groups = groups_of(
+        Segmentor(),
+        layer_decay_rate=RATE,
+        custom_keys={
+            'pos_embed': dict(decay_mult=0.0),
+            'head': dict(lr_mult=10.0),
+            'blocks.0.mlp': dict(lr_mult=3.0),
+        },
+    )
+    assert groups['backbone.pos_embed']['weight_decay'] == 0
+    assert groups['backbone.pos_embed']['lr'] == pytest.approx(LR * RATE**3)
+    assert groups['head.bias']['lr'] == pytest.approx(10 * LR)
+    mlp, attn = (
+        groups[f'backbone.blocks.0.{name}.weight']['lr']
+        for name in ('mlp.fc1', 'attn.qkv')
+    )
+    assert mlp == pytest.approx(3 * LR * RATE**2)
+    assert attn == pytest.approx(LR * RATE**2)
+
+
+def test_wrapped_model_is_unwrapped():
+    model = Segmentor()
+    wrapped = nn.Module()
+    wrapped.module = model
+    constructor = LayerDecayConstructor(
+        dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=LR)),
+        dict(layer_decay_rate=RATE),
+    )
+    rates = {group['lr'] for group in constructor(wrapped).optimizer.param_groups}
+    assert sorted(rates) == pytest.approx([LR * RATE**n for n in (3, 2, 1, 0)])
+
+
+def test_constructor_may_be_used_twice():
+    constructor = LayerDecayConstructor(
+        dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=LR)),
+        dict(layer_decay_rate=RATE),
+    )
+    first, second = (
+        [group['lr'] for group in constructor(Segmentor()).optimizer.param_groups]
+        for _ in range(2)
+    )
+    assert first == second
+
+
+def test_frozen_parameters_are_left_out():
+    model = Segmentor()
+    model.backbone.pos_embed.requires_grad_(False)
+    wrapper = LayerDecayConstructor(
+        dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=LR)),
+        dict(layer_decay_rate=RATE),
+    )(model)
+    held = {id(p) for group in wrapper.optimizer.param_groups for p in group['params']}
+    assert held == {id(p) for p in model.parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize('rate', [0, -0.5, 1.5])
+def test_decay_rate_out_of_range_is_refused(rate):
+    with pytest.raises(ValueError, match=rf'layer_decay_rate={rate}: .*\(0, 1\]'):
+        groups_of(Segmentor(), layer_decay_rate=rate)
+
+
+def test_missing_decay_rate_is_refused():
+    with pytest.raises(ValueError, match='layer_decay_rate=None'):
+        groups_of(Segmentor(), flat_decay_mult=0.0)
+
+
+def test_model_without_depths_is_refused():
+    with pytest.raises(ValueError, match='no module of the model has get_layer_depth'):
+        groups_of(nn.Sequential(nn.Linear(2, 2)), layer_decay_rate=RATE)
+
+
+DEVICES = [
+    'cpu',
+    pytest.param(
+        'cuda',
+        marks=pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU'),
+    ),
+]
+
+
+@pytest.mark.parametrize('device', DEVICES)
+def test_bfloat16_step_leaves_float32_weights(device):
+    model = Segmentor().to(device)
+    wrapper = build_optim_wrapper(
+        model,
+        dict(
+            type='BFloat16OptimWrapper',
+            optimizer=dict(type='AdamW', lr=0.1),
+            clip_grad=dict(max_norm=1.0),
+        ),
+    )
+    assert type(wrapper) is BFloat16OptimWrapper
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    dtypes = []
+    for layer in (model.backbone.blocks[0].attn.qkv, model.head):
+        layer.register_forward_hook(lambda _, __, out: dtypes.append(out.dtype))
+    with wrapper.optim_context(model):
+        output = model.head(model.backbone(torch.randn(2, 3, 16, 16, device=device))[0])
+    wrapper.update_params(output.float().pow(2).mean())
+    assert dtypes == [torch.bfloat16] * 2
+    for old, parameter in zip(before, model.parameters(), strict=True):
+        assert parameter.dtype == torch.float32
+        assert parameter.isfinite().all()
+        assert not torch.equal(old, parameter)
+
+
+def test_bfloat16_context_ends_with_the_forward_pass():
+    model = Segmentor()
+    config = dict(type='BFloat16OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
+    with build_optim_wrapper(model, config).optim_context(model):
+        assert torch.is_autocast_enabled('cpu')
+    assert not torch.is_autocast_enabled('cpu')

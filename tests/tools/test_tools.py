@@ -1,0 +1,360 @@
+import json
+import os
+import pickle
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+from tiny_run import (
+    CONFIG,
+    ROOT,
+    SIZE,
+    data_options,
+    model_options,
+    run_python,
+    run_tool,
+    tiny_options,
+)
+
+from illama_seg.apis import load_config, load_segmentor, predict, read_image, running
+
+VALIDATION = ('validation_0', 'validation_1')
+
+
+def fails(tool, *arguments):
+    """The one message that a tool ends with; it must not be a traceback."""
+    with pytest.raises(SystemExit) as error:
+        run_tool(tool, *arguments)
+    message = str(error.value.code)
+    assert message.startswith('error: '), message
+    return message
+
+
+@pytest.fixture
+def unbuilt(monkeypatch):
+    """A model or runner that is built after all fails the test."""
+    monkeypatch.setattr(running.Runner, 'from_cfg', lambda cfg: pytest.fail('built'))
+
+
+# Training
+
+
+def test_train_writes_checkpoints_the_config_and_the_log(run):
+    assert (run.work_dir / 'last_checkpoint').read_text().endswith('iter_2.pth')
+    assert run.checkpoint.is_file() and run.config.is_file()
+    assert 'train data: 4 images' in run.log and 'val data: 2 images' in run.log
+    assert 'Traceback' not in run.log
+
+
+def train_on(run, tmp_path, *arguments, iterations):
+    options = tiny_options(run.data, iterations)
+    run_tool(
+        'train', CONFIG, '--work-dir', tmp_path, *arguments, '--cfg-options', *options
+    )
+    return torch.load(tmp_path / f'iter_{iterations}.pth', weights_only=False)
+
+
+def test_resume_goes_on_from_the_newest_checkpoint(run, tmp_path):
+    shutil.copy(run.checkpoint, tmp_path)
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / run.checkpoint.name))
+    state = train_on(run, tmp_path, '--resume', iterations=3)
+    assert state['meta']['iter'] == 3
+    (log,) = tmp_path.glob('*/vis_data/scalars.json')
+    steps = [json.loads(line)['step'] for line in log.read_text().splitlines()]
+    assert set(steps) == {3}
+    moments = state['optimizer']['state'].values()
+    assert {int(moment['step']) for moment in moments} == {3}
+
+
+def test_amp_trains_on_a_cpu(run, tmp_path):
+    state = train_on(run, tmp_path, '--amp', iterations=2)
+    weights = state['state_dict'].values()
+    assert all(torch.isfinite(weight).all() for weight in weights)
+    assert {w.dtype for w in weights if w.is_floating_point()} == {torch.float32}
+    wrapper = Config.fromfile(tmp_path / CONFIG.name).optim_wrapper.type
+    assert torch.cuda.is_available() or wrapper == 'BFloat16OptimWrapper'
+
+
+def test_missing_ade20k_is_met_before_the_model_is_built(
+    unbuilt, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    message = fails('train', ROOT / 'configs' / 'upernet_illama_base_ade20k.py')
+    assert 'no folder data/ade/ADEChallengeData2016/images/training' in message
+    assert 'DATA_ROOT/images/{training,validation}/*.jpg' in message
+    assert 'DATA_ROOT/annotations/{training,validation}/*.png' in message
+    assert 'http://data.csail.mit.edu/places/ADEchallenge/' in message
+    assert 'train_dataloader.dataset.data_root=DIR' in message
+
+
+def test_without_a_network_training_says_how_to_go_on(
+    run, unbuilt, tmp_path, monkeypatch
+):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    url = 'http://127.0.0.1:9/illama.pth'
+    option = f'model.backbone.init_cfg.checkpoint={url}'
+    work_dir = ['--work-dir', tmp_path]
+    options = ['--cfg-options', *data_options(run.data), option]
+    message = fails('train', CONFIG, *work_dir, *options)
+    assert url in message
+    assert 'model.backbone.init_cfg.checkpoint=/path/to/file.pth' in message
+    assert 'train from scratch: --cfg-options model.backbone.init_cfg=None' in message
+
+
+@pytest.mark.parametrize('tool', ['train', 'test'])
+def test_a_file_in_place_of_the_work_dir_is_named(tool, run, unbuilt, tmp_path):
+    (tmp_path / 'taken').touch()
+    checkpoint = [run.checkpoint] if tool == 'test' else []
+    message = fails(tool, run.config, *checkpoint, '--work-dir', tmp_path / 'taken')
+    assert 'taken cannot be written' in message and '--work-dir' in message
+
+
+@pytest.mark.parametrize('tool', ['train', 'test', 'infer'])
+def test_a_missing_config_is_named(tool, run, unbuilt):
+    more = {'train': [], 'test': [run.checkpoint], 'infer': [run.checkpoint, run.data]}
+    assert 'no config nowhere.py' in fails(tool, 'nowhere.py', *more[tool])
+
+
+@pytest.mark.parametrize(
+    ('option', 'text'),
+    [
+        ('param_scheduler.9.end=3', 'param_scheduler.9.end'),
+        ('model.backbone.arch=huge', 'huge'),
+        ('model.backbone.out_indices=(3,12)', '12'),
+        ('model.backbone.archh=tiny', 'archh'),
+        ('model.backbone.type=ILLaMA2', 'ILLaMA2'),
+        ('val_dataloader.dataset.folder=x', 'folder'),
+        ('param_scheduler.1.end=100', 'param_scheduler.1 ends at iteration 100'),
+    ],
+)
+def test_an_option_that_does_not_fit_is_named(option, text, run, tmp_path):
+    options = [*data_options(run.data), 'model.backbone.init_cfg=None', option]
+    message = fails('train', CONFIG, '--work-dir', tmp_path, '--cfg-options', *options)
+    assert text in message
+
+
+def test_an_option_without_a_value_ends_with_the_usage(capsys):
+    with pytest.raises(SystemExit) as error:
+        run_tool('train', CONFIG, '--cfg-options', 'model.backbone.arch')
+    assert error.value.code == 2
+    assert 'model.backbone.arch: expected KEY=VALUE' in capsys.readouterr().err
+    with pytest.raises(SystemExit) as error:
+        run_tool('train', CONFIG, '--cfg-options', 'model.backbone.out_indices=(3,5')
+    assert error.value.code == 2
+
+
+# Testing
+
+
+@pytest.fixture(scope='module')
+def tested(run, tmp_path_factory):
+    """Results of test.py with --out and --show-dir."""
+    folder = tmp_path_factory.mktemp('tested')
+    folders = [
+        '--work-dir',
+        folder,
+        '--out',
+        folder / 'out',
+        '--show-dir',
+        folder / 'show',
+    ]
+    run_tool('test', run.config, run.checkpoint, *folders)
+    return folder
+
+
+def test_test_gives_the_figures_that_training_logged(tested, run):
+    (file,) = (path for path in tested.glob('*/*.json'))
+    figures = json.loads(file.read_text())
+    (log,) = run.work_dir.glob('*/vis_data/scalars.json')
+    lines = map(json.loads, log.read_text().splitlines())
+    logged = next(line for line in lines if 'mIoU' in line)
+    assert figures['mIoU'] == pytest.approx(logged['mIoU'])
+    assert figures['aAcc'] == pytest.approx(logged['aAcc'])
+
+
+def test_out_holds_the_predictions_as_ids_of_the_annotations(tested, run):
+    model = load_segmentor(run.config, run.checkpoint)
+    assert sorted(os.listdir(tested / 'out')) == [f'{name}.png' for name in VALIDATION]
+    for name in VALIDATION:
+        ids = np.asarray(Image.open(tested / 'out' / f'{name}.png'))
+        image = read_image(run.data / 'images' / 'validation' / f'{name}.jpg')
+        np.testing.assert_array_equal(ids, predict(model, image) + 1)
+
+
+def test_show_dir_holds_a_picture_of_each_image(tested):
+    pictures = list((tested / 'show').rglob('*.png'))
+    assert len(pictures) == 2
+    assert all(name in str(sorted(pictures)) for name in VALIDATION)
+
+
+def test_tta_predicts_at_the_size_of_the_image(run, tmp_path):
+    folders = ['--work-dir', tmp_path, '--out', tmp_path / 'out']
+    run_tool('test', run.config, run.checkpoint, '--tta', *folders)
+    for name in VALIDATION:
+        ids = np.asarray(Image.open(tmp_path / 'out' / f'{name}.png'))
+        assert ids.shape == SIZE and 1 <= ids.min() <= ids.max() <= 150
+
+
+# Prediction
+
+
+@pytest.fixture(scope='module')
+def inferred(run, tmp_path_factory):
+    """Folders of infer.py's input and output, and its message, for a mixed folder."""
+    source, out = tmp_path_factory.mktemp('source'), tmp_path_factory.mktemp('out')
+    (source / 'sub').mkdir()
+    rng = np.random.default_rng(0)
+
+    def write(name, shape, dtype='uint8'):
+        image = rng.integers(0, np.iinfo(dtype).max, shape, dtype)
+        assert cv2.imwrite(str(source / name), image)
+
+    write('colour.jpg', (50, 70, 3))
+    write('sub/grey.png', (40, 30))
+    write('sub/rgba.png', (33, 65, 4))
+    write('sub/deep.png', (20, 20, 3), 'uint16')
+    write('sub/small.png', (8, 8, 3))
+    write('sub/thin.png', (20, 200, 3))
+    write('corrupt.jpg', (60, 60, 3))
+    whole = (source / 'corrupt.jpg').read_bytes()
+    (source / 'corrupt.jpg').write_bytes(whole[: len(whole) // 2])
+    message = fails('infer', run.config, run.checkpoint, source, '--out', out)
+    return source, out, message
+
+
+def test_infer_names_images_that_cannot_be_segmented_and_goes_on(inferred):
+    source, out, message = inferred
+    assert str(source / 'corrupt.jpg') in message
+    assert str(source / 'sub' / 'thin.png') in message
+    assert len(message.splitlines()) == 3
+    assert not (out / 'labels' / 'corrupt.png').exists()
+
+
+@pytest.mark.parametrize(
+    ('name', 'size'),
+    [
+        ('colour', (50, 70)),
+        ('sub/grey', (40, 30)),
+        ('sub/rgba', (33, 65)),
+        ('sub/deep', (20, 20)),
+        ('sub/small', (8, 8)),
+    ],
+)
+def test_infer_writes_ids_at_the_size_of_the_image_and_an_overlay(
+    name, size, inferred, run
+):
+    source, out, _ = inferred
+    ids = np.asarray(Image.open(out / 'labels' / f'{name}.png'))
+    (path,) = (p for p in source.rglob('*') if p.stem == name.split('/')[-1])
+    model = load_segmentor(run.config, run.checkpoint)
+    assert ids.shape == size
+    np.testing.assert_array_equal(ids, predict(model, read_image(path)) + 1)
+    overlay = cv2.imread(str(out / 'overlay' / f'{name}.jpg'))
+    assert overlay.shape[0] > size[0] and overlay.shape[1] == size[1]
+
+
+def test_infer_sums_up_the_share_of_each_class(inferred):
+    summary = json.loads((inferred[1] / 'summary.json').read_text())
+    assert len(summary) == 5
+    for shares in summary.values():
+        assert sum(shares.values()) == pytest.approx(1, abs=0.01)
+        assert list(shares.values()) == sorted(shares.values(), reverse=True)
+
+
+def test_a_good_folder_ends_well(run, tmp_path, capsys):
+    image = run.data / 'images' / 'validation' / 'validation_0.jpg'
+    run_tool('infer', run.config, run.checkpoint, image, '--out', tmp_path)
+    assert '1 images segmented' in capsys.readouterr().out
+
+
+# Checkpoints
+
+
+class Attack:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return open, (str(self.target), 'w')
+
+
+@pytest.mark.parametrize('tool', ['test', 'infer'])
+def test_a_checkpoint_that_runs_code_is_refused_and_does_not_run(tool, run, tmp_path):
+    attack = tmp_path / 'attack.pth'
+    torch.save(dict(state_dict=Attack(tmp_path / 'executed')), attack)
+    more = [run.data] if tool == 'infer' else ['--work-dir', tmp_path]
+    message = fails(tool, run.config, attack, *more)
+    assert 'attack.pth was refused' in message
+    assert not (tmp_path / 'executed').exists()
+    torch.load(attack, weights_only=False)
+    assert (tmp_path / 'executed').exists()  # the attack is a real one
+
+
+def test_a_bare_pickle_is_refused_and_does_not_run(run, tmp_path):
+    attack = tmp_path / 'attack.pth'
+    attack.write_bytes(pickle.dumps(Attack(tmp_path / 'executed')))
+    fails('infer', run.config, attack, run.data)
+    assert not (tmp_path / 'executed').exists()
+
+
+@pytest.mark.parametrize('tool', ['test', 'infer'])
+def test_a_checkpoint_of_another_size_is_refused_by_its_keys(tool, run, tmp_path):
+    more = [run.data] if tool == 'infer' else ['--work-dir', tmp_path]
+    options = ['--cfg-options', *model_options(dims=48)]
+    message = fails(tool, run.config, run.checkpoint, *more, *options)
+    assert 'iter_2.pth is not a checkpoint of this model' in message
+    assert (
+        'backbone.cls_token: the file has (1, 1, 24), the model (1, 1, 48)' in message
+    )
+
+
+# Reports
+
+
+def test_report_prints_the_table_and_writes_the_files(run, tmp_path, capsys):
+    folder = shutil.copytree(run.work_dir, tmp_path / 'run')
+    run_tool('analysis/report', folder, '--num-images', 1)
+    printed = capsys.readouterr().out
+    assert '| sky ' in printed and 'pixel accuracy' in printed
+    for name in ('result.json', 'predictions.png', 'curves.png'):
+        assert (folder / name).is_file() and name in printed
+
+
+def test_a_folder_that_is_no_run_cannot_be_reported(tmp_path):
+    assert 'is not the work dir of a run' in fails('analysis/report', tmp_path)
+
+
+# mmseg's own interfaces
+
+PROGRAM = """
+import sys
+from mmseg.apis import (
+    MMSegInferencer, inference_model, init_model, show_result_pyplot
+)
+
+config, checkpoint, image = sys.argv[1:]
+model = init_model(config, checkpoint, device='cpu')
+result = inference_model(model, image)
+print('labels', tuple(result.pred_sem_seg.data.shape[-2:]))
+show_result_pyplot(model, image, result, show=False, out_file='shown.png')
+inferencer = MMSegInferencer(model=config, weights=checkpoint, device='cpu')
+print('inferred', inferencer(image)['predictions'].shape)
+"""
+
+
+def test_the_interfaces_of_mmseg_work_from_any_folder(run, tmp_path):
+    image = run.data / 'images' / 'validation' / 'validation_0.jpg'
+    process = run_python('-c', PROGRAM, run.config, run.checkpoint, image, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert f'labels {SIZE}' in process.stdout
+    assert f'inferred {SIZE}' in process.stdout
+    assert cv2.imread(str(tmp_path / 'shown.png')) is not None
+
+
+def test_a_config_of_the_repository_can_be_read_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_config(CONFIG).model.backbone.arch == 'tiny'

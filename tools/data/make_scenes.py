@@ -1,0 +1,37 @@
+"""Make the procedural scenes data set, in the layout of ADEChallengeData2016."""
+
+import argparse
+
+from illama_seg.datasets.scenes import write_scenes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--out', default='data/scenes', help='folder to write')
+    parser.add_argument('--num-train', type=int, default=400)
+    parser.add_argument('--num-val', type=int, default=60)
+    parser.add_argument(
+        '--size', type=int, nargs=2, default=(160, 208), metavar=('H', 'W')
+    )
+    parser.add_argument('--seed', type=int, default=0)
+    args = parser.parse_args()
+    try:
+        made = write_scenes(
+            args.out, args.num_train, args.num_val, tuple(args.size), args.seed
+        )
+    except (ValueError, OSError) as error:
+        raise SystemExit(f'error: {error}') from None
+    height, width = made['size']
+    print(
+        f'{args.out}: {made["counts"]["training"]} training and '
+        f'{made["counts"]["validation"]} validation scenes of {height} x {width} '
+        f'pixels, seed {made["seed"]}'
+    )
+    print(f'{"class":<12}{"id":>4}{"pixels":>13}{"scenes":>13}')
+    for name, share in made['pixel_share'].items():
+        scenes = made['scene_share'][name]
+        print(f'{name:<12}{made["ids"].get(name, 0):>4}{share:>13.1%}{scenes:>13.0%}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,36 @@
+"""Prepare CamVid: python tools/data/prepare_camvid.py [FOLDER_OR_ARCHIVE] [--out D]"""
+
+import argparse
+import sys
+
+from illama_seg.datasets.camvid import prepare_camvid
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description='Check and copy CamVid (SegNet split)')
+    parser.add_argument(
+        'source',
+        nargs='?',
+        help='folder or archive (.zip, .tar.gz) with CamVid anywhere inside; '
+        'downloaded by default',
+    )
+    parser.add_argument('--out', default='data/camvid', help='folder to make')
+    args = parser.parse_args()
+    try:
+        made = prepare_camvid(args.out, args.source)
+    except (ValueError, OSError) as error:
+        sys.exit(f'error: {error}')
+    sizes = ', '.join(f'{count} {split}' for split, count in made['counts'].items())
+    print(f'{args.out}: {sizes} images{"" if made["made"] else ", there already"}')
+    for split, same in made['published'].items():
+        if same:
+            print(f'{split}: the annotations are those published')
+        else:
+            print(f'warning: {split}: the annotations are not those published')
+    print(f'{"class":<12}{"pixels":>8}')
+    for name, share in made['pixel_share'].items():
+        print(f'{name:<12}{share:>8.1%}')
+
+
+if __name__ == '__main__':
+    main()
