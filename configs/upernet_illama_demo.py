@@ -47,7 +47,7 @@ model = dict(
         num_classes=15,
         loss_decode=dict(class_weight=class_weight),
     ),
-    auxiliary_head=dict(in_channels=128, channels=64, num_classes=15),
+    auxiliary_head=None,
     test_cfg=dict(mode='whole'),
 )
 optim_wrapper = dict(

@@ -14,7 +14,7 @@ ANYTHING = None
 
 # Part of the package -> (its other parts that it may import, other distributions).
 ALLOWED = {
-    'layers': (set(), {'torch'}),
+    'layers': (set(), {'torch', 'triton'}),
     'checkpoints': ({'layers'}, {'torch', 'safetensors'}),
     'backbones': ({'layers', 'checkpoints'}, {'torch', 'mmengine'}),
     'engine': (set(), {'torch', 'mmengine'}),
@@ -33,7 +33,7 @@ ALLOWED = {
         },
         ANYTHING,
     ),
-    'version': (set(), {'cv2'}),
+    'version': (set(), {'cv2', 'packaging'}),
     '__init__': ({'version', 'backbones', 'datasets', 'engine', 'pretrain'}, set()),
 }
 OUTSIDE = {'tools', 'configs', 'tests', 'benchmarks'}

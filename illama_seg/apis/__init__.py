@@ -1,17 +1,21 @@
-"""What a script imports: build runs, load models, predict, draw, report."""
+"""What a script imports: make data, build runs, load models, predict, draw."""
 
 from illama_seg.apis.draw import add_legend, draw_curves, draw_rows, overlay
+from illama_seg.apis.infer import segment_files
 from illama_seg.apis.predict import find_images, load_segmentor, predict, read_image
-from illama_seg.apis.report import evaluate, read_pairs, report_run
+from illama_seg.apis.report import LabelledImages, evaluate, report_run
 from illama_seg.apis.running import (
     CfgOptions,
     build_tester,
     build_trainer,
     load_config,
 )
+from illama_seg.datasets.camvid import prepare_camvid
+from illama_seg.datasets.scenes import write_scenes
 
 __all__ = [
     'CfgOptions',
+    'LabelledImages',
     'add_legend',
     'build_tester',
     'build_trainer',
@@ -23,7 +27,9 @@ __all__ = [
     'load_segmentor',
     'overlay',
     'predict',
+    'prepare_camvid',
     'read_image',
-    'read_pairs',
     'report_run',
+    'segment_files',
+    'write_scenes',
 ]

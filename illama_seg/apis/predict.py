@@ -125,7 +125,7 @@ def find_images(inputs: Iterable[str | Path]) -> list[tuple[Path, Path]]:
 
     Raises:
         FileNotFoundError: if an input does not exist.
-        ValueError: if a folder holds no image.
+        ValueError: if a folder holds no image, or two results had the same name.
     """
     found = []
     for entry in map(Path, inputs):
@@ -145,6 +145,14 @@ def find_images(inputs: Iterable[str | Path]) -> list[tuple[Path, Path]]:
             found.append((entry, Path(entry.name)))
         else:
             raise FileNotFoundError(f'no image or folder {entry}')
+    names: dict[Path, Path] = {}
+    for path, name in found:
+        other = names.setdefault(name.with_suffix(''), path)
+        if other != path:
+            raise ValueError(
+                f'{other} and {path} would both be written as {name.stem}: segment '
+                'them into different folders'
+            )
     return found
 
 

@@ -21,7 +21,7 @@ from illama_seg.evaluation import ConfusionMatrix, colour_baseline, position_bas
 Pair = tuple[np.ndarray, np.ndarray, str]
 
 
-class read_pairs:
+class LabelledImages:
     """Images and labels of one of a config's data sets, as they are on the disk.
 
     Yields (image (H, W, 3) uint8 BGR, labels (H, W) class numbers or 255, path).
@@ -47,7 +47,7 @@ class read_pairs:
             yield sample['img'], sample['gt_seg_map'], sample['img_path']
 
 
-def evaluate(model: nn.Module, pairs: read_pairs) -> tuple[dict, list[float]]:
+def evaluate(model: nn.Module, pairs: LabelledImages) -> tuple[dict, list[float]]:
     """Predict every image and compare.
 
     Returns:
@@ -96,7 +96,7 @@ def report_run(
     checkpoint = run / Path(pointer.read_text().strip()).name
     cfg = load_config(configs[0], work_dir=run)
     model = load_segmentor(cfg.copy(), checkpoint)
-    meta, pairs = dataset_meta(model), read_pairs(cfg, 'val')
+    meta, pairs = dataset_meta(model), LabelledImages(cfg, 'val')
     result, accuracies = evaluate(model, pairs)
     result.update(checkpoint=checkpoint.name, images=len(pairs))
     if baselines:
@@ -117,11 +117,11 @@ def report_run(
     return result, _table(result)
 
 
-def _baselines(cfg: Config, val: read_pairs, classes: tuple[str, ...]) -> dict:
-    def pairs(source: read_pairs) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _baselines(cfg: Config, val: LabelledImages, classes: tuple[str, ...]) -> dict:
+    def pairs(source: LabelledImages) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         return ((image, label) for image, label, _ in source)
 
-    train = read_pairs(cfg, 'train')
+    train = LabelledImages(cfg, 'train')
     colour = colour_baseline(pairs(train), pairs(val), classes)
     position = position_baseline(pairs(train), pairs(val), classes)
     return {

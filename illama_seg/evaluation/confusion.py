@@ -38,9 +38,10 @@ class ConfusionMatrix:
         num_classes = len(self.classes)
         if truth.size == 0:
             return
-        if max(truth.max(), guess.max()) >= num_classes or guess.min() < 0:
+        lowest, highest = guess.min(), max(truth.max(), guess.max())
+        if lowest < 0 or highest >= num_classes:
             raise ValueError(
-                f'class number {max(truth.max(), guess.max())}: expected 0..'
+                f'class number {lowest if lowest < 0 else highest}: expected 0..'
                 f'{num_classes - 1}'
             )
         flat = np.bincount(truth * num_classes + guess, minlength=num_classes**2)

@@ -1,36 +1,37 @@
-"""The three attention masks of iLLaMA (arXiv 2404.06773, Eq. 1 and 2).
+"""Causal self-attention of iLLaMA: the soft mask and the strict one.
 
-Shapes: B batch, h heads, N tokens, d channels of a head.
+Shape letters, here and in the attention_*.py files:
+    B batch   h heads   N tokens   d channels of a head
+    i query row, j key column   a the soft mask rate
+    P softmax(q k^T / sqrt d)   S the soft mask   O output   L log-sum-exp of a row
+
+arXiv 2404.06773, 'Adapting LLaMA Decoder to Vision Transformer', Eq. 1-2.
 """
 
+import functools
+import importlib.util
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.nn import functional as F
+
+from illama_seg.layers.attention_flash import flash_attention
+from illama_seg.layers.attention_flex import flex_attention
+from illama_seg.layers.attention_op import rate_value
 
 
-def soft_causal_attention(q: Tensor, k: Tensor, v: Tensor, rate: float) -> Tensor:
-    """Soft-mask attention, Eq. 2: ``(softmax(q k^T / sqrt(d)) * S) v``.
-
-    ``S`` is 1 on and below the diagonal and ``rate`` above it. The rows are not
-    renormalised after the mask: the softmax denominator keeps every token, the
-    future ones too. So rate 0 is not what ``is_causal=True`` computes.
-
-    Args:
-        q, k, v: (B, h, N, d).
-        rate: soft mask rate in [0, 1]; 0 is causal, 1 bidirectional.
-
-    Returns:
-        (B, h, N, d).
-    """
-    if rate == 1:
-        return F.scaled_dot_product_attention(q, k, v)
-    num_tokens = q.size(-2)
-    past = torch.ones(num_tokens, num_tokens, dtype=torch.bool, device=q.device).tril()
-    mask = torch.full_like(past, rate, dtype=q.dtype).masked_fill_(past, 1)
+def reference_attention(q: Tensor, k: Tensor, v: Tensor, rate: Tensor) -> Tensor:
+    """(softmax(q k^T / sqrt d) * S) v by the formula, with an N x N matrix."""
+    n = q.shape[2]
+    past = torch.ones(n, n, dtype=torch.bool, device=q.device).tril()
+    rate = rate.to(q.device, q.dtype)
+    mask = torch.where(past, torch.ones_like(rate), rate)
     with _no_autocast(q.device.type):
-        weights = (q @ k.transpose(-2, -1) * q.size(-1) ** -0.5).softmax(-1)
+        weights = torch.softmax(q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5, dim=-1)
+        # Not renormalised: the mask multiplies the softmax, rows need not sum to one.
         return (weights * mask) @ v
 
 
@@ -41,13 +42,133 @@ def _no_autocast(device_type: str) -> AbstractContextManager:
     return nullcontext()
 
 
-def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Strict causal attention, Eq. 1: future tokens are out of the softmax too.
+def _first(op: Callable) -> Callable:
+    return lambda *args: op(*args)[0]
+
+
+IMPLEMENTATIONS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
+    'reference': reference_attention,
+    'flash': _first(flash_attention),
+    'flex': flex_attention,
+}
+# Tokens up to which torch's CPU flash backward costs more than the N x N matrices.
+SHORT_ON_CPU = 768
+INTERPRETED = False
+if importlib.util.find_spec('triton'):
+    from illama_seg.layers.attention_triton import INTERPRETED, triton_attention
+
+    IMPLEMENTATIONS['triton'] = _first(triton_attention)
+
+
+def soft_causal_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    soft_mask_rate: float | Tensor,
+    impl: str = 'auto',
+) -> Tensor:
+    """Attention whose future weights are scaled by a after the softmax.
+
+    Eq. 1-2 with S_ij = 1 for j <= i and a for j > i: a = 0 is the paper's causal
+    attention, a = 1 is bidirectional. The denominator always runs over all keys.
 
     Args:
-        q, k, v: (B, h, N, d).
+        q, k, v: (B, h, N, d), any strides.
+        soft_mask_rate: a in [0, 1]. Under torch.compile pass a 0-dim tensor on the
+            CPU: its value may change without a recompilation.
+        impl: 'auto' or a name of `available_implementations`.
 
     Returns:
-        (B, h, N, d).
+        (B, h, N, d), stored as (B, N, h, d) by all but the reference.
     """
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    q, k, v = _one_dtype(q, k, v)
+    if impl == 'auto':
+        impl = _automatic(q)
+    elif impl not in IMPLEMENTATIONS:
+        names = ', '.join(['auto', *IMPLEMENTATIONS])
+        raise ValueError(f'unknown attention {impl!r}; known: {names}')
+    if not isinstance(soft_mask_rate, Tensor):
+        rate_value(soft_mask_rate)
+        rate = torch.tensor(soft_mask_rate, dtype=torch.float64, device='cpu')
+    elif soft_mask_rate.requires_grad:
+        raise ValueError('soft_mask_rate is a schedule: it gets no gradient')
+    else:
+        rate = soft_mask_rate
+        if not torch.compiler.is_compiling():
+            rate_value(rate)
+    return IMPLEMENTATIONS[impl](q, k, v, rate)
+
+
+def _automatic(q: Tensor) -> str:
+    device = q.device.type
+    if device not in ('cpu', 'cuda') or (
+        device == 'cpu' and q.shape[2] <= SHORT_ON_CPU
+    ):
+        return 'reference'
+    return available_implementations(q.device.type, q.dtype, q.shape[-1])[0]
+
+
+def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Ordinary causal attention: the future is masked before the softmax.
+
+    Not the paper's: a row's denominator ends at its own token, so no output
+    depends on a later token at all. (B, h, N, d) each, and returned.
+    """
+    return F.scaled_dot_product_attention(*_one_dtype(q, k, v), is_causal=True)
+
+
+@torch.compiler.assume_constant_result
+def available_implementations(
+    device: str, dtype: torch.dtype, head_dim: int
+) -> tuple[str, ...]:
+    """What works here, 'auto' first. Probed once: the kernels are semi-private."""
+    return _available(torch.device(device).type, dtype, head_dim)
+
+
+@functools.cache
+def _available(device: str, dtype: torch.dtype, head_dim: int) -> tuple[str, ...]:
+    if device == 'cuda':
+        names = ['flash', 'reference', 'triton', 'flex']
+    else:
+        names = ['flash', 'reference', *(['triton'] if INTERPRETED else [])]
+    names = [name for name in names if name in IMPLEMENTATIONS]
+    # Modes are per thread: in a fresh one neither fake tensors (torch.export),
+    # inference mode nor autocast reach the probe.
+    with ThreadPoolExecutor(1) as pool:
+        works = pool.map(lambda name: _probe(name, device, dtype, head_dim), names)
+        return tuple(name for name, ok in zip(names, works, strict=True) if ok)
+
+
+def _probe(name: str, device: str, dtype: torch.dtype, d: int) -> bool:
+    """Whether an implementation gives the formula's output and gradients."""
+    if name == 'reference':
+        return True
+    rate = torch.tensor(0.25, dtype=torch.float64)
+    qkv = torch.linspace(-1, 1, 3 * 2 * 5 * d, device=device).sin().to(dtype)
+
+    def run(implementation: Callable) -> Tensor:
+        leaf = qkv.clone().requires_grad_()
+        out = implementation(*leaf.view(3, 1, 2, 5, d).unbind(0), rate)
+        (grad,) = torch.autograd.grad((out * out.detach()).sum(), leaf)
+        return torch.cat([out.flatten(), grad]).float()
+
+    try:
+        found = run(IMPLEMENTATIONS[name])
+    except Exception:
+        return False
+    return torch.allclose(found, run(reference_attention), rtol=0.1, atol=0.1)
+
+
+def _one_dtype(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """RoPE may hand over float32 q and k: what autocast does for its own ops."""
+    if not q.shape == k.shape == v.shape:
+        raise ValueError(
+            f'self-attention: q {tuple(q.shape)}, k {tuple(k.shape)} and '
+            f'v {tuple(v.shape)} must have one shape'
+        )
+    device = q.device.type
+    autocasts = torch.amp.is_autocast_available(device)  # not so on meta
+    if autocasts and torch.is_autocast_enabled(device) and q.dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(device)
+        q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
+    return q, k, v

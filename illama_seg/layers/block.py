@@ -24,6 +24,7 @@ class CausalSelfAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.mask = mask
+        self.impl = 'auto'  # of the soft mask; benchmarks compare them by name
         self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
         self.proj = nn.Linear(embed_dims, embed_dims)
 
@@ -33,7 +34,7 @@ class CausalSelfAttention(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         q, k = apply_rotary(q, rotary), apply_rotary(k, rotary)
         if self.mask == 'soft':
-            x = soft_causal_attention(q, k, v, soft_mask_rate)
+            x = soft_causal_attention(q, k, v, soft_mask_rate, self.impl)
         else:
             x = causal_attention(q, k, v)
         return self.proj(x.transpose(1, 2).flatten(2))

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from illama_seg.apis import (
+    LabelledImages,
     evaluate,
     load_config,
     load_segmentor,
-    read_pairs,
     report_run,
 )
 from illama_seg.evaluation import colour_baseline, position_baseline
@@ -51,10 +51,10 @@ def test_the_table_has_the_classes_present_and_no_others(report):
 def test_the_baselines_are_fitted_to_training_and_scored_on_validation(report, run):
     cfg = load_config(run.config)
     train, val = (
-        [pair[:2] for pair in read_pairs(cfg, split)] for split in ('train', 'val')
+        [pair[:2] for pair in LabelledImages(cfg, split)] for split in ('train', 'val')
     )
     _, result, table = report
-    classes = read_pairs(cfg, 'val').dataset.metainfo['classes']
+    classes = LabelledImages(cfg, 'val').dataset.metainfo['classes']
     colour = colour_baseline(train, val, classes)['mIoU']
     place = position_baseline(train, val, classes)['mIoU']
     assert colour > 60  # the classes differ in colour
@@ -64,7 +64,7 @@ def test_the_baselines_are_fitted_to_training_and_scored_on_validation(report, r
 
 
 def test_pairs_are_the_images_and_labels_as_they_are_on_the_disk(run):
-    pairs = list(read_pairs(load_config(run.config), 'val'))
+    pairs = list(LabelledImages(load_config(run.config), 'val'))
     assert [path[-16:] for _, _, path in pairs] == [
         'validation_0.jpg',
         'validation_1.jpg',
@@ -77,14 +77,14 @@ def test_pairs_are_the_images_and_labels_as_they_are_on_the_disk(run):
 
 def test_training_pairs_are_not_augmented(run):
     first, second = (
-        [image for image, _, _ in read_pairs(load_config(run.config), 'train')]
+        [image for image, _, _ in LabelledImages(load_config(run.config), 'train')]
         for _ in range(2)
     )
     np.testing.assert_array_equal(first, second)
 
 
 def test_evaluation_gives_the_accuracy_of_each_image(run):
-    pairs = read_pairs(load_config(run.config), 'val')
+    pairs = LabelledImages(load_config(run.config), 'val')
     model = load_segmentor(run.config, run.checkpoint)
     summary, accuracies = evaluate(model, pairs)
     # All images have as many annotated pixels, so the mean is that of all pixels.

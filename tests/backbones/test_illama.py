@@ -375,7 +375,7 @@ def test_drop_path_works_in_training_only():
 
 
 def test_drop_path_rate_of_one_is_refused():
-    with pytest.raises(ValueError, match='drop_path_rate=1.0'):
+    with pytest.raises(ValueError, match=r'drop_path_rate=1\.0'):
         nano(drop_path_rate=1.0)
 
 

@@ -358,3 +358,12 @@ def test_the_interfaces_of_mmseg_work_from_any_folder(run, tmp_path):
 def test_a_config_of_the_repository_can_be_read_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert load_config(CONFIG).model.backbone.arch == 'tiny'
+
+
+# Data
+
+
+def test_a_missing_source_of_camvid_is_named(tmp_path):
+    nowhere, out = tmp_path / 'nowhere.zip', tmp_path / 'out'
+    message = fails('data/prepare_camvid', nowhere, '--out', out)
+    assert f'no folder or archive {nowhere}' in message and not out.exists()

@@ -2,7 +2,7 @@
 
 import argparse
 
-from illama_seg.datasets.scenes import write_scenes
+from illama_seg.apis import write_scenes
 
 
 def main() -> None:

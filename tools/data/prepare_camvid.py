@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from illama_seg.datasets.camvid import prepare_camvid
+from illama_seg.apis import prepare_camvid
 
 
 def main() -> None:

@@ -1,0 +1,92 @@
+"""Segment files: overlays, label images and a summary on the disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch import nn
+from tqdm import tqdm
+
+from illama_seg.apis.draw import add_legend, overlay
+from illama_seg.apis.predict import dataset_meta, predict, read_image
+
+
+def segment_files(
+    model: nn.Module,
+    images: Sequence[tuple[Path, Path]],
+    out: str | Path,
+    opacity: float = 0.5,
+) -> tuple[dict[str, dict[str, float]], list[str]]:
+    """Segment images and write what was found; a bad image does not stop the others.
+
+    Writes ``out/overlay/NAME.jpg`` (painted, with the classes' names),
+    ``out/labels/NAME.png`` (one channel, the ids of the data set's annotations) and
+    ``out/summary.json``.
+
+    Args:
+        model: from :func:`illama_seg.apis.load_segmentor`.
+        images: path and name of each, from :func:`illama_seg.apis.find_images`.
+        out: folder to write to.
+        opacity: of the paint, in [0, 1].
+
+    Returns:
+        Share of each class in each image that was segmented, and a message for each
+        that was not.
+
+    Raises:
+        ValueError: if ``opacity`` is out of range or the folder cannot be written.
+    """
+    if not 0 <= opacity <= 1:
+        raise ValueError(f'--opacity {opacity}: expected a number in [0, 1]')
+    out, meta = Path(out), dataset_meta(model)
+    classes, palette, ids = meta['classes'], meta['palette'], annotation_ids(meta)
+    summary: dict[str, dict[str, float]] = {}
+    failures = []
+    for path, name in tqdm(images, unit='image'):
+        try:
+            image = read_image(path)
+            labels = predict(model, image)
+        except (ValueError, OSError) as error:
+            named = str(path) in str(error)
+            failures.append(str(error) if named else f'{path}: {error}')
+            continue
+        picture = overlay(image, labels, palette, opacity)
+        picture = add_legend(picture, labels, classes, palette)
+        _write(out / 'overlay' / name.with_suffix('.jpg'), picture)
+        _write(out / 'labels' / name.with_suffix('.png'), ids[labels])
+        shares = np.bincount(labels.ravel(), minlength=len(classes)) / labels.size
+        summary[str(name)] = {
+            classes[number]: round(float(shares[number]), 4)
+            for number in np.argsort(-shares)
+            if shares[number] > 0
+        }
+    if summary:
+        (out / 'summary.json').write_text(json.dumps(summary, indent=1))
+    return summary, failures
+
+
+def annotation_ids(meta: dict) -> np.ndarray:
+    """Id that each class has in the data set's annotations, (num_classes,) uint8.
+
+    ADE20K's annotations count from 1; a data set of some of its classes keeps its ids.
+    """
+    ids = np.arange(len(meta['classes']), dtype=np.uint8)
+    for old, new in (meta.get('label_map') or {}).items():
+        if new != 255:
+            ids[new] = old
+    return ids + bool(meta.get('reduce_zero_label'))
+
+
+def _write(path: Path, image: np.ndarray) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(cv2.imencode(path.suffix, image)[1].tobytes())
+    except OSError as error:
+        raise ValueError(
+            f'{path} cannot be written ({error.strerror}); name another folder with '
+            '--out'
+        ) from error
