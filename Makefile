@@ -36,7 +36,7 @@ clean-demo:
 	rm -rf $(DEMO)
 
 test: install
-	@echo '== tests (the slow ones: $(BIN)/pytest -m slow)'
+	@echo '== tests'
 	$(BIN)/python -m pytest
 
 check: install

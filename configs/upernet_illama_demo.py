@@ -11,7 +11,7 @@ _base_ = [
     '_base_/default_runtime.py',
 ]
 
-max_iters = 750
+max_iters = 720
 # Inverse square roots of the classes' shares of the training pixels.
 class_weight = [
     0.7,
@@ -45,6 +45,7 @@ model = dict(
         in_channels=[128] * 4,
         channels=64,
         num_classes=15,
+        dropout_ratio=0.0,
         loss_decode=dict(class_weight=class_weight),
     ),
     auxiliary_head=None,
@@ -52,7 +53,7 @@ model = dict(
 )
 optim_wrapper = dict(
     type='BFloat16OptimWrapper',
-    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05, fused=True),
     paramwise_cfg=dict(
         flat_decay_mult=0.0,
         custom_keys={
@@ -63,10 +64,11 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=100),
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=50),
     dict(
-        type='PolyLR', eta_min=0.0, power=1.0, by_epoch=False, begin=100, end=max_iters
+        type='PolyLR', eta_min=0.0, power=1.0, by_epoch=False, begin=50, end=max_iters
     ),
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=150)
-default_hooks = dict(checkpoint=dict(interval=150))
+randomness = dict(seed=0)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=180)
+default_hooks = dict(checkpoint=dict(interval=360))

@@ -19,6 +19,7 @@ _base_ = [
 model = dict(
     backbone=dict(
         arch='large',
+        # Block 3, 5, 7, 11 of 12, at twice the depth.
         out_indices=(7, 11, 15, 23),
         init_cfg=dict(
             checkpoint='https://huggingface.co/techmonsterwang/iLLaMA/resolve/main/'

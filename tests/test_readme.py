@@ -1,4 +1,4 @@
-"""The README's commands name what exists, and its Python runs."""
+"""The README's commands, pictures and Python name what exists."""
 
 import re
 from pathlib import Path
@@ -19,6 +19,12 @@ def test_every_path_in_the_readme_exists(path):
     assert (ROOT / path).exists()
 
 
+def test_every_picture_in_the_readme_exists_and_no_figure_is_left_open():
+    for path in re.findall(r'!\[.*?\]\((.*?)\)', README):
+        assert (ROOT / path).is_file()
+    assert not re.findall(r'(?:DEMO|CAMVID|SMALL|LARGE)_\w+', README)
+
+
 def test_every_make_target_in_the_readme_exists():
     makefile = (ROOT / 'Makefile').read_text()
     targets = set(re.findall(r'(?:^|`)make ([\w-]+)', README, re.MULTILINE))
@@ -31,7 +37,7 @@ def test_every_long_option_in_the_readme_belongs_to_a_tool_it_calls():
     sources = ' '.join(file.read_text() for file in (ROOT / 'tools').rglob('*.py'))
     calls = [line for line in SHELL.splitlines() if 'tools/' in line]
     options = set(re.findall(r'(?<=\s)(--[a-z-]+)', '\n'.join(calls)))
-    slurm = {'--gres', '--ntasks', '--ntasks-per-node'}
+    slurm = {'--gres', '--ntasks', '--ntasks-per-node', '--cpus-per-task'}
     assert options
     for option in options - slurm:
         assert f"'{option}'" in sources, option

@@ -35,6 +35,8 @@ def main() -> None:
     args = parse_args()
     try:
         cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
+        if args.work_dir is None:  # the training run keeps its own copy of the config
+            cfg.work_dir += '/test'
         runner = build_tester(cfg, args.checkpoint, args.tta, args.out, args.show_dir)
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')

@@ -1,6 +1,6 @@
 """CamVid in SegNet's split: 367 training, 101 validation frames (480x360), 11 classes.
 
-Trained at native scale, tested on whole images.
+Trained at 0.8 to 2 times the native scale, tested at the native one.
 """
 
 data_root = 'data/camvid'
@@ -42,7 +42,7 @@ tta_pipeline = [
     ),
 ]
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=8,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),

@@ -43,7 +43,7 @@ train_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
-        type='CheckedADE20KDataset',
+        type='ScenesDataset',
         data_root=data_root,
         metainfo=metainfo,
         data_prefix=dict(
@@ -58,7 +58,7 @@ val_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='CheckedADE20KDataset',
+        type='ScenesDataset',
         data_root=data_root,
         metainfo=metainfo,
         data_prefix=dict(

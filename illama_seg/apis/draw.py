@@ -120,21 +120,23 @@ def _hex(colour: Sequence[int]) -> str:
     return '#{:02x}{:02x}{:02x}'.format(*colour)
 
 
-def draw_curves(scalars: str | Path, path: str | Path) -> dict:
+def draw_curves(scalars: Sequence[str | Path], path: str | Path) -> dict:
     """Draw the loss and the mIoU of a run over its iterations.
 
     Args:
-        scalars: the ``scalars.json`` that mmengine writes, a JSON object a line.
+        scalars: the files ``scalars.json`` that mmengine writes, a JSON object a
+            line, one file for each time that the run was started; later ones win.
         path: picture to write.
 
     Returns:
         ``dict(loss=[[iteration, loss], ...], mIoU=[[iteration, percent], ...])``.
     """
-    lines = [json.loads(line) for line in Path(scalars).read_text().splitlines()]
-    curves = {
-        key: [[line['step'], line[key]] for line in lines if key in line]
-        for key in ('loss', 'mIoU')
-    }
+    text = '\n'.join(Path(file).read_text() for file in scalars)
+    lines = [json.loads(line) for line in text.splitlines() if line]
+    curves = {}
+    for key in ('loss', 'mIoU'):
+        values = {line['step']: line[key] for line in lines if key in line}
+        curves[key] = [[step, values[step]] for step in sorted(values)]
     figure = Figure(figsize=(9, 3.4), layout='constrained')
     for axis, (key, points) in zip(figure.subplots(1, 2), curves.items(), strict=True):
         if points:

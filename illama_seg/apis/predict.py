@@ -37,7 +37,7 @@ def load_segmentor(
         FileNotFoundError: if a file is missing.
         ValueError: if the checkpoint is not of this model or cannot be read safely.
     """
-    state = read_checkpoint(fetch_checkpoint(checkpoint))
+    state = read_checkpoint(fetch_checkpoint(checkpoint), mmap=True)
     device = device or ('cuda:0' if torch.cuda.is_available() else 'cpu')
     with options_explained(config):
         model = init_model(config, None, device)

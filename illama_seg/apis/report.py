@@ -85,6 +85,8 @@ def report_run(
         FileNotFoundError: if the folder is not the work dir of a run.
         ValueError: if its files do not fit each other.
     """
+    if num_images < 1:
+        raise ValueError(f'--num-images {num_images}: expected at least 1')
     run = Path(run)
     configs, pointer = sorted(run.glob('*.py')), run / 'last_checkpoint'
     scalars = sorted(run.glob('*/vis_data/scalars.json'))
@@ -101,7 +103,7 @@ def report_run(
     result.update(checkpoint=checkpoint.name, images=len(pairs))
     if baselines:
         result['baselines'] = _baselines(cfg, pairs, meta['classes'])
-    result['curves'] = draw_curves(scalars[-1], run / 'curves.png')
+    result['curves'] = draw_curves(scalars, run / 'curves.png')
 
     order = np.argsort(accuracies)[::-1]
     chosen = order[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -16,6 +17,12 @@ from mmengine.runner import Runner
 
 from illama_seg.apis.predict import load_weights, options_explained
 from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
+
+# Variables of the configs, put in their places when the file is read.
+_SUBSTITUTED = {
+    'max_iters': 'train_cfg.max_iters (and the ends in param_scheduler)',
+    'data_root': 'train_dataloader.dataset.data_root, and the same of val_ and test_',
+}
 
 
 class CfgOptions(DictAction):
@@ -57,6 +64,17 @@ def load_config(
             f'no config {path}'
             + (f'; in {path.parent} there are: {", ".join(beside)}' if beside else '')
         )
+    variable = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID'}.get(launcher)
+    if variable and variable not in os.environ:
+        raise ValueError(
+            f'--launcher {launcher}, but {variable} is not set: start it with '
+            f'{"torchrun (tools/dist_train.sh)" if variable == "RANK" else "srun"}'
+        )
+    for name, real in _SUBSTITUTED.items():
+        if name in (cfg_options or {}):
+            raise ValueError(
+                f'--cfg-options {name} has no effect by itself: set {real}'
+            )
     try:
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program: it may raise anything
@@ -91,7 +109,7 @@ def build_trainer(cfg: Config, amp: bool = False, resume: bool = False) -> Runne
     _check_schedule(cfg)
     if amp:
         _set_amp(cfg)
-    cfg.resume = resume
+    cfg.resume = resume or cfg.get('resume', False)
     with options_explained(cfg):
         return Runner.from_cfg(cfg)
 
@@ -118,7 +136,7 @@ def build_tester(
     """
     _check_work_dir(cfg)
     _check_data(cfg, ('test',))
-    state = read_checkpoint(fetch_checkpoint(checkpoint))
+    state = read_checkpoint(fetch_checkpoint(checkpoint), mmap=True)
     if out is not None:
         cfg.test_evaluator.update(output_dir=str(out), keep_results=True)
     if show_dir is not None:
@@ -193,7 +211,7 @@ def _set_amp(cfg: Config) -> None:
     wrapper = cfg.optim_wrapper
     if wrapper.type != 'OptimWrapper':
         print_log(f'--amp: the config already has {wrapper.type}', logger='current')
-    elif not torch.cuda.is_available() or torch.cuda.is_bf16_supported():
+    elif not torch.cuda.is_available() or torch.cuda.is_bf16_supported(False):
         wrapper.type = 'BFloat16OptimWrapper'
     else:
         wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')

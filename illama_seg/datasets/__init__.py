@@ -5,6 +5,7 @@ from illama_seg.datasets.base import (
     CheckAnnotations,
     CheckedADE20KDataset,
     CheckedSegDataset,
+    ScenesDataset,
 )
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     'CheckAnnotations',
     'CheckedADE20KDataset',
     'CheckedSegDataset',
+    'ScenesDataset',
 ]

@@ -122,6 +122,13 @@ To see the program run without it: configs/upernet_illama_demo.py (`make demo`).
 
 
 @DATASETS.register_module()
+class ScenesDataset(CheckedADE20KDataset):
+    """Procedural scenes in ADE20K's layout, see ``illama_seg.datasets.scenes``."""
+
+    HOW_TO_GET = 'Make it: python tools/data/make_scenes.py --out data/scenes'
+
+
+@DATASETS.register_module()
 class CamVidDataset(CheckedSegDataset):
     """CamVid in the split and the 11 classes of SegNet (arXiv 1511.00561).
 

@@ -13,7 +13,7 @@ Pairs = Iterable[tuple[np.ndarray, np.ndarray]]
 def colour_baseline(
     train: Pairs, val: Pairs, classes: Sequence[str], bins: int = 16
 ) -> dict:
-    """Most frequent class of each colour: the best any per-pixel classifier can do.
+    """Most frequent class of each colour: a per-pixel colour classifier.
 
     Args:
         train, val: pairs of an image (H, W, 3) uint8 and its labels (H, W); label 255

@@ -1,4 +1,4 @@
-"""Parts of the backbone; they import torch and nothing else."""
+"""Parts of the backbone; they import torch, and triton where it is installed."""
 
 from illama_seg.layers.attention import causal_attention, soft_causal_attention
 from illama_seg.layers.block import NORM_EPS, Block, CausalSelfAttention, DropPath

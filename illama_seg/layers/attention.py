@@ -67,10 +67,10 @@ def soft_causal_attention(
     soft_mask_rate: float | Tensor,
     impl: str = 'auto',
 ) -> Tensor:
-    """Attention whose future weights are scaled by a after the softmax.
+    """Attention whose future weights are scaled by a after the softmax, Eq. 2.
 
-    Eq. 1-2 with S_ij = 1 for j <= i and a for j > i: a = 0 is the paper's causal
-    attention, a = 1 is bidirectional. The denominator always runs over all keys.
+    S_ij = 1 for j <= i and a for j > i: a = 0 is what the released models compute,
+    a = 1 is bidirectional. The denominator always runs over all keys.
 
     Args:
         q, k, v: (B, h, N, d), any strides.
@@ -109,10 +109,10 @@ def _automatic(q: Tensor) -> str:
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Ordinary causal attention: the future is masked before the softmax.
+    """Strict causal attention, Eq. 1: the future is masked before the softmax.
 
-    Not the paper's: a row's denominator ends at its own token, so no output
-    depends on a later token at all. (B, h, N, d) each, and returned.
+    Not what the released models compute: a row's denominator ends at its own token, so
+    no output depends on a later token at all. (B, h, N, d) each, and returned.
     """
     return F.scaled_dot_product_attention(*_one_dtype(q, k, v), is_causal=True)
 

@@ -80,7 +80,7 @@ def test_curves_are_read_from_the_log_and_drawn(tmp_path):
     lines = [dict(loss=2.0, step=1), dict(loss=1.0, step=2), dict(mIoU=30.0, step=2)]
     log = tmp_path / 'scalars.json'
     log.write_text('\n'.join(map(json.dumps, lines)))
-    curves = draw_curves(log, tmp_path / 'curves.png')
+    curves = draw_curves([log], tmp_path / 'curves.png')
     assert curves == dict(loss=[[1, 2.0], [2, 1.0]], mIoU=[[2, 30.0]])
     assert cv2.imread(str(tmp_path / 'curves.png')) is not None
 
@@ -88,4 +88,4 @@ def test_curves_are_read_from_the_log_and_drawn(tmp_path):
 def test_a_run_that_was_never_validated_can_be_drawn(tmp_path):
     log = tmp_path / 'scalars.json'
     log.write_text(json.dumps(dict(loss=2.0, step=1)))
-    assert draw_curves(log, tmp_path / 'curves.png')['mIoU'] == []
+    assert draw_curves([log], tmp_path / 'curves.png')['mIoU'] == []

@@ -90,7 +90,9 @@ def test_amp_on_a_cpu_is_bfloat16(cfg, monkeypatch):
 
 def test_amp_on_a_gpu_without_bfloat16_is_float16_with_a_loss_scale(cfg, monkeypatch):
     monkeypatch.setattr(running.torch.cuda, 'is_available', lambda: True)
-    monkeypatch.setattr(running.torch.cuda, 'is_bf16_supported', lambda: False)
+    monkeypatch.setattr(
+        running.torch.cuda, 'is_bf16_supported', lambda emulated: emulated
+    )
     _set_amp(cfg)
     assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
     assert cfg.optim_wrapper.loss_scale == 'dynamic'
