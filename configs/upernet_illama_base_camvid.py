@@ -7,6 +7,7 @@ python tools/train.py configs/upernet_illama_base_camvid.py --amp
 _base_ = [
     '_base_/upernet_illama.py',
     '_base_/camvid.py',
+    '_base_/adamw.py',
     '_base_/default_runtime.py',
 ]
 
@@ -16,39 +17,16 @@ model = dict(
     backbone=dict(img_size=(288, 384)),
     decode_head=dict(
         num_classes=11,
-        # Inverse square roots of the classes' shares of the training pixels.
-        loss_decode=dict(
-            class_weight=[
-                0.34,
-                0.29,
-                1.42,
-                0.25,
-                0.66,
-                0.45,
-                1.3,
-                1.33,
-                0.58,
-                1.76,
-                2.61,
-            ]
-        ),
+        loss_decode=dict(class_weight={{_base_.class_weight}}),
     ),
     auxiliary_head=dict(num_classes=11),
     test_cfg=dict(crop_size=(288, 384), stride=(72, 96)),
 )
 train_dataloader = dict(batch_size=16, num_workers=8)
 optim_wrapper = dict(
-    type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.05),
     constructor='LayerDecayConstructor',
-    paramwise_cfg=dict(
-        layer_decay_rate=0.75,
-        flat_decay_mult=0.0,
-        custom_keys={
-            'pos_embed': dict(decay_mult=0.0),
-            'cls_token': dict(decay_mult=0.0),
-        },
-    ),
+    paramwise_cfg=dict(layer_decay_rate=0.75),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=400),

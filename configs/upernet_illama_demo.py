@@ -8,28 +8,18 @@ python tools/analysis/report.py work_dirs/upernet_illama_demo --baselines
 _base_ = [
     '_base_/upernet_illama.py',
     '_base_/scenes.py',
+    '_base_/adamw.py',
     '_base_/default_runtime.py',
 ]
 
 max_iters = 720
 # Inverse square roots of the classes' shares of the training pixels.
+# fmt: off
 class_weight = [
-    0.7,
-    0.4,
-    0.7,
-    0.5,
-    0.6,
-    0.7,
-    1.5,
-    0.9,
-    1.3,
-    1.0,
-    1.3,
-    1.1,
-    1.3,
-    1.7,
-    1.0,
+    0.7, 0.4, 0.7, 0.5, 0.6, 0.7, 1.5, 0.9,
+    1.3, 1.0, 1.3, 1.1, 1.3, 1.7, 1.0,
 ]
+# fmt: on
 model = dict(
     data_preprocessor=dict(size=(160, 208), test_cfg=dict(size=(32, 32))),
     backbone=dict(
@@ -54,13 +44,6 @@ model = dict(
 optim_wrapper = dict(
     type='BFloat16OptimWrapper',
     optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05, fused=True),
-    paramwise_cfg=dict(
-        flat_decay_mult=0.0,
-        custom_keys={
-            'pos_embed': dict(decay_mult=0.0),
-            'cls_token': dict(decay_mult=0.0),
-        },
-    ),
     clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = [

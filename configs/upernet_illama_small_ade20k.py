@@ -12,6 +12,7 @@ Test:   python tools/test.py configs/upernet_illama_small_ade20k.py CHECKPOINT -
 _base_ = [
     '_base_/upernet_illama.py',
     '_base_/ade20k.py',
+    '_base_/adamw.py',
     '_base_/schedule_160k.py',
     '_base_/default_runtime.py',
 ]

@@ -14,6 +14,7 @@ Measured: 49.8 mIoU on the 101 validation frames after 39 minutes.
 _base_ = [
     '_base_/upernet_illama.py',
     '_base_/camvid.py',
+    '_base_/adamw.py',
     '_base_/default_runtime.py',
 ]
 
@@ -26,22 +27,7 @@ model = dict(
         in_channels=[192] * 4,
         channels=96,
         num_classes=11,
-        # Inverse square roots of the classes' shares of the training pixels.
-        loss_decode=dict(
-            class_weight=[
-                0.34,
-                0.29,
-                1.42,
-                0.25,
-                0.66,
-                0.45,
-                1.3,
-                1.33,
-                0.58,
-                1.76,
-                2.61,
-            ]
-        ),
+        loss_decode=dict(class_weight={{_base_.class_weight}}),
     ),
     auxiliary_head=dict(in_channels=192, num_classes=11),
     test_cfg=dict(mode='slide', crop_size=(288, 384), stride=(72, 96)),
@@ -49,13 +35,6 @@ model = dict(
 optim_wrapper = dict(
     type='BFloat16OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
-    paramwise_cfg=dict(
-        flat_decay_mult=0.0,
-        custom_keys={
-            'pos_embed': dict(decay_mult=0.0),
-            'cls_token': dict(decay_mult=0.0),
-        },
-    ),
     clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = [

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from tiny_run import train_once
 
 DATA = Path(__file__).parent / 'data'
 
@@ -45,3 +46,9 @@ def relative_error():
         return ((actual - expected).abs().max() / expected.abs().max()).item()
 
     return error
+
+
+@pytest.fixture(scope='session')
+def run(tmp_path_factory):
+    """A finished run of tools/train.py: data, work_dir, config, checkpoint, log."""
+    return train_once(tmp_path_factory.mktemp('run') / 'tiny')

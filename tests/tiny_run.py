@@ -135,23 +135,18 @@ def run_python(*arguments, cwd):
     )
 
 
-_runs: dict[Path, SimpleNamespace] = {}
-
-
-def trained_once(base):
-    """Train in a process of its own, once, however many folders of tests ask."""
-    if base not in _runs:
-        base.mkdir()
-        data, work_dir = make_ade20k(base / 'ade20k'), base / 'run'
-        options = tiny_options(data)
-        command = ['--work-dir', work_dir, '--cfg-options', *options]
-        process = run_python(ROOT / 'tools' / 'train.py', CONFIG, *command, cwd=base)
-        assert process.returncode == 0, process.stdout + process.stderr
-        _runs[base] = SimpleNamespace(
-            data=data,
-            work_dir=work_dir,
-            config=work_dir / CONFIG.name,
-            checkpoint=work_dir / 'iter_2.pth',
-            log=process.stdout + process.stderr,
-        )
-    return _runs[base]
+def train_once(base):
+    """Train in a process of its own: what the fixture `run` gives."""
+    base.mkdir()
+    data, work_dir = make_ade20k(base / 'ade20k'), base / 'run'
+    options = tiny_options(data)
+    command = ['--work-dir', work_dir, '--cfg-options', *options]
+    process = run_python(ROOT / 'tools' / 'train.py', CONFIG, *command, cwd=base)
+    assert process.returncode == 0, process.stdout + process.stderr
+    return SimpleNamespace(
+        data=data,
+        work_dir=work_dir,
+        config=work_dir / CONFIG.name,
+        checkpoint=work_dir / 'iter_2.pth',
+        log=process.stdout + process.stderr,
+    )

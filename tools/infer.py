@@ -39,7 +39,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     try:
-        images = find_images(args.inputs)
+        images = find_images(args.inputs, skip=args.out)
         cfg = load_config(args.config, args.cfg_options)
         model = load_segmentor(cfg, args.checkpoint, args.device)
         summary, failures = segment_files(model, images, args.out, args.opacity)

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from illama_seg.apis import CfgOptions, build_tester, load_config
+from illama_seg.apis import CfgOptions, build_tester, load_config, mistakes_explained
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,7 +40,8 @@ def main() -> None:
         runner = build_tester(cfg, args.checkpoint, args.tta, args.out, args.show_dir)
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
-    runner.test()
+    with mistakes_explained():
+        runner.test()
 
 
 if __name__ == '__main__':

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from illama_seg.apis import CfgOptions, build_trainer, load_config
+from illama_seg.apis import CfgOptions, build_trainer, load_config, mistakes_explained
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,7 +38,8 @@ def main() -> None:
         runner = build_trainer(cfg, amp=args.amp, resume=args.resume)
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
-    runner.train()
+    with mistakes_explained():
+        runner.train()
 
 
 if __name__ == '__main__':

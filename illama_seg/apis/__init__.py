@@ -9,6 +9,7 @@ from illama_seg.apis.running import (
     build_tester,
     build_trainer,
     load_config,
+    mistakes_explained,
 )
 from illama_seg.datasets.camvid import prepare_camvid
 from illama_seg.datasets.scenes import write_scenes
@@ -25,6 +26,7 @@ __all__ = [
     'find_images',
     'load_config',
     'load_segmentor',
+    'mistakes_explained',
     'overlay',
     'predict',
     'prepare_camvid',

@@ -6,13 +6,18 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from torch import nn
 from tqdm import tqdm
 
 from illama_seg.apis.draw import add_legend, overlay
-from illama_seg.apis.predict import dataset_meta, predict, read_image
+from illama_seg.apis.predict import (
+    annotation_ids,
+    dataset_meta,
+    predict,
+    read_image,
+    write_image,
+)
 
 
 def segment_files(
@@ -56,8 +61,8 @@ def segment_files(
             continue
         picture = overlay(image, labels, palette, opacity)
         picture = add_legend(picture, labels, classes, palette)
-        _write(out / 'overlay' / name.with_suffix('.jpg'), picture)
-        _write(out / 'labels' / name.with_suffix('.png'), ids[labels])
+        write_image(out / 'overlay' / name.with_suffix('.jpg'), picture)
+        write_image(out / 'labels' / name.with_suffix('.png'), ids[labels])
         shares = np.bincount(labels.ravel(), minlength=len(classes)) / labels.size
         summary[str(name)] = {
             classes[number]: round(float(shares[number]), 4)
@@ -67,26 +72,3 @@ def segment_files(
     if summary:
         (out / 'summary.json').write_text(json.dumps(summary, indent=1))
     return summary, failures
-
-
-def annotation_ids(meta: dict) -> np.ndarray:
-    """Id that each class has in the data set's annotations, (num_classes,) uint8.
-
-    ADE20K's annotations count from 1; a data set of some of its classes keeps its ids.
-    """
-    ids = np.arange(len(meta['classes']), dtype=np.uint8)
-    for old, new in (meta.get('label_map') or {}).items():
-        if new != 255:
-            ids[new] = old
-    return ids + bool(meta.get('reduce_zero_label'))
-
-
-def _write(path: Path, image: np.ndarray) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(cv2.imencode(path.suffix, image)[1].tobytes())
-    except OSError as error:
-        raise ValueError(
-            f'{path} cannot be written ({error.strerror}); name another folder with '
-            '--out'
-        ) from error

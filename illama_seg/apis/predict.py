@@ -35,10 +35,18 @@ def load_segmentor(
 
     Raises:
         FileNotFoundError: if a file is missing.
-        ValueError: if the checkpoint is not of this model or cannot be read safely.
+        ValueError: if the checkpoint is not of this model or cannot be read safely, or
+            there is no such device.
     """
     state = read_checkpoint(fetch_checkpoint(checkpoint), mmap=True)
     device = device or ('cuda:0' if torch.cuda.is_available() else 'cpu')
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f'--device {device} cannot be used: {str(error).splitlines()[0]}; leave it '
+            "out for a GPU where there is one, or use 'cpu'"
+        ) from error
     with options_explained(config):
         model = init_model(config, None, device)
     load_weights(model, state, checkpoint)
@@ -55,6 +63,18 @@ def load_segmentor(
 def dataset_meta(model: nn.Module) -> dict[str, Any]:
     """Classes, palette and the like of the data set that a model was trained on."""
     return cast(dict[str, Any], model.dataset_meta)
+
+
+def annotation_ids(meta: dict) -> np.ndarray:
+    """Id that each class has in the data set's annotations, (num_classes,) uint8.
+
+    ADE20K's annotations count from 1; a data set of some of its classes keeps its ids.
+    """
+    ids = np.arange(len(meta['classes']), dtype=np.uint8)
+    for old, new in (meta.get('label_map') or {}).items():
+        if new != 255:
+            ids[new] = old
+    return ids + bool(meta.get('reduce_zero_label'))
 
 
 @contextmanager
@@ -117,8 +137,30 @@ def read_image(path: str | Path) -> np.ndarray:
     return image
 
 
-def find_images(inputs: Iterable[str | Path]) -> list[tuple[Path, Path]]:
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write an image, (H, W) or BGR (H, W, 3) uint8, in the format its suffix says.
+
+    Raises:
+        ValueError: if the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(cv2.imencode(path.suffix, image)[1].tobytes())
+    except OSError as error:
+        raise ValueError(
+            f'{path} cannot be written ({error.strerror}); name another folder with '
+            '--out'
+        ) from error
+
+
+def find_images(
+    inputs: Iterable[str | Path], skip: str | Path | None = None
+) -> list[tuple[Path, Path]]:
     """List images of files and folders.
+
+    Args:
+        inputs: files and folders, searched with their subfolders.
+        skip: folder of results, of which ``overlay`` and ``labels`` are not searched.
 
     Returns:
         (path, name) of each: the name is the path below the folder that was given.
@@ -128,12 +170,18 @@ def find_images(inputs: Iterable[str | Path]) -> list[tuple[Path, Path]]:
         ValueError: if a folder holds no image, or two results had the same name.
     """
     found = []
+    skipped = (
+        {Path(skip, name).resolve() for name in ('overlay', 'labels')}
+        if skip
+        else set()
+    )
     for entry in map(Path, inputs):
         if entry.is_dir():
             files = sorted(
                 file
                 for file in entry.rglob('*')
                 if file.suffix.lower() in IMAGE_SUFFIXES
+                and skipped.isdisjoint(file.resolve().parents)
             )
             if not files:
                 raise ValueError(

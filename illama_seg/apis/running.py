@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 import tempfile
+import traceback
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner
 
-from illama_seg.apis.predict import load_weights, options_explained
+from illama_seg.apis.predict import (
+    annotation_ids,
+    load_weights,
+    options_explained,
+    write_image,
+)
 from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
 
 # Variables of the configs, put in their places when the file is read.
@@ -107,6 +119,7 @@ def build_trainer(cfg: Config, amp: bool = False, resume: bool = False) -> Runne
     _check_data(cfg, ('train', 'val'))
     _check_pretrained(cfg)
     _check_schedule(cfg)
+    _keep_freed_memory()
     if amp:
         _set_amp(cfg)
     cfg.resume = resume or cfg.get('resume', False)
@@ -137,8 +150,6 @@ def build_tester(
     _check_work_dir(cfg)
     _check_data(cfg, ('test',))
     state = read_checkpoint(fetch_checkpoint(checkpoint), mmap=True)
-    if out is not None:
-        cfg.test_evaluator.update(output_dir=str(out), keep_results=True)
     if show_dir is not None:
         cfg.default_hooks.visualization.update(draw=True)
         cfg.visualizer.save_dir = str(show_dir)
@@ -152,7 +163,69 @@ def build_tester(
         runner = Runner.from_cfg(cfg)
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     load_weights(model.module if tta else model, state, checkpoint)
+    if out is not None:
+        dataset = runner.test_loop.dataloader.dataset
+        folder = dataset.data_prefix['img_path']
+        runner.register_hook(
+            _LabelWriter(out, folder, annotation_ids(dataset.metainfo))
+        )
     return runner
+
+
+@contextmanager
+def mistakes_explained() -> Iterator[None]:
+    """End the program with the message of an error that this package raised.
+
+    For what is met during a run: a damaged image, weights of another size. Errors from
+    elsewhere keep their traceback.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        message = str(error)
+        if message.startswith('Caught ') and 'DataLoader worker' in message:
+            # torch hands over a worker's error with its traceback in the message.
+            origin, _, message = message.rpartition(f'\n{type(error).__name__}: ')
+            raised_at = origin.rpartition('File "')[2].partition('"')[0]
+        else:
+            raised_at = traceback.extract_tb(error.__traceback__)[-1].filename
+        if Path(raised_at).is_relative_to(Path(__file__).parents[1]):
+            sys.exit(f'error: {message}')
+        raise
+
+
+class _LabelWriter(Hook):
+    """Write predictions as label PNGs, named as the images, with the data set's ids."""
+
+    def __init__(self, out: str | Path, img_dir: str, ids: np.ndarray) -> None:
+        self.out, self.img_dir, self.ids = Path(out), img_dir, ids
+
+    def after_test_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Sequence | None = None,
+    ) -> None:
+        for sample in outputs or ():
+            labels = sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
+            name = Path(os.path.relpath(sample.img_path, self.img_dir))
+            write_image(self.out / name.with_suffix('.png'), self.ids[labels])
+
+
+def _keep_freed_memory() -> None:
+    """On a CPU, let the next iteration use again what the last one freed.
+
+    glibc gives every large block back to the system, and touching it anew is slower
+    than much of the arithmetic: at ADE20K's 150 classes a tiny model's iteration takes
+    5.4 s with it, 3.4 s without. Other C libraries know no mallopt.
+    """
+    mallopt = (
+        getattr(ctypes.CDLL(None), 'mallopt', None) if os.name == 'posix' else None
+    )
+    if mallopt is not None and not torch.cuda.is_available():
+        mallopt(-1, -1)  # M_TRIM_THRESHOLD: never
+        mallopt(-4, 0)  # M_MMAP_MAX: none
 
 
 def _check_work_dir(cfg: Config) -> None:
@@ -181,9 +254,10 @@ def _check_data(cfg: Config, splits: tuple[str, ...]) -> None:
 
 def _check_pretrained(cfg: Config) -> None:
     """Fetch the backbone's checkpoint now, not after the model is built."""
-    init_cfg = cfg.model.backbone.get('init_cfg')
-    if init_cfg and init_cfg.get('checkpoint'):
-        read_checkpoint(fetch_checkpoint(init_cfg.checkpoint), mmap=True)
+    init_cfgs = cfg.model.backbone.get('init_cfg') or []
+    for init_cfg in init_cfgs if isinstance(init_cfgs, list) else [init_cfgs]:
+        if init_cfg.get('checkpoint'):
+            read_checkpoint(fetch_checkpoint(init_cfg.checkpoint), mmap=True)
 
 
 def _check_schedule(cfg: Config) -> None:

@@ -9,7 +9,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from illama_seg.checkpoints import load_into_backbone
+from illama_seg.checkpoints import GRID_KEY, load_into_backbone
 from illama_seg.layers import (
     NORM_EPS,
     Block,
@@ -112,6 +112,7 @@ class ILLaMA(BaseModule):
             rotary_table(num_tokens, embed_dims // num_heads),
             persistent=False,
         )
+        self.register_state_dict_post_hook(_record_grid)
 
     def init_weights(self) -> None:
         """Truncated normal weights, zero biases; or a checkpoint, with a report.
@@ -234,6 +235,13 @@ class ILLaMA(BaseModule):
         with torch.inference_mode(False):
             table = rotary_table(num_tokens, self.embed_dims // self.num_heads)
             self.rotary = table.to(self.pos_embed.device)
+
+
+def _record_grid(
+    module: nn.Module, state: dict, prefix: str, local_metadata: dict
+) -> None:
+    """Keep the grid beside the weights: a number of patches does not tell it."""
+    local_metadata[GRID_KEY] = module.grid_size
 
 
 def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:

@@ -1,6 +1,7 @@
 """Released iLLaMA files and our own checkpoints, read without running their code."""
 
 from illama_seg.checkpoints.loading import (
+    GRID_KEY,
     LoadReport,
     load_into_backbone,
     load_released,
@@ -9,6 +10,7 @@ from illama_seg.checkpoints.reading import fetch_checkpoint, read_checkpoint
 from illama_seg.checkpoints.released import RELEASED, ReleasedFile
 
 __all__ = [
+    'GRID_KEY',
     'RELEASED',
     'LoadReport',
     'ReleasedFile',

@@ -13,6 +13,8 @@ from illama_seg.checkpoints.reading import fetch_checkpoint, read_checkpoint
 from illama_seg.checkpoints.released import SIZES
 from illama_seg.layers.pos_embed import resize_pos_embed
 
+# In the metadata of a backbone's state dict: the (h, w) of its positional embedding.
+GRID_KEY = 'grid_size'
 _MAX_LISTED = 8
 
 
@@ -85,8 +87,9 @@ def load_into_backbone(
 ) -> LoadReport:
     """Load a checkpoint into a backbone, at any resolution, and report on every key.
 
-    The positional embedding is resized to ``backbone.grid_size``; tensors are cast to
-    the dtype of the parameters. The report is logged; keys of the backbone that the
+    The positional embedding is resized to ``backbone.grid_size``, from the grid that
+    our own .pth files note, else from a square one; tensors are cast to the dtype of
+    the parameters. The report is logged; keys of the backbone that the
     file lacks, and unknown keys of the file, are logged again as warnings.
 
     Args:
@@ -102,7 +105,7 @@ def load_into_backbone(
             is of another size.
     """
     logger = logger or logging.getLogger('illama_seg')
-    weights, heads = _read_weights(path_or_url)
+    weights, heads, noted = _read_weights(path_or_url)
     target = backbone.state_dict()
     report = LoadReport(str(path_or_url), ignored=heads)
     if weights.keys().isdisjoint(target):
@@ -111,7 +114,7 @@ def load_into_backbone(
             f'{_listed(weights)}\n  first keys expected: {_listed(target)}'
         )
     if 'pos_embed' in weights and 'pos_embed' in target:
-        _fit_pos_embed(weights, target['pos_embed'], backbone, report)
+        _fit_pos_embed(weights, noted, target['pos_embed'], backbone, report)
     for key, value in weights.items():
         if key not in target:
             unused = _is_not_built(key, target)
@@ -133,8 +136,10 @@ def load_into_backbone(
     return report
 
 
-def _read_weights(path_or_url: str | Path) -> tuple[dict[str, Tensor], list[str]]:
-    """Backbone weights, and the keys of the heads of a segmentor or classifier."""
+def _read_weights(
+    path_or_url: str | Path,
+) -> tuple[dict[str, Tensor], list[str], Any]:
+    """Backbone weights, keys of a segmentor's or classifier's heads, grid if noted."""
     checkpoint = read_checkpoint(fetch_checkpoint(path_or_url), mmap=True)
     weights: Mapping[str, Any] = checkpoint
     for key in ('model', 'state_dict'):
@@ -153,29 +158,56 @@ def _read_weights(path_or_url: str | Path) -> tuple[dict[str, Tensor], list[str]
         )
     prefix = 'backbone.'
     if not any(key.startswith(prefix) for key in tensors):
-        return tensors, []
+        return tensors, [], _noted_grid(weights, '')
     heads = [key for key in tensors if not key.startswith(prefix)]
     inside = (key for key in tensors if key.startswith(prefix))
-    return {key.removeprefix(prefix): tensors[key] for key in inside}, heads
+    grid = _noted_grid(weights, 'backbone')
+    return {key.removeprefix(prefix): tensors[key] for key in inside}, heads, grid
+
+
+def _noted_grid(weights: Mapping[str, Any], module: str) -> Any:
+    """What the file says, in the metadata that torch keeps with a state dict."""
+    notes = getattr(weights, '_metadata', None)
+    note = notes.get(module) if isinstance(notes, Mapping) else None
+    return note.get(GRID_KEY) if isinstance(note, Mapping) else None
+
+
+def _is_grid(noted: Any, num_patches: int) -> bool:
+    if not isinstance(noted, tuple) or len(noted) != 2:
+        return False
+    return all(type(n) is int for n in noted) and math.prod(noted) == num_patches
 
 
 def _fit_pos_embed(
-    weights: dict[str, Tensor], wanted: Tensor, backbone: nn.Module, report: LoadReport
+    weights: dict[str, Tensor],
+    noted: Any,
+    wanted: Tensor,
+    backbone: nn.Module,
+    report: LoadReport,
 ) -> None:
     pos_embed = weights['pos_embed']
     old, new = tuple(pos_embed.shape), tuple(wanted.shape)
-    if len(old) != 3 or old[1] == new[1] or old[::2] != new[::2]:
+    if len(old) != 3 or old[::2] != new[::2] or old[1] < 2:
         return
-    num_patches = old[1] - 1
-    side = math.isqrt(max(num_patches, 0))
-    if side < 1 or side * side != num_patches:
+    grid_size: Any = backbone.grid_size
+    new_grid, num_patches = tuple(grid_size), old[1] - 1
+    side = math.isqrt(num_patches)
+    if _is_grid(noted, num_patches):
+        grid = noted
+    elif old == new:  # nothing says that the shape is another one
+        grid = new_grid
+    elif side * side == num_patches:
+        grid = side, side
+    else:
         raise ValueError(
             f'{report.source}: pos_embed has {num_patches} patch positions, which make '
-            f'no square grid, so it cannot be resized to the {new[1] - 1} of the model'
+            f'no square grid, so it cannot be resized to the {new[1] - 1} of the '
+            'model. A .pth written by tools/train.py notes its grid; a file without '
+            'that needs model.backbone.img_size to be the size it was trained at'
         )
-    grid_size: Any = backbone.grid_size
-    resized = resize_pos_embed(pos_embed.float(), (side, side), tuple(grid_size))
-    weights['pos_embed'] = resized
+    if grid == new_grid:
+        return
+    weights['pos_embed'] = resize_pos_embed(pos_embed.float(), grid, new_grid)
     report.resized.append(('pos_embed', old, new))
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os.path as osp
 from collections.abc import Sequence
 
+import numpy as np
 from mmengine.fileio import isdir, list_dir_or_file
 from mmengine.registry import DATASETS, TRANSFORMS
 from mmseg.datasets import ADE20KDataset, BaseSegDataset
 from mmseg.datasets.transforms import LoadAnnotations  # noqa: F401 (registers it)
+from PIL import Image
 
 IGNORED = 255
 
@@ -203,6 +205,7 @@ class CheckAnnotations:
         if labels is None:
             return results
         path, size = results['seg_map_path'], tuple(results['ori_shape'])
+        self._check_depth(path)
         if labels.shape != size:
             raise ValueError(
                 f'{path}: the annotation is {labels.shape} (height, width, ...), its '
@@ -219,6 +222,20 @@ class CheckAnnotations:
                 "another data set's annotation, or is reduce_zero_label wrong for it?"
             )
         return results
+
+    def _check_depth(self, path: str) -> None:
+        """mmseg casts labels to 8 bits: 260 would be read as 4."""
+        if not osp.isfile(path):  # a file of another storage backend
+            return
+        with Image.open(path) as image:
+            if image.mode in ('I', 'F') or image.mode.startswith('I;'):
+                highest = int(np.asarray(image).max())
+                if highest > IGNORED:
+                    raise ValueError(
+                        f'{path}: label {highest} in a {image.mode} image; expected '
+                        f'8 bits a pixel, labels below {self.num_classes} or {IGNORED} '
+                        '(ignored)'
+                    )
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(num_classes={self.num_classes})'

@@ -14,9 +14,11 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
+from mmengine.runner.checkpoint import get_state_dict, save_checkpoint, weights_to_cpu
 from safetensors.torch import save_file
 from torch import nn
 
+from illama_seg.backbones import ILLaMA
 from illama_seg.checkpoints import (
     RELEASED,
     fetch_checkpoint,
@@ -235,13 +237,49 @@ def test_the_resized_positions_are_the_golden_ones(official):
     assert 'resized: pos_embed (1, 17, 48) -> (1, 37, 48)' in str(report)
 
 
-def test_positions_of_no_square_grid_are_not_resized(tmp_path):
+def test_positions_of_no_square_grid_are_resized_from_the_grid_that_was_noted(
+    tmp_path,
+):
+    arch = dict(embed_dims=48, num_layers=1, num_heads=2)
+    options = dict(arch=arch, patch_size=8, out_indices=(0,))
+    trained = ILLaMA(img_size=(32, 48), **options)
+    nn.init.normal_(trained.pos_embed)
+    runner_model = nn.ModuleDict({'backbone': trained})
+    mmengine_file = tmp_path / 'iter_1.pth'
+    save_checkpoint(
+        {'state_dict': weights_to_cpu(get_state_dict(runner_model))}, str(mmengine_file)
+    )
+    bare_file = saved(trained.state_dict(), tmp_path / 'x.pth')
+    for path in (mmengine_file, bare_file):
+        for height, width in ((16, 40), (48, 32)):  # the second has as many patches
+            backbone = ILLaMA(img_size=(height, width), **options)
+            report = load_into_backbone(backbone, path)
+            old, slot = trained.pos_embed[:, :-1], trained.pos_embed[:, -1:]
+            image = old.transpose(1, 2).reshape(1, 48, 4, 6)
+            new = nn.functional.interpolate(
+                image, (height // 8, width // 8), mode='bicubic'
+            )
+            expected = torch.cat([new.flatten(2).transpose(1, 2), slot], 1)
+            assert torch.allclose(backbone.pos_embed, expected, atol=1e-6)
+            assert [key for key, *_ in report.resized] == ['pos_embed']
+
+
+def test_positions_of_no_square_grid_without_a_note_are_not_resized(tmp_path):
     path = saved(Backbone(grid=(4, 6)).state_dict(), tmp_path / 'x.pth')
-    load_into_backbone(Backbone(grid=(4, 6)), path)
+    report = load_into_backbone(Backbone(grid=(4, 6)), path)
+    assert not report.resized
     with pytest.raises(
-        ValueError, match=r'24 patch positions.* to the 16 of the model'
+        ValueError, match=r'24 patch positions.* to the 16 of the model.* img_size'
     ):
         load_into_backbone(Backbone(), path)
+
+
+@pytest.mark.parametrize('note', [(5, 5), 'x', 7, (2, 'x'), [4, 4]])
+def test_a_grid_note_that_does_not_fit_is_overlooked(note, tmp_path):
+    state = OrderedDict(Backbone().state_dict())
+    state._metadata = OrderedDict({'': {'grid_size': note}})
+    report = load_into_backbone(Backbone(grid=(6, 6)), saved(state, tmp_path / 'x.pth'))
+    assert [key for key, *_ in report.resized] == ['pos_embed']
 
 
 def test_a_checkpoint_of_another_size_is_refused_with_both_sizes_named(tmp_path):

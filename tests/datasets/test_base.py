@@ -100,6 +100,15 @@ def test_a_label_out_of_range_is_named_as_it_is_in_the_file(kind, label, root):
         build(root, kind)[0]
 
 
+def test_a_label_of_16_bits_is_not_taken_for_its_lower_8(root):
+    write(root, 'a', labels=np.full((6, 9), 260, np.uint16))
+    write(root, 'b', labels=np.full((6, 9), 7, np.uint16))
+    data = build(root)
+    with pytest.raises(ValueError, match=r'ann/a\.png: label 260'):
+        data[0]
+    assert np.all(data[1]['gt_seg_map'] == 6)
+
+
 def test_the_zero_label_of_ade20k_is_ignored_and_the_others_move_down(root):
     labels = np.ones((6, 9), np.uint8)
     labels[0, :4] = 0, 1, 150, 255

@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
-from illama_seg.datasets import scenes
 from illama_seg.datasets.scenes import (
     SCENE_CLASSES,
     SCENE_IDS,
     make_scene,
     write_scenes,
 )
+from illama_seg.datasets.scenes import writer as scenes
 
 SMALL = (64, 80)
 TOOL = Path(__file__).parents[2] / 'tools' / 'data' / 'make_scenes.py'

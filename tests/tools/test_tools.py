@@ -20,7 +20,15 @@ from tiny_run import (
     tiny_options,
 )
 
-from illama_seg.apis import load_config, load_segmentor, predict, read_image, running
+from illama_seg.apis import (
+    load_config,
+    load_segmentor,
+    mistakes_explained,
+    predict,
+    read_image,
+    running,
+)
+from illama_seg.backbones import ILLaMA
 
 VALIDATION = ('validation_0', 'validation_1')
 
@@ -147,6 +155,34 @@ def test_an_option_without_a_value_ends_with_the_usage(capsys):
     assert error.value.code == 2
 
 
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_damaged_image_met_in_training_ends_it_with_its_name(workers, run, tmp_path):
+    data = shutil.copytree(run.data, tmp_path / 'data')
+    for image in (data / 'images' / 'training').iterdir():
+        image.write_bytes(b'nonsense')
+    options = [*tiny_options(data), f'train_dataloader.num_workers={workers}']
+    work_dir = ['--work-dir', tmp_path / 'run']
+    message = fails('train', CONFIG, *work_dir, '--cfg-options', *options)
+    assert str(data / 'images' / 'training') in message
+    assert len(message.splitlines()) == 1
+
+
+def test_pretrained_weights_of_another_size_end_the_run_with_both_sizes(run, tmp_path):
+    arch = dict(embed_dims=48, num_layers=4, num_heads=3)
+    other = ILLaMA(arch=arch, out_indices=(3,))
+    torch.save(other.state_dict(), tmp_path / 'other.pth')
+    init = f"{{'type':'Pretrained','checkpoint':'{tmp_path / 'other.pth'}'}}"
+    options = [*tiny_options(run.data), f'model.backbone.init_cfg={init}']
+    work_dir = ['--work-dir', tmp_path / 'run']
+    message = fails('train', CONFIG, *work_dir, '--cfg-options', *options)
+    assert 'other.pth does not fit the model' in message and '48 wide' in message
+
+
+def test_errors_from_elsewhere_keep_their_traceback():
+    with pytest.raises(ValueError, match='elsewhere'), mistakes_explained():
+        raise ValueError('elsewhere')
+
+
 # Testing
 
 
@@ -269,6 +305,20 @@ def test_a_good_folder_ends_well(run, tmp_path, capsys):
     image = run.data / 'images' / 'validation' / 'validation_0.jpg'
     run_tool('infer', run.config, run.checkpoint, image, '--out', tmp_path)
     assert '1 images segmented' in capsys.readouterr().out
+
+
+def test_results_inside_the_input_folder_are_not_segmented_again(run, tmp_path, capsys):
+    shutil.copy(run.data / 'images' / 'validation' / 'validation_0.jpg', tmp_path)
+    for _ in range(2):
+        run_tool('infer', run.config, run.checkpoint, tmp_path, '--out', tmp_path)
+        assert '1 images segmented' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('device', ['cuda:99', 'gpu'])
+def test_a_device_that_is_not_there_is_named(device, run, tmp_path):
+    arguments = [run.config, run.checkpoint, run.data, '--out', tmp_path]
+    message = fails('infer', *arguments, '--device', device)
+    assert f'--device {device} cannot be used' in message
 
 
 # Checkpoints
