@@ -1,12 +1,13 @@
 # make demo    install, make the demo data, train on it, evaluate, draw
 # make test    install, run the tests
+# make bench   install, time attention and backbone against timm's ViT
 # make check   install, check format, lint and types, run the tests
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := work_dirs/demo
 
-.PHONY: demo test check install clean-demo
+.PHONY: demo test check bench install clean-demo
 
 install: $(VENV)/installed
 
@@ -44,3 +45,8 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(MAKE) test
+
+bench: install
+	@echo '== benchmarks (a quarter of an hour; leave the machine alone meanwhile)'
+	$(BIN)/python benchmarks/attention.py
+	$(BIN)/python benchmarks/backbone.py

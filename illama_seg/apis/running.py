@@ -256,8 +256,8 @@ def _check_pretrained(cfg: Config) -> None:
     """Fetch the backbone's checkpoint now, not after the model is built."""
     init_cfgs = cfg.model.backbone.get('init_cfg') or []
     for init_cfg in init_cfgs if isinstance(init_cfgs, list) else [init_cfgs]:
-        if init_cfg.get('checkpoint'):
-            read_checkpoint(fetch_checkpoint(init_cfg.checkpoint), mmap=True)
+        if isinstance(init_cfg, dict) and init_cfg.get('checkpoint'):
+            read_checkpoint(fetch_checkpoint(init_cfg['checkpoint']), mmap=True)
 
 
 def _check_schedule(cfg: Config) -> None:

@@ -124,7 +124,7 @@ class ILLaMA(BaseModule):
         """
         if self._is_init:
             return
-        self._make_rotary(self.rotary.size(1))  # to_empty() leaves a model without it
+        self._make_rotary(self.rotary.size(0))  # to_empty() leaves a model without it
         for parameter in (self.cls_token, self.pos_embed):
             nn.init.trunc_normal_(parameter, std=INIT_STD)
         for module in self.modules():
@@ -134,7 +134,8 @@ class ILLaMA(BaseModule):
                     nn.init.zeros_(module.bias)
         init_cfgs = self.init_cfg or []
         for init_cfg in init_cfgs if isinstance(init_cfgs, list) else [init_cfgs]:
-            if init_cfg.get('type') != 'Pretrained' or 'checkpoint' not in init_cfg:
+            known = isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained'
+            if not known or 'checkpoint' not in init_cfg:
                 raise ValueError(
                     f'ILLaMA init_cfg={init_cfg}: expected None or '
                     "dict(type='Pretrained', checkpoint=PATH_OR_URL)"
@@ -226,9 +227,9 @@ class ILLaMA(BaseModule):
     def _rotary(self, num_tokens: int) -> Tensor:
         """Table for the tokens at hand; a longer table serves a shorter sequence."""
         # model.half() casts buffers, but angles need float32.
-        if num_tokens > self.rotary.size(1) or self.rotary.dtype.itemsize < 4:
-            self._make_rotary(max(num_tokens, self.rotary.size(1)))
-        return self.rotary[:, :num_tokens]
+        if num_tokens > self.rotary.size(0) or self.rotary.dtype.itemsize < 4:
+            self._make_rotary(max(num_tokens, self.rotary.size(0)))
+        return self.rotary[:num_tokens]
 
     def _make_rotary(self, num_tokens: int) -> None:
         # It is kept for calls that may train: no inference tensor, then.

@@ -12,12 +12,12 @@ import functools
 import importlib.util
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from illama_seg.layers.attention_blocked import blocked_attention
 from illama_seg.layers.attention_flash import flash_attention
 from illama_seg.layers.attention_flex import flex_attention
 from illama_seg.layers.attention_op import rate_value
@@ -29,17 +29,9 @@ def reference_attention(q: Tensor, k: Tensor, v: Tensor, rate: Tensor) -> Tensor
     past = torch.ones(n, n, dtype=torch.bool, device=q.device).tril()
     rate = rate.to(q.device, q.dtype)
     mask = torch.where(past, torch.ones_like(rate), rate)
-    with _no_autocast(q.device.type):
-        weights = torch.softmax(q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5, dim=-1)
-        # Not renormalised: the mask multiplies the softmax, rows need not sum to one.
-        return (weights * mask) @ v
-
-
-def _no_autocast(device_type: str) -> AbstractContextManager:
-    """Autocast would make N x N matrices in float32 between the two products."""
-    if torch.amp.is_autocast_available(device_type):
-        return torch.autocast(device_type, enabled=False)
-    return nullcontext()
+    weights = torch.softmax(q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5, dim=-1)
+    # Not renormalised: the mask multiplies the softmax, rows need not sum to one.
+    return (weights * mask) @ v
 
 
 def _first(op: Callable) -> Callable:
@@ -48,11 +40,10 @@ def _first(op: Callable) -> Callable:
 
 IMPLEMENTATIONS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     'reference': reference_attention,
+    'blocked': _first(blocked_attention),
     'flash': _first(flash_attention),
     'flex': flex_attention,
 }
-# Tokens up to which torch's CPU flash backward costs more than the N x N matrices.
-SHORT_ON_CPU = 768
 INTERPRETED = False
 if importlib.util.find_spec('triton'):
     from illama_seg.layers.attention_triton import INTERPRETED, triton_attention
@@ -100,10 +91,7 @@ def soft_causal_attention(
 
 
 def _automatic(q: Tensor) -> str:
-    device = q.device.type
-    if device not in ('cpu', 'cuda') or (
-        device == 'cpu' and q.shape[2] <= SHORT_ON_CPU
-    ):
+    if q.device.type not in ('cpu', 'cuda'):
         return 'reference'
     return available_implementations(q.device.type, q.dtype, q.shape[-1])[0]
 
@@ -130,7 +118,8 @@ def _available(device: str, dtype: torch.dtype, head_dim: int) -> tuple[str, ...
     if device == 'cuda':
         names = ['flash', 'reference', 'triton', 'flex']
     else:
-        names = ['flash', 'reference', *(['triton'] if INTERPRETED else [])]
+        names = ['blocked', 'flash', 'reference']
+        names += ['triton'] if INTERPRETED else []
     names = [name for name in names if name in IMPLEMENTATIONS]
     # Modes are per thread: in a fresh one neither fake tensors (torch.export),
     # inference mode nor autocast reach the probe.

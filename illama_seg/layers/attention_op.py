@@ -40,18 +40,22 @@ def _define(name: str, schema: str, function: Callable, fake: Callable):
     return op
 
 
-def define_attention(name: str, forward: Forward, backward: Backward):
+def define_attention(
+    name: str, forward: Forward, backward: Backward, with_lse: bool = True
+):
     """Register `illama_seg::{name}`: (q, k, v, rate) -> output and log-sum-exp.
 
     Args:
         forward: (q, k, v, rate as a float) -> out (B, h, N, d) and the natural
             log-sum-exp (B, h, N) of every row over all its scores.
         backward: (grad, q, k, v, out, lse, rate) -> the three gradients.
+        with_lse: False for kernels whose backward needs no log-sum-exp: it is empty.
     """
 
     def fake_forward(q, k, v, rate):
         lse_dtype = torch.promote_types(q.dtype, torch.float32)
-        return heads_last(q), q.new_empty(q.shape[:-1], dtype=lse_dtype)
+        lse_shape = q.shape[:-1] if with_lse else (0,)
+        return heads_last(q), q.new_empty(lse_shape, dtype=lse_dtype)
 
     def run_forward(q, k, v, rate):
         value = rate_value(rate)

@@ -29,10 +29,11 @@ class CausalSelfAttention(nn.Module):
         self.proj = nn.Linear(embed_dims, embed_dims)
 
     def forward(self, x: Tensor, rotary: Tensor, soft_mask_rate: float) -> Tensor:
-        """(B, N, C), rotary table (2, N, d / 2) -> (B, N, C)."""
-        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        q, k = apply_rotary(q, rotary), apply_rotary(k, rotary)
+        """(B, N, C), rotary table (N, d / 2, 2) -> (B, N, C)."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k = apply_rotary(qkv[:2], rotary)
+        # A view would keep the projections of q and k until the backward pass.
+        v = qkv[2].contiguous()
         if self.mask == 'soft':
             x = soft_causal_attention(q, k, v, soft_mask_rate, self.impl)
         else:
@@ -89,6 +90,6 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(self, x: Tensor, rotary: Tensor, soft_mask_rate: float) -> Tensor:
-        """(B, N, C), rotary table (2, N, d / 2) -> (B, N, C)."""
+        """(B, N, C), rotary table (N, d / 2, 2) -> (B, N, C)."""
         x = x + self.drop_path(self.attn(self.norm1(x), rotary, soft_mask_rate))
         return x + self.drop_path(self.mlp(self.norm2(x)))

@@ -11,7 +11,7 @@ def rotary_table(num_tokens: int, head_dim: int, theta: float = 10000.0) -> Tens
     (RoFormer, arXiv 2104.09864).
 
     Returns:
-        (2, num_tokens, head_dim / 2) in float32: cosines, then sines.
+        (num_tokens, head_dim / 2, 2) in float32: cosine and sine of each.
 
     Raises:
         ValueError: if ``head_dim`` is odd.
@@ -20,7 +20,7 @@ def rotary_table(num_tokens: int, head_dim: int, theta: float = 10000.0) -> Tens
         raise ValueError(f'rotary embedding needs an even head_dim, got {head_dim}')
     frequencies = theta ** (-torch.arange(0, head_dim, 2).float() / head_dim)
     angles = torch.arange(num_tokens).float()[:, None] * frequencies
-    return torch.stack([angles.cos(), angles.sin()])
+    return torch.stack([angles.cos(), angles.sin()], dim=-1)
 
 
 def apply_rotary(x: Tensor, table: Tensor) -> Tensor:
@@ -31,12 +31,28 @@ def apply_rotary(x: Tensor, table: Tensor) -> Tensor:
 
     Args:
         x: (..., N, d).
-        table: (2, N, d / 2) from :func:`rotary_table`.
+        table: (N, d / 2, 2) from :func:`rotary_table`.
 
     Returns:
         (..., N, d) in the dtype of ``x``; the products are taken in float32 or wider.
     """
-    cos, sin = table
-    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-    rotated = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
-    return rotated.flatten(-2).to(x.dtype)
+    wide = torch.promote_types(x.dtype, table.dtype)
+    pairs, table = x.to(wide).unflatten(-1, (-1, 2)), table.to(wide)
+    if _are_complex_numbers(pairs):
+        turned = torch.view_as_complex(pairs) * torch.view_as_complex(table)
+        return torch.view_as_real(turned).flatten(-2).to(x.dtype)
+    (even, odd), (cos, sin) = pairs.unbind(-1), table.unbind(-1)
+    turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
+    return turned.flatten(-2).to(x.dtype)
+
+
+def _are_complex_numbers(pairs: Tensor) -> bool:
+    """Whether one complex product can stand for the six strided passes.
+
+    The same products and sums, in a third of the time. Compilers fuse the six, and know
+    no complex numbers.
+    """
+    if torch.compiler.is_compiling() or pairs.device.type not in ('cpu', 'cuda'):
+        return False
+    *steps, last = *pairs.stride()[:-1], pairs.storage_offset(), pairs.stride(-1)
+    return last == 1 and all(step % 2 == 0 for step in steps)

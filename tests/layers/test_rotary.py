@@ -24,12 +24,27 @@ def test_rotation_is_a_product_of_complex_numbers(num_tokens, head_dim, relative
     assert relative_error(rotated, rotate(x)) < 1e-5 * max(1, num_tokens / 100)
 
 
-def test_table_holds_cosines_then_sines_in_float32():
+def test_table_holds_cosines_and_sines_in_float32():
     table = rotary_table(5, 8)
-    assert table.shape == (2, 5, 4) and table.dtype == torch.float32
+    assert table.shape == (5, 4, 2) and table.dtype == torch.float32
     angles = torch.tensor([[n * 10000 ** (-i / 4) for i in range(4)] for n in range(5)])
-    torch.testing.assert_close(table[0], angles.cos())
-    torch.testing.assert_close(table[1], angles.sin())
+    torch.testing.assert_close(table[..., 0], angles.cos())
+    torch.testing.assert_close(table[..., 1], angles.sin())
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_strides_that_are_no_complex_numbers_are_rotated_too(dtype):
+    table = rotary_table(6, 8)
+    base = torch.randn(6, 21).to(dtype)
+    for x in (base[:, 1:9], base[:, ::2][:, :8], base[:, :8]):
+        expected = apply_rotary(x.clone(memory_format=torch.contiguous_format), table)
+        assert torch.equal(apply_rotary(x, table), expected)
+
+
+def test_the_compiled_formula_is_the_eager_one():
+    x, table = torch.randn(2, 3, 9, 8), rotary_table(9, 8)
+    compiled = torch.compile(apply_rotary, backend='aot_eager', fullgraph=True)
+    torch.testing.assert_close(compiled(x, table), apply_rotary(x, table))
 
 
 def test_theta_sets_the_frequencies(relative_error):
@@ -64,7 +79,7 @@ def test_products_depend_on_relative_positions_only(first, second, shift, seed):
     table = rotary_table(128, 16).double()
 
     def product(m, n):
-        turned = apply_rotary(torch.stack([query, key]), table[:, [m, n]])
+        turned = apply_rotary(torch.stack([query, key]), table[[m, n]])
         return (turned[0] * turned[1]).sum()
 
     near, far = product(first, second), product(first + shift, second + shift)
@@ -93,7 +108,7 @@ def test_dtype_is_that_of_the_input(dtype):
 
 
 def test_longer_table_starts_with_the_shorter():
-    assert torch.equal(rotary_table(50, 16)[:, :7], rotary_table(7, 16))
+    assert torch.equal(rotary_table(50, 16)[:7], rotary_table(7, 16))
 
 
 def test_odd_head_dim_is_refused():

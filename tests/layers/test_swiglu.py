@@ -29,3 +29,41 @@ def test_swiglu_has_three_matrices_without_bias():
         'fc2.weight': (6, 10),
         'fc3.weight': (10, 6),
     }
+
+
+def test_gradients_are_those_of_the_formula():
+    mlp = SwiGLU(6, 10).double()
+    x = torch.randn(2, 5, 6, dtype=torch.float64, requires_grad=True)
+    grad = torch.randn(2, 5, 6, dtype=torch.float64)
+    gate, up = x @ mlp.fc1.weight.T, x @ mlp.fc3.weight.T
+    expected = (gate * torch.sigmoid(gate) * up) @ mlp.fc2.weight.T
+    leaves = [x, *mlp.parameters()]
+    wanted = torch.autograd.grad(expected, leaves, grad)
+    found = torch.autograd.grad(mlp(x), leaves, grad)
+    torch.testing.assert_close(found, wanted)
+    assert torch.autograd.gradcheck(mlp, x, fast_mode=True)
+
+
+def test_training_keeps_two_hidden_tensors_for_the_backward_pass():
+    mlp, x = SwiGLU(6, 10), torch.randn(2, 5, 6, requires_grad=True)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: kept.append(t) or t, lambda t: t
+    ):
+        mlp(x)
+    assert sum(t.numel() == 2 * 5 * 10 for t in kept) == 2
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_autocast_trains_in_its_dtype_with_gradients_in_float32(dtype):
+    mlp, x = SwiGLU(6, 10), torch.randn(2, 5, 6, requires_grad=True)
+    with torch.autocast('cpu', dtype):
+        out = mlp(x)
+    assert out.dtype == dtype
+    out.float().square().sum().backward()
+    found = [leaf.grad for leaf in (x, *mlp.parameters())]
+    leaves = [x, *mlp.parameters()]
+    wanted = torch.autograd.grad(mlp(x).square().sum(), leaves)
+    for ours, exact in zip(found, wanted, strict=True):
+        assert ours.dtype == torch.float32
+        assert (ours - exact).norm() < 8 * torch.finfo(dtype).eps * exact.norm()

@@ -171,8 +171,8 @@ def test_pretrained_weights_of_another_size_end_the_run_with_both_sizes(run, tmp
     arch = dict(embed_dims=48, num_layers=4, num_heads=3)
     other = ILLaMA(arch=arch, out_indices=(3,))
     torch.save(other.state_dict(), tmp_path / 'other.pth')
-    init = f"{{'type':'Pretrained','checkpoint':'{tmp_path / 'other.pth'}'}}"
-    options = [*tiny_options(run.data), f'model.backbone.init_cfg={init}']
+    options = [o for o in tiny_options(run.data) if 'init_cfg' not in o]
+    options.append(f'model.backbone.init_cfg.checkpoint={tmp_path / "other.pth"}')
     work_dir = ['--work-dir', tmp_path / 'run']
     message = fails('train', CONFIG, *work_dir, '--cfg-options', *options)
     assert 'other.pth does not fit the model' in message and '48 wide' in message

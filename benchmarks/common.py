@@ -1,0 +1,154 @@
+"""What the benchmarks share: interleaved timing, peak memory, the plot, the record."""
+
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import timm
+import torch
+
+DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16}
+PASSES = ('inference', 'training')
+
+
+def timed(call: Callable, device: str) -> float:
+    """Seconds of one call."""
+    if device == 'cuda':
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    call()
+    if device == 'cuda':
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def interleaved(calls: dict[str, Callable], device: str, repeats: int) -> dict:
+    """Name -> seconds of each repeat; every repeat times all of them in turn."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()  # warm
+    for _ in range(repeats):
+        for name, call in calls.items():
+            times[name].append(timed(call, device))
+    return times
+
+
+def summary(times: list[float]) -> dict:
+    return {
+        'seconds': statistics.median(times),
+        'min': min(times),
+        'max': max(times),
+    }
+
+
+def peak(call: Callable, device: str) -> float:
+    """MiB that a call adds at its peak: the allocator's on CUDA, else resident."""
+    if device == 'cuda':
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    Path('/proc/self/clear_refs').write_text('5')  # the peak starts again from here
+    before = _resident_peak()
+    call()
+    return _resident_peak() - before
+
+
+def _resident_peak() -> float:
+    """Not getrusage: its maximum starts at the parent's, so it hides small growth."""
+    status = Path('/proc/self/status').read_text()
+    return int(status.split('VmHWM:')[1].split()[0]) / 1024
+
+
+def peak_in_new_process(script: str, case: list, threads: int) -> float | None:
+    """What `script --case ...` prints; None where the machine's memory is too small.
+
+    On a CPU only a new process tells: what an earlier call freed stays resident.
+    """
+    command = [sys.executable, script, '--threads', str(threads), '--case']
+    done = subprocess.run([*command, *map(str, case)], capture_output=True, text=True)
+    if done.returncode:
+        print(done.stderr.strip().splitlines()[-1:], file=sys.stderr)
+        return None
+    return float(done.stdout.split()[-1])
+
+
+def plot(rows: list[dict], path: Path, title: str) -> None:
+    """Time and peak memory per image against tokens, a column for dtype and pass."""
+    import matplotlib
+
+    matplotlib.use('Agg')
+    import matplotlib.pyplot as plt
+
+    columns = [(p, d) for p in PASSES for d in DTYPES]
+    figure, axes = plt.subplots(
+        2, 4, figsize=(17, 7.5), sharex=True, constrained_layout=True
+    )
+    names = list(dict.fromkeys(row['name'] for row in rows))
+    for column, (direction, dtype) in enumerate(columns):
+        for key, axis in zip(('seconds', 'MiB'), axes[:, column], strict=True):
+            for number, name in enumerate(names):
+                points = [
+                    (row['tokens'], row[key] / row['batch'])
+                    for row in rows
+                    if (row['name'], row['pass'], row['dtype'])
+                    == (name, direction, dtype)
+                    and row.get(key)
+                ]
+                if points:
+                    axis.loglog(
+                        *zip(*points, strict=True),
+                        marker='o',
+                        color=f'C{number}',
+                        label=name,
+                    )
+            axis.grid(True, which='both', alpha=0.25)
+        axes[0, column].set_title(f'{direction}, {dtype}')
+        axes[1, column].set_xlabel('tokens')
+    ticks = sorted({row['tokens'] for row in rows})
+    axes[0, 0].set_xticks(ticks, [str(tick) for tick in ticks])
+    axes[0, 0].minorticks_off()
+    axes[0, 0].set_ylabel('seconds per image')
+    axes[1, 0].set_ylabel('peak memory per image, MiB')
+    axes[0, 0].legend()
+    figure.suptitle(title)
+    figure.savefig(path, dpi=100)
+
+
+def machine(device: str, threads: int) -> dict:
+    name = torch.cuda.get_device_name() if device == 'cuda' else _processor()
+    return {
+        'machine': name,
+        'threads': threads,
+        'torch': torch.__version__,
+        'timm': timm.__version__,
+        'python': platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    info = Path('/proc/cpuinfo')
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith('model name'):
+                return line.split(':')[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def write(
+    out: Path, name: str, rows: list[dict], device: str, threads: int, **more
+) -> None:
+    """NAME.json and NAME.png."""
+    out.mkdir(parents=True, exist_ok=True)
+    record = {**machine(device, threads), 'rows': rows, **more}
+    (out / f'{name}.json').write_text(json.dumps(record, indent=1))
+    where = f'{record["machine"]}, {threads} threads, torch {record["torch"]}'
+    plot(rows, out / f'{name}.png', f'{name}: {where}')
+    print(f'written: {out / name}.json, {out / name}.png')
