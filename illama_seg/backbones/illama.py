@@ -93,6 +93,8 @@ class ILLaMA(BaseModule):
         self.attn_mask = attn_mask
         self.with_cp = with_cp
         self.grid_size = _resolve_grid(img_size, patch_size)
+        # A tensor, always on the CPU: a schedule recompiles nothing.
+        self._rate = torch.zeros((), dtype=torch.float64, device='cpu')
         self.set_soft_mask_rate(soft_mask_rate)
 
         self.patch_embed = PatchEmbed(in_channels, embed_dims, patch_size)
@@ -159,7 +161,12 @@ class ILLaMA(BaseModule):
                 f"ILLaMA soft_mask_rate={rate} has no effect with attn_mask='strict': "
                 "leave it 0, or use attn_mask='soft'"
             )
-        self.soft_mask_rate = float(rate)
+        self._rate.fill_(rate)
+
+    @property
+    def soft_mask_rate(self) -> float:
+        """Share of the future that the soft mask lets through."""
+        return self._rate.item()
 
     def get_layer_depth(self, name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter for layer-wise learning rate decay.
@@ -208,11 +215,9 @@ class ILLaMA(BaseModule):
         outputs = []
         for index, block in enumerate(self.blocks):
             if self.with_cp and x.requires_grad:
-                x = checkpoint(
-                    block, x, rotary, self.soft_mask_rate, use_reentrant=False
-                )
+                x = checkpoint(block, x, rotary, self._rate, use_reentrant=False)
             else:
-                x = block(x, rotary, self.soft_mask_rate)
+                x = block(x, rotary, self._rate)
             if index in self.out_indices:
                 outputs.append(self._output(x, grid))
         return tuple(outputs)
@@ -226,6 +231,9 @@ class ILLaMA(BaseModule):
 
     def _rotary(self, num_tokens: int) -> Tensor:
         """Table for the tokens at hand; a longer table serves a shorter sequence."""
+        if torch.compiler.is_compiling():  # a graph for any size keeps no buffer
+            table = rotary_table(num_tokens, self.embed_dims // self.num_heads)
+            return table.to(self.pos_embed.device)
         # model.half() casts buffers, but angles need float32.
         if num_tokens > self.rotary.size(0) or self.rotary.dtype.itemsize < 4:
             self._make_rotary(max(num_tokens, self.rotary.size(0)))

@@ -8,6 +8,7 @@ from illama_seg.layers.rotary import apply_rotary
 from illama_seg.layers.swiglu import SwiGLU
 
 NORM_EPS = 1e-6
+Rate = float | Tensor
 
 
 class CausalSelfAttention(nn.Module):
@@ -28,7 +29,7 @@ class CausalSelfAttention(nn.Module):
         self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
         self.proj = nn.Linear(embed_dims, embed_dims)
 
-    def forward(self, x: Tensor, rotary: Tensor, soft_mask_rate: float) -> Tensor:
+    def forward(self, x: Tensor, rotary: Tensor, soft_mask_rate: Rate) -> Tensor:
         """(B, N, C), rotary table (N, d / 2, 2) -> (B, N, C)."""
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         q, k = apply_rotary(qkv[:2], rotary)
@@ -89,7 +90,7 @@ class Block(nn.Module):
         self.mlp = SwiGLU(embed_dims, hidden_dims)
         self.drop_path = DropPath(drop_path_rate)
 
-    def forward(self, x: Tensor, rotary: Tensor, soft_mask_rate: float) -> Tensor:
+    def forward(self, x: Tensor, rotary: Tensor, soft_mask_rate: Rate) -> Tensor:
         """(B, N, C), rotary table (N, d / 2, 2) -> (B, N, C)."""
         x = x + self.drop_path(self.attn(self.norm1(x), rotary, soft_mask_rate))
         return x + self.drop_path(self.mlp(self.norm2(x)))

@@ -25,8 +25,11 @@ class PatchEmbed(nn.Module):
         with zeros at its right and bottom.
         """
         patch_size = self.proj.stride[0]
-        pad_h, pad_w = (-size % patch_size for size in x.shape[-2:])
-        if pad_h or pad_w:
+        pad_h, pad_w = (
+            (size + patch_size - 1) // patch_size * patch_size - size
+            for size in x.shape[-2:]  # torch.compile knows no -size % patch_size
+        )
+        if torch.compiler.is_compiling() or pad_h or pad_w:
             x = F.pad(x, (0, pad_w, 0, pad_h))
         x = self.proj(x)
         return x.flatten(2).transpose(1, 2), (x.size(2), x.size(3))
@@ -49,8 +52,8 @@ def resize_pos_embed(
     Returns:
         (1, h' * w' + 1, C), bicubic, align_corners False.
     """
-    if grid == new_grid:
-        return pos_embed
+    if not torch.compiler.is_compiling() and grid == new_grid:
+        return pos_embed  # a graph for any size does not ask; resizing changes nothing
     patches, class_slot = pos_embed[:, :-1], pos_embed[:, -1:]
     patches = patches.transpose(1, 2).unflatten(2, grid)
     patches = F.interpolate(patches, new_grid, mode='bicubic', align_corners=False)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from mmengine.registry import MODELS
 from mmseg.registry import MODELS as MMSEG_MODELS
 from torch import nn
+from torch._dynamo.utils import counters
 from torch.nn import functional as F
 
 from illama_seg.backbones import ILLaMA
@@ -325,6 +326,60 @@ def test_soft_mask_rate_out_of_range_is_refused(rate):
     with pytest.raises(ValueError, match=rf'soft_mask_rate={rate}.*\[0, 1\]'):
         model.set_soft_mask_rate(rate)
     assert model.soft_mask_rate == 0.5
+
+
+# Compilers
+
+
+def compiled_nano(**options):
+    torch._dynamo.reset()
+    counters.clear()
+    model = nano(**options)
+    return model, torch.compile(model, fullgraph=True, backend='aot_eager')
+
+
+def num_graphs():
+    return counters['stats']['unique_graphs']
+
+
+@pytest.mark.parametrize('attn_mask', ['soft', 'strict'])
+@pytest.mark.parametrize('training', [False, True])
+def test_compiled_whole_it_gives_the_same_outputs_and_gradients(attn_mask, training):
+    model, compiled = compiled_nano(attn_mask=attn_mask)
+    image, results = torch.randn(2, 3, 16, 16), []
+    for call in (model.train(training), compiled):
+        outputs = call(image)
+        if training:
+            sum(output.pow(2).sum() for output in outputs).backward()
+        results.append([*outputs, *(p.grad for p in model.parameters() if training)])
+        model.zero_grad(set_to_none=True)
+    torch.testing.assert_close(*results, atol=1e-4, rtol=1e-4)
+    assert num_graphs() == 1
+
+
+def test_compiled_once_for_every_soft_mask_rate():
+    model, compiled = compiled_nano()
+    image = torch.randn(1, 3, 16, 16)
+    for rate in (0.0, 0.9, 0.4, 1.0, 0.0):
+        model.set_soft_mask_rate(rate)
+        torch.testing.assert_close(compiled(image), model(image))
+    assert num_graphs() == 1
+
+
+def test_compiled_at_most_twice_for_other_sizes():
+    (_, compiled), eager = compiled_nano(), nano()
+    for size in ((16, 16), (24, 12), (13, 18), (16, 40), (17, 16), (32, 32), (9, 41)):
+        image = torch.randn(1, 3, *size)
+        with torch.inference_mode():
+            torch.testing.assert_close(compiled(image), eager(image))
+    assert num_graphs() <= 2
+
+
+@pytest.mark.parametrize('attn_mask', ['soft', 'strict'])
+def test_exported_it_gives_the_same_outputs(attn_mask):
+    model, image = nano(attn_mask=attn_mask).eval(), torch.randn(1, 3, 16, 12)
+    program = torch.export.export(model, (image,))
+    torch.testing.assert_close(program.module()(image), model(image))
 
 
 # Training options
