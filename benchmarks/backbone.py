@@ -38,7 +38,6 @@ MODELS = ['formula', 'exact', 'strict', 'timm']
 BATCHES = {224: (4, 64), 512: (1, 8), 1024: (1, 2)}
 # Training by the formula keeps 12 blocks' N x N matrices: 30 GB at this size.
 LARGEST_FORMULA_TRAINING = 512
-WIDTHS = {'tiny': 192, 'base': 768}
 
 
 def build(name: str, size: int, device: str, arch: str = 'base') -> torch.nn.Module:
@@ -83,7 +82,7 @@ def operations(name: str, size: int, training: bool) -> float:
     backward pass is two forward ones. iLLaMA's gated feed-forward of 8/3 of the width
     has the products of the ViT's.
     """
-    width, depth, n = WIDTHS['base'], 12, (size // 16) ** 2 + 1
+    width, depth, n = 768, 12, (size // 16) ** 2 + 1
     part = {'exact': 0.75, 'strict': 0.5}.get(name, 1.0)
     block = 2 * n * 12 * width**2 + part * 4 * n**2 * width
     return (depth * block + 2 * n * width**2) * (3 if training else 1)

@@ -1,6 +1,7 @@
 """What the benchmarks share: interleaved timing, peak memory, the plot, the record."""
 
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -70,10 +71,17 @@ def _resident_peak() -> float:
 def peak_in_new_process(script: str, case: list, threads: int) -> float | None:
     """What `script --case ...` prints; None where the machine's memory is too small.
 
-    On a CPU only a new process tells: what an earlier call freed stays resident.
+    On a CPU only a new process tells: what an earlier call freed stays resident. There
+    the allocator gives back at once what is freed, or its reserves would be counted.
     """
     command = [sys.executable, script, '--threads', str(threads), '--case']
-    done = subprocess.run([*command, *map(str, case)], capture_output=True, text=True)
+    at_once = {'MALLOC_MMAP_THRESHOLD_': '65536', 'MALLOC_TRIM_THRESHOLD_': '65536'}
+    done = subprocess.run(
+        [*command, *map(str, case)],
+        env={**os.environ, **at_once},
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
         print(done.stderr.strip().splitlines()[-1:], file=sys.stderr)
         return None

@@ -40,7 +40,7 @@ def main() -> None:
         runner = build_tester(cfg, args.checkpoint, args.tta, args.out, args.show_dir)
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
-    with mistakes_explained():
+    with mistakes_explained(cfg):
         runner.test()
 
 

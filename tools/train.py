@@ -38,7 +38,7 @@ def main() -> None:
         runner = build_trainer(cfg, amp=args.amp, resume=args.resume)
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
-    with mistakes_explained():
+    with mistakes_explained(cfg):
         runner.train()
 
 

@@ -16,7 +16,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(2048, 512), keep_ratio=True),
-    # Behind Resize: the prediction is resized to the annotation, not the reverse.
+    # After Resize: the prediction is resized to the annotation, not the reverse.
     dict(type='LoadAnnotations'),
     dict(type='CheckAnnotations', num_classes=150),
     dict(type='PackSegInputs'),

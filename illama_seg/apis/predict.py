@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,10 +83,16 @@ def options_explained(config: str | Path | Config) -> Iterator[None]:
     """Name the config where something built from it does not take an option."""
     try:
         yield
-    except (KeyError, TypeError) as error:
-        name = config.filename if isinstance(config, Config) else config
-        reason = error.args[0] if error.args else error
-        raise ValueError(f'{name}, or an override, does not fit: {reason}') from error
+    except (KeyError, TypeError, AssertionError) as error:
+        raise ValueError(explain_misfit(config, error)) from error
+
+
+def explain_misfit(config: str | Path | Config, error: Exception) -> str:
+    """Which config does not fit and why; a bare assertion is shown as it is written."""
+    name = config.filename if isinstance(config, Config) else config
+    line = traceback.extract_tb(error.__traceback__)[-1].line
+    reason = error.args[0] if error.args else f'{type(error).__name__} at `{line}`'
+    return f'{name}, or an override, does not fit: {reason}'
 
 
 def load_weights(model: nn.Module, state: dict, source: str | Path) -> None:

@@ -101,6 +101,10 @@ def report_run(
     meta, pairs = dataset_meta(model), LabelledImages(cfg, 'val')
     result, accuracies = evaluate(model, pairs)
     result.update(checkpoint=checkpoint.name, images=len(pairs))
+    result['image_accuracy'] = {
+        Path(path).stem: round(100 * accuracy, 2)
+        for (*_, path), accuracy in zip(pairs, accuracies, strict=True)
+    }
     if baselines:
         result['baselines'] = _baselines(cfg, pairs, meta['classes'])
     result['curves'] = draw_curves(scalars, run / 'curves.png')

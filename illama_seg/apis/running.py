@@ -24,6 +24,7 @@ from mmengine.runner import Runner
 
 from illama_seg.apis.predict import (
     annotation_ids,
+    explain_misfit,
     load_weights,
     options_explained,
     write_image,
@@ -115,7 +116,7 @@ def build_trainer(cfg: Config, amp: bool = False, resume: bool = False) -> Runne
         FileNotFoundError: data or a checkpoint is missing.
         ValueError: data, checkpoint, work dir or an option cannot be used.
     """
-    _check_work_dir(cfg)
+    _check_writable(cfg.work_dir, '--work-dir')
     _check_data(cfg, ('train', 'val'))
     _check_pretrained(cfg)
     _check_schedule(cfg)
@@ -147,12 +148,17 @@ def build_tester(
         FileNotFoundError: data or the checkpoint is missing.
         ValueError: the checkpoint is not of this model, or an option cannot be used.
     """
-    _check_work_dir(cfg)
+    _check_writable(cfg.work_dir, '--work-dir')
+    for folder, option in ((out, '--out'), (show_dir, '--show-dir')):
+        if folder is not None:
+            _check_writable(folder, option)
     _check_data(cfg, ('test',))
     state = read_checkpoint(fetch_checkpoint(checkpoint), mmap=True)
     if show_dir is not None:
         cfg.default_hooks.visualization.update(draw=True)
         cfg.visualizer.save_dir = str(show_dir)
+    # The runner would load these over the checkpoint that is to be tested.
+    cfg.load_from, cfg.resume = None, False
     cfg.model.backbone.init_cfg = None
     if tta:
         if 'tta_pipeline' not in cfg:
@@ -165,31 +171,41 @@ def build_tester(
     load_weights(model.module if tta else model, state, checkpoint)
     if out is not None:
         dataset = runner.test_loop.dataloader.dataset
-        folder = dataset.data_prefix['img_path']
-        runner.register_hook(
-            _LabelWriter(out, folder, annotation_ids(dataset.metainfo))
-        )
+        folder = getattr(dataset, 'data_prefix', {}).get('img_path')
+        ids = annotation_ids(dataset.metainfo)
+        runner.register_hook(_LabelWriter(out, folder, ids))
     return runner
 
 
 @contextmanager
-def mistakes_explained() -> Iterator[None]:
-    """End the program with the message of an error that this package raised.
+def mistakes_explained(cfg: Config) -> Iterator[None]:
+    """End the program with a message for what a user can mend, met during a run.
 
-    For what is met during a run: a damaged image, weights of another size. Errors from
-    elsewhere keep their traceback.
+    A damaged image, weights of another size, an option that the optimiser or a data
+    loader does not take, a batch too small. Other errors keep their traceback.
     """
     try:
         yield
-    except (ValueError, OSError) as error:
-        message = str(error)
+    except Exception as error:
+        message, frames = str(error), traceback.extract_tb(error.__traceback__)
+        if any(
+            'mmengine' in f.filename and f.name.startswith('build_') for f in frames
+        ):
+            sys.exit(f'error: {explain_misfit(cfg, error)}')
+        if message.startswith('Expected more than 1 value per channel'):
+            sys.exit(
+                'error: a process got one image, but batch normalisation after the '
+                "decoder's pooling needs two: --cfg-options "
+                'train_dataloader.batch_size=2'
+            )
         if message.startswith('Caught ') and 'DataLoader worker' in message:
             # torch hands over a worker's error with its traceback in the message.
             origin, _, message = message.rpartition(f'\n{type(error).__name__}: ')
             raised_at = origin.rpartition('File "')[2].partition('"')[0]
         else:
-            raised_at = traceback.extract_tb(error.__traceback__)[-1].filename
-        if Path(raised_at).is_relative_to(Path(__file__).parents[1]):
+            raised_at = frames[-1].filename
+        ours = Path(raised_at).is_relative_to(Path(__file__).parents[1])
+        if ours and isinstance(error, (ValueError, OSError)):
             sys.exit(f'error: {message}')
         raise
 
@@ -197,7 +213,7 @@ def mistakes_explained() -> Iterator[None]:
 class _LabelWriter(Hook):
     """Write predictions as label PNGs, named as the images, with the data set's ids."""
 
-    def __init__(self, out: str | Path, img_dir: str, ids: np.ndarray) -> None:
+    def __init__(self, out: str | Path, img_dir: str | None, ids: np.ndarray) -> None:
         self.out, self.img_dir, self.ids = Path(out), img_dir, ids
 
     def after_test_iter(
@@ -209,7 +225,8 @@ class _LabelWriter(Hook):
     ) -> None:
         for sample in outputs or ():
             labels = sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
-            name = Path(os.path.relpath(sample.img_path, self.img_dir))
+            path = Path(sample.img_path)
+            name = path.relative_to(self.img_dir) if self.img_dir else Path(path.name)
             write_image(self.out / name.with_suffix('.png'), self.ids[labels])
 
 
@@ -220,24 +237,24 @@ def _keep_freed_memory() -> None:
     than much of the arithmetic: at ADE20K's 150 classes a tiny model's iteration takes
     5.4 s with it, 3.4 s without. Other C libraries know no mallopt.
     """
-    mallopt = (
-        getattr(ctypes.CDLL(None), 'mallopt', None) if os.name == 'posix' else None
-    )
-    if mallopt is not None and not torch.cuda.is_available():
+    if os.name != 'posix' or torch.cuda.is_available():
+        return
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
+    if mallopt is not None:
         mallopt(-1, -1)  # M_TRIM_THRESHOLD: never
         mallopt(-4, 0)  # M_MMAP_MAX: none
 
 
-def _check_work_dir(cfg: Config) -> None:
-    work_dir = Path(cfg.work_dir)
+def _check_writable(folder: str | Path, option: str) -> None:
+    folder = Path(folder)
     try:
-        work_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=work_dir):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise ValueError(
-            f'work dir {work_dir} cannot be written ({error.strerror}); name another '
-            'one with --work-dir'
+            f'{folder} cannot be written ({error.strerror}); name another folder with '
+            f'{option}'
         ) from error
 
 
@@ -253,7 +270,9 @@ def _check_data(cfg: Config, splits: tuple[str, ...]) -> None:
 
 
 def _check_pretrained(cfg: Config) -> None:
-    """Fetch the backbone's checkpoint now, not after the model is built."""
+    """Fetch and read the checkpoints now, not after the model is built."""
+    if cfg.get('load_from'):
+        read_checkpoint(fetch_checkpoint(cfg.load_from), mmap=True)
     init_cfgs = cfg.model.backbone.get('init_cfg') or []
     for init_cfg in init_cfgs if isinstance(init_cfgs, list) else [init_cfgs]:
         if isinstance(init_cfg, dict) and init_cfg.get('checkpoint'):

@@ -45,7 +45,7 @@ class ILLaMA(BaseModule):
         patch_size: side of a patch in pixels.
         in_channels: image channels.
         out_indices: blocks to return, counted from 0, negative from the end. Blocks
-            behind the last one of them are not built.
+            after the last one of them are not built.
         out_type: 'featmap' for maps, 'cls_token' for the class token after the final
             norm, 'raw' for all tokens as the block returns them.
         attn_mask: 'soft' multiplies after the softmax (Eq. 2, the released models),
@@ -61,7 +61,6 @@ class ILLaMA(BaseModule):
         ValueError: for an argument out of its range.
     """
 
-    rotary: Tensor
     _is_init: bool
 
     def __init__(
@@ -109,11 +108,6 @@ class ILLaMA(BaseModule):
         )
         if out_type == 'cls_token':  # elsewhere it would never get a gradient
             self.norm = nn.RMSNorm(embed_dims, NORM_EPS)
-        self.register_buffer(
-            'rotary',
-            rotary_table(num_tokens, embed_dims // num_heads),
-            persistent=False,
-        )
         self.register_state_dict_post_hook(_record_grid)
 
     def init_weights(self) -> None:
@@ -126,7 +120,6 @@ class ILLaMA(BaseModule):
         """
         if self._is_init:
             return
-        self._make_rotary(self.rotary.size(0))  # to_empty() leaves a model without it
         for parameter in (self.cls_token, self.pos_embed):
             nn.init.trunc_normal_(parameter, std=INIT_STD)
         for module in self.modules():
@@ -177,7 +170,7 @@ class ILLaMA(BaseModule):
 
         Returns:
             (depth, number of depths): 0 for the embeddings, i + 1 for block i, the
-            last depth for everything behind the blocks.
+            last depth for everything after the blocks.
         """
         num_depths = len(self.blocks) + 2
         local = name.removeprefix(prefix)
@@ -211,13 +204,15 @@ class ILLaMA(BaseModule):
         x, grid = self.patch_embed(x)
         x = torch.cat([x, self.cls_token.expand(x.size(0), -1, -1)], dim=1)
         x = x + resize_pos_embed(self.pos_embed, self.grid_size, grid)
-        rotary = self._rotary(x.size(1))
+        head_dim = self.embed_dims // self.num_heads
+        rotary = rotary_table(x.size(1), head_dim, x.device)
+        rate = self._rate.clone()  # it may be set before the backward pass
         outputs = []
         for index, block in enumerate(self.blocks):
             if self.with_cp and x.requires_grad:
-                x = checkpoint(block, x, rotary, self._rate, use_reentrant=False)
+                x = checkpoint(block, x, rotary, rate, use_reentrant=False)
             else:
-                x = block(x, rotary, self._rate)
+                x = block(x, rotary, rate)
             if index in self.out_indices:
                 outputs.append(self._output(x, grid))
         return tuple(outputs)
@@ -228,22 +223,6 @@ class ILLaMA(BaseModule):
         if self.out_type == 'cls_token':
             return self.norm(x[:, -1])
         return x
-
-    def _rotary(self, num_tokens: int) -> Tensor:
-        """Table for the tokens at hand; a longer table serves a shorter sequence."""
-        if torch.compiler.is_compiling():  # a graph for any size keeps no buffer
-            table = rotary_table(num_tokens, self.embed_dims // self.num_heads)
-            return table.to(self.pos_embed.device)
-        # model.half() casts buffers, but angles need float32.
-        if num_tokens > self.rotary.size(0) or self.rotary.dtype.itemsize < 4:
-            self._make_rotary(max(num_tokens, self.rotary.size(0)))
-        return self.rotary[:num_tokens]
-
-    def _make_rotary(self, num_tokens: int) -> None:
-        # It is kept for calls that may train: no inference tensor, then.
-        with torch.inference_mode(False):
-            table = rotary_table(num_tokens, self.embed_dims // self.num_heads)
-            self.rotary = table.to(self.pos_embed.device)
 
 
 def _record_grid(

@@ -194,10 +194,10 @@ def _fit_pos_embed(
     side = math.isqrt(num_patches)
     if _is_grid(noted, num_patches):
         grid = noted
+    elif side * side == num_patches:  # as all released files
+        grid = side, side
     elif old == new:  # nothing says that the shape is another one
         grid = new_grid
-    elif side * side == num_patches:
-        grid = side, side
     else:
         raise ValueError(
             f'{report.source}: pos_embed has {num_patches} patch positions, which make '
@@ -214,7 +214,7 @@ def _fit_pos_embed(
 def _is_not_built(key: str, target: Mapping[str, Tensor]) -> bool:
     """Whether a released file has this key and the model, by its options, has not.
 
-    The classifier; the final norm, where feature maps are wanted; the blocks behind
+    The classifier; the final norm, where feature maps are wanted; the blocks after
     the last one that is read.
     """
     if key.startswith('blocks.'):

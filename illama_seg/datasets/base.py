@@ -185,7 +185,7 @@ Get it: python tools/data/prepare_camvid.py [FOLDER_OR_ARCHIVE] --out data/camvi
 class CheckAnnotations:
     """Stop at an annotation that does not fit its image or its classes.
 
-    Goes behind ``LoadAnnotations``; does nothing where there is no annotation. Labels
+    Goes after ``LoadAnnotations``; does nothing where there is no annotation. Labels
     out of range would otherwise crash a GPU kernel or be counted as other classes.
 
     Args:

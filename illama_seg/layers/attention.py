@@ -44,9 +44,8 @@ IMPLEMENTATIONS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] =
     'flash': _first(flash_attention),
     'flex': flex_attention,
 }
-INTERPRETED = False
 if importlib.util.find_spec('triton'):
-    from illama_seg.layers.attention_triton import INTERPRETED, triton_attention
+    from illama_seg.layers.attention_triton import triton_attention
 
     IMPLEMENTATIONS['triton'] = _first(triton_attention)
 
@@ -74,7 +73,7 @@ def soft_causal_attention(
     """
     q, k, v = _one_dtype(q, k, v)
     if impl == 'auto':
-        impl = _automatic(q)
+        impl = _best(q.device.type, q.dtype, q.shape[-1])
     elif impl not in IMPLEMENTATIONS:
         names = ', '.join(['auto', *IMPLEMENTATIONS])
         raise ValueError(f'unknown attention {impl!r}; known: {names}')
@@ -90,12 +89,6 @@ def soft_causal_attention(
     return IMPLEMENTATIONS[impl](q, k, v, rate)
 
 
-def _automatic(q: Tensor) -> str:
-    if q.device.type not in ('cpu', 'cuda'):
-        return 'reference'
-    return available_implementations(q.device.type, q.dtype, q.shape[-1])[0]
-
-
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Strict causal attention, Eq. 1: the future is masked before the softmax.
 
@@ -105,33 +98,40 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(*_one_dtype(q, k, v), is_causal=True)
 
 
+# Tried in this order: measured on a CPU (benchmarks/attention.py), not yet on a GPU.
+PREFERENCE = {
+    'cpu': ('blocked', 'flash', 'reference'),
+    'cuda': ('flash', 'triton', 'flex', 'reference'),
+}
+
+
 @torch.compiler.assume_constant_result
+def _best(device: str, dtype: torch.dtype, head_dim: int) -> str:
+    names = PREFERENCE.get(device, ('reference',))
+    return next(name for name in names if _works(name, device, dtype, head_dim))
+
+
 def available_implementations(
     device: str, dtype: torch.dtype, head_dim: int
 ) -> tuple[str, ...]:
-    """What works here, 'auto' first. Probed once: the kernels are semi-private."""
-    return _available(torch.device(device).type, dtype, head_dim)
+    """Names of what works here; 'auto' is the first of them."""
+    device = torch.device(device).type
+    names = PREFERENCE.get(device, ('reference',))
+    return tuple(name for name in names if _works(name, device, dtype, head_dim))
 
 
 @functools.cache
-def _available(device: str, dtype: torch.dtype, head_dim: int) -> tuple[str, ...]:
-    if device == 'cuda':
-        names = ['flash', 'reference', 'triton', 'flex']
-    else:
-        names = ['blocked', 'flash', 'reference']
-        names += ['triton'] if INTERPRETED else []
-    names = [name for name in names if name in IMPLEMENTATIONS]
+def _works(name: str, device: str, dtype: torch.dtype, head_dim: int) -> bool:
+    """Tried once: some of the kernels are semi-private."""
+    if name not in IMPLEMENTATIONS or name == 'reference':
+        return name in IMPLEMENTATIONS
     # Modes are per thread: in a fresh one neither fake tensors (torch.export),
-    # inference mode nor autocast reach the probe.
+    # inference mode nor autocast reach the trial.
     with ThreadPoolExecutor(1) as pool:
-        works = pool.map(lambda name: _probe(name, device, dtype, head_dim), names)
-        return tuple(name for name, ok in zip(names, works, strict=True) if ok)
+        return pool.submit(_gives_the_formula, name, device, dtype, head_dim).result()
 
 
-def _probe(name: str, device: str, dtype: torch.dtype, d: int) -> bool:
-    """Whether an implementation gives the formula's output and gradients."""
-    if name == 'reference':
-        return True
+def _gives_the_formula(name: str, device: str, dtype: torch.dtype, d: int) -> bool:
     rate = torch.tensor(0.25, dtype=torch.float64)
     qkv = torch.linspace(-1, 1, 3 * 2 * 5 * d, device=device).sin().to(dtype)
 
@@ -149,7 +149,7 @@ def _probe(name: str, device: str, dtype: torch.dtype, d: int) -> bool:
 
 
 def _one_dtype(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """RoPE may hand over float32 q and k: what autocast does for its own ops."""
+    """What autocast does for its own operators, for callers with float32 inputs."""
     if not q.shape == k.shape == v.shape:
         raise ValueError(
             f'self-attention: q {tuple(q.shape)}, k {tuple(k.shape)} and '

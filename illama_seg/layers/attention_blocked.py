@@ -2,7 +2,9 @@
 
 A block's scores are a matrix product, its softmax runs over all keys, and only then
 the mask takes what it hides out of the second product: at rate 0 three quarters of
-bidirectional attention's products, in O(N) memory. Shape letters: attention.py.
+bidirectional attention's products, in O(N) memory. In half precision the scores are
+rounded before the softmax, as in the formula under autocast; flash kernels keep them in
+float32. Shape letters: attention.py.
 """
 
 from collections.abc import Iterator
@@ -55,7 +57,8 @@ def forward(q: Tensor, k: Tensor, v: Tensor, rate: float) -> tuple[Tensor, Tenso
     out, mask = heads_last(q), _diagonal_mask(q, rate)
     for group in _groups(q):
         target = out[group]
-        queries, keys, values = (x[group].flatten(0, 1) for x in (q * scale, k, v))
+        queries, keys, values = (x[group].flatten(0, 1) for x in (q, k, v))
+        queries = queries * scale
         for start in range(0, n, ROWS):
             stop = min(start + ROWS, n)
             weights = _softmax(queries[:, start:stop], keys)
@@ -73,9 +76,8 @@ def backward(
     mask = _diagonal_mask(q, rate)
     gradients = heads_last(q), heads_last(k), heads_last(v)
     for group in _groups(q):
-        g, queries, keys, values = (
-            x[group].flatten(0, 1) for x in (grad, q * scale, k, v)
-        )
+        g, queries, keys, values = (x[group].flatten(0, 1) for x in (grad, q, k, v))
+        queries = queries * scale
         delta = (g.to(wide) * out[group].flatten(0, 1)).sum(-1, keepdim=True)
         delta = delta.neg_().to(q.dtype)
         dq = torch.empty_like(queries)

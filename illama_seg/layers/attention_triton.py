@@ -239,10 +239,11 @@ def _launch(kernel, name: str, rate: float, q: Tensor, *args: Tensor | int) -> N
         flat.append(x)
         if isinstance(x, Tensor) and x.dim() == 4:
             flat.append(x.stride()[:3])
-    kernel[grid](
-        *flat, h, n, d**-0.5, rate, D=d, CAUSAL=rate == 0, M=m_size, N=n_size,
-        num_warps=warps, num_stages=stages,
-    )  # fmt: skip
+    with torch.cuda.device_of(q):  # a kernel starts on the current device
+        kernel[grid](
+            *flat, h, n, d**-0.5, rate, D=d, CAUSAL=rate == 0, M=m_size, N=n_size,
+            num_warps=warps, num_stages=stages,
+        )  # fmt: skip
 
 
 def forward(q: Tensor, k: Tensor, v: Tensor, rate: float) -> tuple[Tensor, Tensor]:

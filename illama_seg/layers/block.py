@@ -31,10 +31,12 @@ class CausalSelfAttention(nn.Module):
 
     def forward(self, x: Tensor, rotary: Tensor, soft_mask_rate: Rate) -> Tensor:
         """(B, N, C), rotary table (N, d / 2, 2) -> (B, N, C)."""
-        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        q, k = apply_rotary(qkv[:2], rotary)
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
+        # Parts of a split: gradients of slices would be added up in three full tensors.
+        qk, v = qkv.split((2, 1), dim=2)
+        q, k = apply_rotary(qk.permute(2, 0, 3, 1, 4), rotary)
         # A view would keep the projections of q and k until the backward pass.
-        v = qkv[2].contiguous()
+        v = v.squeeze(2).transpose(1, 2).contiguous()
         if self.mask == 'soft':
             x = soft_causal_attention(q, k, v, soft_mask_rate, self.impl)
         else:

@@ -1,13 +1,17 @@
 """Rotary position embedding over the token sequence, in real arithmetic."""
 
+import functools
+
 import torch
 from torch import Tensor
 
 
-def rotary_table(num_tokens: int, head_dim: int, theta: float = 10000.0) -> Tensor:
-    """Cosines and sines of the rotation angles.
+def rotary_table(
+    num_tokens: int, head_dim: int, device: torch.device | str = 'cpu'
+) -> Tensor:
+    """Cosines and sines of the rotation angles, kept for the next call of this size.
 
-    Position n turns channel pair i by ``n * theta ** (-2 i / head_dim)`` radians
+    Position n turns channel pair i by ``n * 10000 ** (-2 i / head_dim)`` radians
     (RoFormer, arXiv 2104.09864).
 
     Returns:
@@ -18,9 +22,25 @@ def rotary_table(num_tokens: int, head_dim: int, theta: float = 10000.0) -> Tens
     """
     if head_dim % 2:
         raise ValueError(f'rotary embedding needs an even head_dim, got {head_dim}')
-    frequencies = theta ** (-torch.arange(0, head_dim, 2).float() / head_dim)
-    angles = torch.arange(num_tokens).float()[:, None] * frequencies
+    if torch.compiler.is_compiling():
+        return _make_table(num_tokens, head_dim, device)
+    return _kept_table(num_tokens, head_dim, device)
+
+
+def _make_table(num_tokens: int, head_dim: int, device: torch.device | str) -> Tensor:
+    channels = torch.arange(0, head_dim, 2, device=device).float()
+    frequencies = 10000.0 ** (-channels / head_dim)
+    positions = torch.arange(num_tokens, device=device).float()
+    angles = positions[:, None] * frequencies
     return torch.stack([angles.cos(), angles.sin()], dim=-1)
+
+
+# Not a buffer of the model: averaged copies of a model (EMA) need buffers of one size.
+@functools.lru_cache(maxsize=32)
+def _kept_table(num_tokens: int, head_dim: int, device: torch.device | str) -> Tensor:
+    # It serves calls that may train: no inference tensor, then.
+    with torch.inference_mode(False):
+        return _make_table(num_tokens, head_dim, device)
 
 
 def apply_rotary(x: Tensor, table: Tensor) -> Tensor:

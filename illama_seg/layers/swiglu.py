@@ -1,11 +1,9 @@
 """The LLaMA feed-forward network."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 
 def swiglu_hidden_dims(embed_dims: int) -> int:
@@ -32,30 +30,13 @@ class SwiGLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., embed_dims) -> (..., embed_dims)."""
         gate, up = self.fc1(x), self.fc3(x)
-        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
-            return self.fc2(F.silu(gate) * up)
-        # Autocast does not look into a function of our own.
-        return _GatedLinear.apply(gate, up, self.fc2.weight.to(gate.dtype))
+        if torch.compiler.is_compiling() or not gate.requires_grad:
+            return self._down(gate, up)
+        # Autograd would keep silu(gate) and the product as well, a third of a block's
+        # activations; checkpoint makes them again, and stops before the matrix product.
+        return checkpoint(
+            self._down, gate, up, use_reentrant=False, preserve_rng_state=False
+        )
 
-
-class _GatedLinear(torch.autograd.Function):
-    """``(silu(gate) * up) @ weight^T`` that keeps gate and up only.
-
-    Autograd would keep silu(gate) and the product as well, a third of a block's
-    activations; compilers see to it themselves. (..., H), (..., H), (C, H) -> (..., C).
-    """
-
-    @staticmethod
-    def forward(ctx: Any, gate: Tensor, up: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(gate, up, weight)
-        return F.linear(F.silu(gate).mul_(up), weight)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        gate, up, weight = ctx.saved_tensors
-        silu, grad_hidden = F.silu(gate), grad @ weight
-        grad_gate = torch.ops.aten.silu_backward(grad_hidden * up, gate)
-        grad_up = grad_hidden.mul_(silu)
-        hidden = silu.mul_(up).flatten(0, -2)
-        return grad_gate, grad_up, grad.flatten(0, -2).mT @ hidden
+    def _down(self, gate: Tensor, up: Tensor) -> Tensor:
+        return self.fc2(F.silu(gate) * up)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import MODELS
 from mmseg.registry import MODELS as MMSEG_MODELS
 from torch import nn
@@ -220,17 +221,49 @@ def test_a_size_first_seen_in_inference_trains_later(context):
     assert model.blocks[0].attn.qkv.weight.grad.abs().sum() > 0
 
 
-def test_rotary_table_is_not_saved():
-    model = nano()
-    model(torch.randn(1, 3, 40, 40))
-    assert not any('rotary' in key for key in model.state_dict())
-
-
-def test_rotary_table_follows_the_model_to_float64():
+def test_float64_runs_in_float64_at_any_size():
     model = nano().double()
     model(torch.randn(1, 3, 16, 16, dtype=torch.float64))
     output = model(torch.randn(1, 3, 40, 40, dtype=torch.float64))[-1]
     assert output.dtype == torch.float64
+
+
+def test_an_average_of_models_is_updated_between_images_of_any_size():
+    model = nano()
+    average = ExponentialMovingAverage(model, momentum=0.5, update_buffers=True)
+    for size in (16, 40, 8):
+        model(torch.randn(1, 3, size, size))
+        average.update_parameters(model)
+    assert average.module(torch.randn(1, 3, 16, 16))[-1].isfinite().all()
+
+
+def test_the_rate_may_change_between_forward_and_backward():
+    model, image = nano(soft_mask_rate=0.5), torch.randn(1, 3, 16, 16)
+    gradients = []
+    for rate in (0.5, 0.0):
+        output = model(image)[-1]
+        model.set_soft_mask_rate(rate)
+        output.sum().backward()
+        gradients.append(model.cls_token.grad.clone())
+        model.zero_grad()
+        model.set_soft_mask_rate(0.5)
+    assert torch.equal(*gradients)
+
+
+def test_gradients_at_rate_one_are_those_of_finite_differences(
+    golden, golden_checkpoint
+):
+    # The golden file has gradients for 0 and 0.25.
+    model = micro(golden_checkpoint, soft_mask_rate=1.0, out_indices=-1).double()
+    image = torch.from_numpy(golden['image']).double().requires_grad_()
+    step = torch.randn(image.shape, dtype=torch.float64) * 1e-5
+
+    def loss(x):
+        return model(x)[0].pow(2).sum() / 2
+
+    (gradient,) = torch.autograd.grad(loss(image), image)
+    difference = (loss(image + step) - loss(image - step)) / 2
+    torch.testing.assert_close(difference, (gradient * step).sum(), rtol=1e-6, atol=0)
 
 
 def test_img_size_may_be_a_rectangle():
@@ -473,7 +506,7 @@ def test_out_indices_count_from_both_ends(indices, blocks):
         assert torch.equal(output, expected[block])
 
 
-def test_blocks_behind_the_last_output_are_not_built():
+def test_blocks_after_the_last_output_are_not_built():
     assert len(ILLaMA(NANO | dict(num_layers=9), 16, 4, out_indices=(1, 4)).blocks) == 5
 
 

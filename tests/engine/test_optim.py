@@ -7,7 +7,7 @@ from illama_seg.backbones import ILLaMA
 from illama_seg.engine import BFloat16OptimWrapper, LayerDecayConstructor
 
 LR, DECAY, RATE = 0.1, 0.05, 0.5
-NUM_DEPTHS = 4  # embeddings, two blocks, what is behind them
+NUM_DEPTHS = 4  # embeddings, two blocks, what comes after them
 
 
 class Segmentor(nn.Module):

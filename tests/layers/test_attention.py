@@ -159,6 +159,20 @@ def test_half_precision_is_within_its_own_rounding(impl, rate, dtype):
         assert_exact(impl, qkv, rate, torch.finfo(dtype).eps)
 
 
+@in_process
+@pytest.mark.parametrize('spread', (1, 3, 6))
+def test_blocked_rounds_no_more_than_the_formula_in_the_same_type(spread):
+    q, k, v = split(packed(333, 64, heads=4))
+    q = q * spread
+    exact = formula(*(x.bfloat16() for x in (q, k, v)), 0.0)
+    error = {}
+    for impl in ('blocked', 'reference'):
+        with torch.autocast('cpu', torch.bfloat16):
+            out = soft_causal_attention(q, k, v, 0.0, impl)
+        error[impl] = (out.double() - exact).norm()
+    assert error['blocked'] <= 1.1 * error['reference']
+
+
 @pytest.mark.parametrize('impl', [] if INTERPRETED else NAMES)
 @pytest.mark.parametrize('rate', RATES)
 @pytest.mark.parametrize('n', (1, 5))
@@ -337,7 +351,7 @@ def test_inference_mode_gives_the_same_output(impl):
 
 @in_process
 @pytest.mark.parametrize('impl', ('auto', 'reference'))
-def test_autocast_takes_rotated_float32_queries(impl):
+def test_autocast_takes_float32_queries(impl):
     q, k, v = (x.clone().requires_grad_() for x in split(packed(17, 16)))
     with torch.autocast('cpu', torch.bfloat16):
         out = soft_causal_attention(q, k, v.bfloat16(), 0.25, impl)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from illama_seg.layers import SwiGLU, swiglu_hidden_dims
 
@@ -44,14 +45,33 @@ def test_gradients_are_those_of_the_formula():
     assert torch.autograd.gradcheck(mlp, x, fast_mode=True)
 
 
-def test_training_keeps_two_hidden_tensors_for_the_backward_pass():
+def test_training_keeps_two_hidden_tensors_and_makes_no_product_again():
     mlp, x = SwiGLU(6, 10), torch.randn(2, 5, 6, requires_grad=True)
     kept = []
+
+    class Products(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.count += func in (torch.ops.aten.mm.default,)
+            return func(*args, **kwargs or {})
+
     with torch.autograd.graph.saved_tensors_hooks(
-        lambda t: kept.append(t) or t, lambda t: t
+        lambda t: kept.append(t.numel()) or t, lambda t: t
     ):
-        mlp(x)
-    assert sum(t.numel() == 2 * 5 * 10 for t in kept) == 2
+        out = mlp(x)
+    assert kept.count(2 * 5 * 10) == 2  # gate and up
+    with Products() as products:
+        out.sum().backward()
+    assert products.count == 6  # two for each of the three matrices
+
+
+def test_hooks_of_every_matrix_are_called_in_training():
+    mlp, called = SwiGLU(6, 10), []
+    for name, module in mlp.named_children():
+        module.register_forward_hook(lambda *_, name=name: called.append(name))
+    mlp(torch.randn(2, 5, 6, requires_grad=True))
+    assert sorted(called) == ['fc1', 'fc2', 'fc3']
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])

@@ -17,10 +17,12 @@ from tiny_run import (
     model_options,
     run_python,
     run_tool,
+    start_fresh,
     tiny_options,
 )
 
 from illama_seg.apis import (
+    build_tester,
     load_config,
     load_segmentor,
     mistakes_explained,
@@ -137,12 +139,44 @@ def test_a_missing_config_is_named(tool, run, unbuilt):
         ('model.backbone.type=ILLaMA2', 'ILLaMA2'),
         ('val_dataloader.dataset.folder=x', 'folder'),
         ('param_scheduler.1.end=100', 'param_scheduler.1 ends at iteration 100'),
+        ('model.decode_head.in_channels=(24,24,24)', 'len(in_channels)'),
+        ('load_from=typo.pth', 'typo.pth'),
     ],
 )
 def test_an_option_that_does_not_fit_is_named(option, text, run, tmp_path):
     options = [*data_options(run.data), 'model.backbone.init_cfg=None', option]
     message = fails('train', CONFIG, '--work-dir', tmp_path, '--cfg-options', *options)
     assert text in message
+
+
+@pytest.mark.parametrize(
+    ('option', 'text'),
+    [
+        ('optim_wrapper.optimizer.type=AdamWW', 'does not fit'),
+        ('param_scheduler.1.type=PollyLR', 'PollyLR'),
+        ('train_dataloader.batch_size=0', 'batch_size'),
+        ('train_dataloader.batch_size=1', 'train_dataloader.batch_size=2'),
+    ],
+)
+def test_an_option_that_shows_only_in_the_run_is_explained(option, text, run, tmp_path):
+    options = [*tiny_options(run.data), option]
+    work_dir = ['--work-dir', tmp_path]
+    message = fails('train', CONFIG, *work_dir, '--cfg-options', *options)
+    assert text in message and len(message.splitlines()) == 1
+
+
+def test_what_a_config_loads_or_resumes_is_not_what_is_tested(run, tmp_path):
+    cfg = load_config(run.config, work_dir=run.work_dir)
+    other = torch.load(run.checkpoint, weights_only=False)
+    for weight in other['state_dict'].values():
+        weight.zero_()
+    torch.save(other, tmp_path / 'other.pth')
+    cfg.load_from, cfg.resume = str(run.checkpoint), True
+    cfg.default_scope = 'mmseg'
+    start_fresh()
+    runner = build_tester(cfg, tmp_path / 'other.pth')
+    runner.test()
+    assert not any(weight.any() for weight in runner.model.state_dict().values())
 
 
 def test_an_option_without_a_value_ends_with_the_usage(capsys):
@@ -178,8 +212,9 @@ def test_pretrained_weights_of_another_size_end_the_run_with_both_sizes(run, tmp
     assert 'other.pth does not fit the model' in message and '48 wide' in message
 
 
-def test_errors_from_elsewhere_keep_their_traceback():
-    with pytest.raises(ValueError, match='elsewhere'), mistakes_explained():
+def test_errors_from_elsewhere_keep_their_traceback(run):
+    cfg = load_config(run.config)
+    with pytest.raises(ValueError, match='elsewhere'), mistakes_explained(cfg):
         raise ValueError('elsewhere')
 
 
