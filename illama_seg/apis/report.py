@@ -41,10 +41,16 @@ class LabelledImages:
     def __len__(self) -> int:
         return len(self.dataset)
 
+    def __getitem__(self, index: int) -> Pair:
+        sample = self.dataset[index]
+        return sample['img'], sample['gt_seg_map'], sample['img_path']
+
     def __iter__(self) -> Iterator[Pair]:
-        for index in range(len(self)):
-            sample = self.dataset[index]
-            yield sample['img'], sample['gt_seg_map'], sample['img_path']
+        return (self[index] for index in range(len(self)))
+
+    def name(self, index: int) -> str:
+        """File name, without reading the file."""
+        return Path(self.dataset.get_data_info(index)['img_path']).name
 
 
 def evaluate(model: nn.Module, pairs: LabelledImages) -> tuple[dict, list[float]]:
@@ -102,8 +108,8 @@ def report_run(
     result, accuracies = evaluate(model, pairs)
     result.update(checkpoint=checkpoint.name, images=len(pairs))
     result['image_accuracy'] = {
-        Path(path).stem: round(100 * accuracy, 2)
-        for (*_, path), accuracy in zip(pairs, accuracies, strict=True)
+        pairs.name(index): round(100 * accuracy, 2)
+        for index, accuracy in enumerate(accuracies)
     }
     if baselines:
         result['baselines'] = _baselines(cfg, pairs, meta['classes'])
@@ -114,10 +120,10 @@ def report_run(
         np.linspace(0, len(order) - 1, min(num_images, len(order))).astype(int)
     ]
     rows = []
-    for index, (image, label, path) in enumerate(pairs):
-        if index in chosen:
-            caption = f'{Path(path).stem}\n{100 * accuracies[index]:.1f} % of pixels'
-            rows.append((image[..., ::-1], label, predict(model, image), caption))
+    for index in sorted(set(chosen.tolist())):
+        image, label, path = pairs[index]
+        caption = f'{Path(path).stem}\n{100 * accuracies[index]:.1f} % of pixels'
+        rows.append((image[..., ::-1], label, predict(model, image), caption))
     draw_rows(rows, meta['classes'], meta['palette'], run / 'predictions.png')
     (run / 'result.json').write_text(json.dumps(result, indent=1))
     return result, _table(result)

@@ -25,6 +25,7 @@ def report(run, tmp_path_factory):
 def test_the_result_is_also_in_a_file_beside_the_pictures(report):
     folder, result, _ = report
     assert json.loads((folder / 'result.json').read_text()) == result
+    assert set(result['image_accuracy']) == {'validation_0.jpg', 'validation_1.jpg'}
     for name in ('predictions.png', 'curves.png'):
         assert cv2.imread(str(folder / name)).shape[0] > 100
 

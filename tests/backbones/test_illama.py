@@ -13,9 +13,12 @@ from torch.nn import functional as F
 
 from illama_seg.backbones import ILLaMA
 from illama_seg.checkpoints import load_released
+from illama_seg.layers.attention import available_implementations
 
 MICRO = dict(embed_dims=48, num_layers=3, num_heads=3)
 NANO = dict(embed_dims=8, num_layers=2, num_heads=2)
+
+IMPLEMENTATIONS = available_implementations('cpu', torch.float32, 16)
 
 
 def nano(**options):
@@ -28,13 +31,15 @@ def nano(**options):
     return model
 
 
-def micro(checkpoint, **options):
+def micro(checkpoint, impl='auto', **options):
     """The model of the golden file."""
     init_cfg = dict(type='Pretrained', checkpoint=str(checkpoint))
     options = dict(img_size=32, patch_size=8, out_type='raw') | options
     options = dict(arch=MICRO, out_indices=(0, 1, 2), init_cfg=init_cfg) | options
     model = ILLaMA(**options)
     model.init_weights()
+    for block in model.blocks:
+        block.attn.impl = impl
     return model
 
 
@@ -50,9 +55,12 @@ def classify(checkpoint, token, with_norm=True):
 # Equal to the released code
 
 
+@pytest.mark.parametrize('impl', IMPLEMENTATIONS)
 @pytest.mark.parametrize('rate', [0.0, 0.25, 1.0])
-def test_equals_the_released_code(golden, golden_checkpoint, relative_error, rate):
-    model = micro(golden_checkpoint, soft_mask_rate=rate).eval()
+def test_equals_the_released_code(
+    golden, golden_checkpoint, relative_error, rate, impl
+):
+    model = micro(golden_checkpoint, impl=impl, soft_mask_rate=rate).eval()
     outputs = model(torch.from_numpy(golden['image']))
     for output, expected in zip(outputs, golden[f'blocks_rate{rate}'], strict=True):
         assert relative_error(output, expected) < 1e-5
@@ -60,11 +68,12 @@ def test_equals_the_released_code(golden, golden_checkpoint, relative_error, rat
     assert relative_error(logits, golden[f'logits_rate{rate}']) < 1e-5
 
 
+@pytest.mark.parametrize('impl', IMPLEMENTATIONS)
 @pytest.mark.parametrize('rate', [0.0, 0.25])
 def test_gradients_equal_those_of_the_released_code(
-    golden, golden_checkpoint, relative_error, rate
+    golden, golden_checkpoint, relative_error, rate, impl
 ):
-    model = micro(golden_checkpoint, soft_mask_rate=rate, out_indices=-1)
+    model = micro(golden_checkpoint, impl=impl, soft_mask_rate=rate, out_indices=-1)
     image = torch.from_numpy(golden['image']).requires_grad_()
     logits = classify(golden_checkpoint, model(image)[0][:, -1])
     (logits.pow(2).sum() / 2).backward()
