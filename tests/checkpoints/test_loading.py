@@ -269,7 +269,7 @@ def test_positions_of_no_square_grid_without_a_note_are_not_resized(tmp_path):
     report = load_into_backbone(Backbone(grid=(4, 6)), path)
     assert not report.resized
     with pytest.raises(
-        ValueError, match=r'24 patch positions.* to the 16 of the model.* img_size'
+        ValueError, match=r'24 patch positions.* to the 16 of the model.*img_size'
     ):
         load_into_backbone(Backbone(), path)
 
