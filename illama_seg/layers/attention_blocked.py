@@ -7,6 +7,7 @@ rounded before the softmax, as in the formula under autocast; flash kernels keep
 float32. Shape letters: attention.py.
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -30,9 +31,28 @@ def _groups(q: Tensor) -> Iterator[tuple[slice, slice]]:
             yield slice(i, i + samples), slice(j, j + heads)
 
 
-def _softmax(q: Tensor, k: Tensor) -> Tensor:
-    scores = torch.bmm(q, k.mT)
-    return torch.softmax(scores, dim=-1, out=scores)
+def _in_one_piece(x: Tensor, group: tuple[slice, slice]) -> Tensor:
+    """(samples * heads, N, d); products of rows that lie apart take twice as long."""
+    return x[group].flatten(0, 1).contiguous()
+
+
+class _Scratch:
+    """Memory for a block's matrices; new pages for each would cost a third more time."""
+
+    def __init__(self, q: Tensor, count: int) -> None:
+        group = next(_groups(q))
+        heads = q[group].flatten(0, 1).shape[0]
+        self.memory = q.new_empty(count, heads * min(ROWS, q.shape[2]) * q.shape[2])
+
+    def __call__(self, slot: int, a: Tensor, columns: int) -> Tensor:
+        """(heads, rows of a, columns), overwriting what the slot held."""
+        shape = a.shape[0], a.shape[1], columns
+        return self.memory[slot, : math.prod(shape)].view(shape)
+
+
+def _softmax(q: Tensor, k: Tensor, out: Tensor) -> Tensor:
+    torch.bmm(q, k.mT, out=out)
+    return torch.softmax(out, dim=-1, out=out)
 
 
 def _diagonal_mask(q: Tensor, rate: float) -> Tensor:
@@ -54,14 +74,15 @@ def _mask(weights: Tensor, start: int, stop: int, mask: Tensor, rate: float) -> 
 
 def forward(q: Tensor, k: Tensor, v: Tensor, rate: float) -> tuple[Tensor, Tensor]:
     n, scale = q.shape[2], q.shape[3] ** -0.5
-    out, mask = heads_last(q), _diagonal_mask(q, rate)
+    out, mask, scratch = heads_last(q), _diagonal_mask(q, rate), _Scratch(q, 1)
     for group in _groups(q):
         target = out[group]
-        queries, keys, values = (x[group].flatten(0, 1) for x in (q, k, v))
+        queries, keys, values = (_in_one_piece(x, group) for x in (q, k, v))
         queries = queries * scale
         for start in range(0, n, ROWS):
             stop = min(start + ROWS, n)
-            weights = _softmax(queries[:, start:stop], keys)
+            rows = queries[:, start:stop]
+            weights = _softmax(rows, keys, scratch(0, rows, n))
             weights = _mask(weights, start, stop, mask, rate)
             block = torch.bmm(weights, values[:, : weights.shape[2]])
             target[:, :, start:stop] = block.unflatten(0, target.shape[:2])
@@ -73,10 +94,10 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     n, scale = q.shape[2], q.shape[3] ** -0.5
     wide = torch.promote_types(q.dtype, torch.float32)
-    mask = _diagonal_mask(q, rate)
+    mask, scratch = _diagonal_mask(q, rate), _Scratch(q, 3)
     gradients = heads_last(q), heads_last(k), heads_last(v)
     for group in _groups(q):
-        g, queries, keys, values = (x[group].flatten(0, 1) for x in (grad, q, k, v))
+        g, queries, keys, values = (_in_one_piece(x, group) for x in (grad, q, k, v))
         queries = queries * scale
         delta = (g.to(wide) * out[group].flatten(0, 1)).sum(-1, keepdim=True)
         delta = delta.neg_().to(q.dtype)
@@ -84,15 +105,17 @@ def backward(
         dk, dv = torch.zeros(2, *keys.shape, dtype=wide)
         for start in range(0, n, ROWS):
             stop = min(start + ROWS, n)
-            weights = _softmax(queries[:, start:stop], keys)
-            ds = weights * delta[:, start:stop]
+            rows, g_rows = queries[:, start:stop], g[:, start:stop]
+            weights = _softmax(rows, keys, scratch(0, rows, n))
+            ds = torch.mul(weights, delta[:, start:stop], out=scratch(1, rows, n))
             weights = _mask(weights, start, stop, mask, rate)
             seen = weights.shape[2]
-            dp = torch.bmm(g[:, start:stop], values[:, :seen].mT)
+            dp = scratch(2, rows, seen)
+            torch.bmm(g_rows, values[:, :seen].mT, out=dp)
             ds[:, :, :seen].addcmul_(weights, dp)
             dq[:, start:stop] = torch.bmm(ds, keys)
-            _add_product(dk, ds.mT, queries[:, start:stop])
-            _add_product(dv[:, :seen], weights.mT, g[:, start:stop])
+            _add_product(dk, ds.mT, rows)
+            _add_product(dv[:, :seen], weights.mT, g_rows)
         for target, found in zip(gradients, (dq.mul_(scale), dk, dv), strict=True):
             target[group] = found.unflatten(0, target[group].shape[:2])
     return gradients
