@@ -53,5 +53,5 @@ param_scheduler = [
     ),
 ]
 randomness = dict(seed=0)
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=180)
-default_hooks = dict(checkpoint=dict(interval=360))
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=240)
+default_hooks = dict(checkpoint=dict(interval=240))

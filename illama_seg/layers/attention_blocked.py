@@ -37,7 +37,7 @@ def _in_one_piece(x: Tensor, group: tuple[slice, slice]) -> Tensor:
 
 
 class _Scratch:
-    """Memory for a block's matrices; new pages for each would cost a third more time."""
+    """Memory for a block's matrices; new pages for each cost a third more time."""
 
     def __init__(self, q: Tensor, count: int) -> None:
         group = next(_groups(q))
