@@ -47,6 +47,6 @@ check: install
 	$(MAKE) test
 
 bench: install
-	@echo '== benchmarks (a quarter of an hour; leave the machine alone meanwhile)'
+	@echo '== benchmarks (most of an hour on two cores: leave the machine alone)'
 	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/backbone.py

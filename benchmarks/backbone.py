@@ -109,7 +109,7 @@ def measure(args: argparse.Namespace, size: int, dtype: str) -> list[dict]:
     batch = BATCHES[size][device == 'cuda']
     image = torch.randn(batch, 3, size, size, device=device)
     models = {name: build(name, size, device) for name in MODELS}
-    for direction in PASSES:
+    for direction in args.passes:
         training = direction == 'training'
         calls = {
             name: partial(run, name, model.train(training), image, training, dtype)
@@ -183,6 +183,7 @@ def main() -> None:
         '--sizes', type=int, nargs='+', default=list(BATCHES), choices=list(BATCHES)
     )
     parser.add_argument('--dtypes', nargs='+', default=list(DTYPES), choices=DTYPES)
+    parser.add_argument('--passes', nargs='+', default=PASSES, choices=PASSES)
     parser.add_argument('--repeats', type=int, default=5)
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmarks'))

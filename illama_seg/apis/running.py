@@ -233,9 +233,9 @@ class _LabelWriter(Hook):
 def _keep_freed_memory() -> None:
     """On a CPU, let the next iteration use again what the last one freed.
 
-    glibc gives every large block back to the system, and touching it anew is slower
-    than much of the arithmetic: at ADE20K's 150 classes a tiny model's iteration takes
-    5.4 s with it, 3.4 s without. Other C libraries know no mallopt.
+    glibc gives every large block back to the system, and touching it anew costs the
+    demo a twelfth of its time, losses over more classes more. Other C libraries know no
+    mallopt.
     """
     if os.name != 'posix' or torch.cuda.is_available():
         return
