@@ -95,9 +95,15 @@ def plot(rows: list[dict], path: Path, title: str) -> None:
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
 
-    columns = [(p, d) for p in PASSES for d in DTYPES]
+    measured = {(row['pass'], row['dtype']) for row in rows}
+    columns = [(p, d) for p in PASSES for d in DTYPES if (p, d) in measured]
     figure, axes = plt.subplots(
-        2, 4, figsize=(17, 7.5), sharex=True, constrained_layout=True
+        2,
+        len(columns),
+        figsize=(1 + 4 * len(columns), 7.5),
+        sharex=True,
+        squeeze=False,
+        constrained_layout=True,
     )
     names = list(dict.fromkeys(row['name'] for row in rows))
     for column, (direction, dtype) in enumerate(columns):
