@@ -2,6 +2,7 @@
 
 from illama_seg.apis.draw import add_legend, draw_curves, draw_rows, overlay
 from illama_seg.apis.infer import segment_files
+from illama_seg.apis.mistakes import mistakes_explained
 from illama_seg.apis.predict import find_images, load_segmentor, predict, read_image
 from illama_seg.apis.report import LabelledImages, evaluate, report_run
 from illama_seg.apis.running import (
@@ -9,7 +10,6 @@ from illama_seg.apis.running import (
     build_tester,
     build_trainer,
     load_config,
-    mistakes_explained,
 )
 from illama_seg.datasets.camvid import prepare_camvid
 from illama_seg.datasets.scenes import write_scenes

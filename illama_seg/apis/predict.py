@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +13,7 @@ from mmengine.config import Config
 from mmseg.apis import inference_model, init_model
 from torch import nn
 
+from illama_seg.apis.mistakes import options_explained
 from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
@@ -76,23 +75,6 @@ def annotation_ids(meta: dict) -> np.ndarray:
         if new != 255:
             ids[new] = old
     return ids + bool(meta.get('reduce_zero_label'))
-
-
-@contextmanager
-def options_explained(config: str | Path | Config) -> Iterator[None]:
-    """Name the config where something built from it does not take an option."""
-    try:
-        yield
-    except (KeyError, TypeError, AssertionError) as error:
-        raise ValueError(explain_misfit(config, error)) from error
-
-
-def explain_misfit(config: str | Path | Config, error: Exception) -> str:
-    """Which config does not fit and why; a bare assertion is shown as it is written."""
-    name = config.filename if isinstance(config, Config) else config
-    line = traceback.extract_tb(error.__traceback__)[-1].line
-    reason = error.args[0] if error.args else f'{type(error).__name__} at `{line}`'
-    return f'{name}, or an override, does not fit: {reason}'
 
 
 def load_weights(model: nn.Module, state: dict, source: str | Path) -> None:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-import sys
 import tempfile
-import traceback
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +19,10 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner
 
+from illama_seg.apis.mistakes import options_explained
 from illama_seg.apis.predict import (
     annotation_ids,
-    explain_misfit,
     load_weights,
-    options_explained,
     write_image,
 )
 from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
@@ -175,39 +171,6 @@ def build_tester(
         ids = annotation_ids(dataset.metainfo)
         runner.register_hook(_LabelWriter(out, folder, ids))
     return runner
-
-
-@contextmanager
-def mistakes_explained(cfg: Config) -> Iterator[None]:
-    """End the program with a message for what a user can mend, met during a run.
-
-    A damaged image, weights of another size, an option that the optimiser or a data
-    loader does not take, a batch too small. Other errors keep their traceback.
-    """
-    try:
-        yield
-    except Exception as error:
-        message, frames = str(error), traceback.extract_tb(error.__traceback__)
-        if any(
-            'mmengine' in f.filename and f.name.startswith('build_') for f in frames
-        ):
-            sys.exit(f'error: {explain_misfit(cfg, error)}')
-        if message.startswith('Expected more than 1 value per channel'):
-            sys.exit(
-                'error: a process got one image, but batch normalisation after the '
-                "decoder's pooling needs two: --cfg-options "
-                'train_dataloader.batch_size=2'
-            )
-        if message.startswith('Caught ') and 'DataLoader worker' in message:
-            # torch hands over a worker's error with its traceback in the message.
-            origin, _, message = message.rpartition(f'\n{type(error).__name__}: ')
-            raised_at = origin.rpartition('File "')[2].partition('"')[0]
-        else:
-            raised_at = frames[-1].filename
-        ours = Path(raised_at).is_relative_to(Path(__file__).parents[1])
-        if ours and isinstance(error, (ValueError, OSError)):
-            sys.exit(f'error: {message}')
-        raise
 
 
 class _LabelWriter(Hook):

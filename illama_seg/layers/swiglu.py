@@ -32,7 +32,7 @@ class SwiGLU(nn.Module):
         gate, up = self.fc1(x), self.fc3(x)
         if torch.compiler.is_compiling() or not gate.requires_grad:
             return self._down(gate, up)
-        # Autograd would keep silu(gate) and the product as well, a third of a block's
+        # Autograd would keep silu(gate) and the product as well, a quarter of a block's
         # activations; checkpoint makes them again, and stops before the matrix product.
         return checkpoint(
             self._down, gate, up, use_reentrant=False, preserve_rng_state=False
