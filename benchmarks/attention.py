@@ -82,7 +82,8 @@ def measure(args: argparse.Namespace) -> list[dict]:
                     name: partial(run, f, *inputs, direction == 'training')
                     for name, f in functions.items()
                 }
-                times = interleaved(calls, args.device, 3 if args.quick else 7)
+                repeats = 3 if args.quick or tokens > 1025 else 7
+                times = interleaved(calls, args.device, repeats)
                 for name, call in calls.items():
                     case = [name, tokens, batch, dtype, direction]
                     if args.device == 'cuda':

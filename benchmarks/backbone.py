@@ -117,7 +117,9 @@ def measure(args: argparse.Namespace, size: int, dtype: str) -> list[dict]:
             if not training or name != 'formula' or size <= LARGEST_FORMULA_TRAINING
         }
         rates = [matmul_rate(device, DTYPES[dtype])]
-        times = interleaved(calls, device, args.repeats)
+        # Calls at the largest size take half a minute each.
+        repeats = min(3, args.repeats) if size > 512 else args.repeats
+        times = interleaved(calls, device, repeats)
         rates.append(matmul_rate(device, DTYPES[dtype]))
         medians = {name: summary(t)['seconds'] for name, t in times.items()}
         for name, call in calls.items():

@@ -1,4 +1,5 @@
 import math
+import os
 
 import pytest
 import torch
@@ -18,7 +19,10 @@ from illama_seg.layers.attention import available_implementations
 MICRO = dict(embed_dims=48, num_layers=3, num_heads=3)
 NANO = dict(embed_dims=8, num_layers=2, num_heads=2)
 
-IMPLEMENTATIONS = available_implementations('cpu', torch.float32, 16)
+# Triton's interpreter runs the golden tests from tests/layers/test_attention.py.
+INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
+CPU_IMPLEMENTATIONS = available_implementations('cpu', torch.float32, 16)
+IMPLEMENTATIONS = ('triton',) if INTERPRETED else CPU_IMPLEMENTATIONS
 
 
 def nano(**options):

@@ -7,6 +7,7 @@ their own, since the interpreter is chosen when the kernels are defined.
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -366,8 +367,11 @@ def test_autocast_takes_float32_queries(impl):
 @in_process
 def test_the_triton_kernels_pass_these_tests_in_the_interpreter():
     pytest.importorskip('triton')
+    golden = Path(__file__).parents[1] / 'backbones/test_illama.py'
+    names = ('equals_the_released_code', 'gradients_equal_those_of_the_released_code')
+    tests = [__file__, *(f'{golden}::test_{name}' for name in names)]
     result = subprocess.run(
-        [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', __file__],
+        [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', *tests],
         env={**os.environ, 'TRITON_INTERPRET': '1', 'CUDA_VISIBLE_DEVICES': ''},
         capture_output=True,
         text=True,
