@@ -2,6 +2,7 @@ r"""UperNet on iLLaMA-B, ADE20K: arXiv 2404.06773, Table 10.
 
 Expected (the paper's figure): 45.1 mIoU with the multi-scale and flip test (--tta),
 163.222M parameters. Pretrained: the released illama-base-in1k-81.6.pth.
+Memory: not measured.
 
 1 GPU:  python tools/train.py configs/upernet_illama_base_ade20k.py \
             --cfg-options train_dataloader.batch_size=16

@@ -2,6 +2,7 @@ r"""UperNet on iLLaMA-L, ADE20K: the recipe of Table 10 (arXiv 2404.06773).
 
 The paper has no figure for this size. Pretrained: the released
 illama-large-in21kin1k-224-84.8.pth.
+Memory: not measured.
 
 1 GPU:  python tools/train.py configs/upernet_illama_large_ade20k.py \
             --cfg-options train_dataloader.batch_size=16
