@@ -93,8 +93,8 @@ def load_into_backbone(
     file lacks, and unknown keys of the file, are logged again as warnings.
 
     Args:
-        backbone: module with the parameter ``pos_embed`` and the attribute
-            ``grid_size``, the (h, w) that it is made for.
+        backbone: module with the parameter ``pos_embed`` and the attributes
+            ``grid_size``, the (h, w) that it is made for, and ``cls_position``.
         path_or_url: see ``load_released``.
         logger: where the report goes; the logger 'illama_seg' by default.
 
@@ -207,7 +207,10 @@ def _fit_pos_embed(
         )
     if grid == new_grid:
         return
-    weights['pos_embed'] = resize_pos_embed(pos_embed.float(), grid, new_grid)
+    cls_position: Any = backbone.cls_position
+    weights['pos_embed'] = resize_pos_embed(
+        pos_embed.float(), grid, new_grid, cls_position
+    )
     report.resized.append(('pos_embed', old, new))
 
 
@@ -233,7 +236,12 @@ def _explain_mismatch(
         f'{report.source} does not fit the model: {key} is {old} in the file and {new} '
         f'in the model ({len(report.mismatched)} such keys).'
     ]
-    if not any(key.endswith('mlp.fc3.weight') for key in weights):
+    gated, wants_gate = (
+        any(key.endswith('mlp.fc3.weight') for key in of) for of in (weights, target)
+    )
+    if gated and not wants_gate:
+        lines.append("The file has mlp.fc3, iLLaMA's; the model has ffn='mlp'.")
+    elif wants_gate and not gated:
         lines.append('The file has no mlp.fc3, so it is no iLLaMA: an ordinary ViT?')
     elif _width(weights) != _width(target):
         lines.append(
