@@ -9,6 +9,6 @@ from illama_seg.version import __version__, check_versions
 
 check_versions()
 
-from illama_seg import backbones, datasets, engine  # noqa: E402
+from illama_seg import backbones, datasets, engine, pretrain  # noqa: E402
 
-__all__ = ['__version__', 'backbones', 'datasets', 'engine']
+__all__ = ['__version__', 'backbones', 'datasets', 'engine', 'pretrain']

@@ -3,6 +3,7 @@
 from illama_seg.checkpoints.loading import (
     GRID_KEY,
     LoadReport,
+    load_classifier,
     load_into_backbone,
     load_released,
 )
@@ -15,6 +16,7 @@ __all__ = [
     'LoadReport',
     'ReleasedFile',
     'fetch_checkpoint',
+    'load_classifier',
     'load_into_backbone',
     'load_released',
     'read_checkpoint',

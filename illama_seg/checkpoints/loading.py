@@ -136,10 +136,32 @@ def load_into_backbone(
     return report
 
 
-def _read_weights(
+def load_classifier(path_or_url: str | Path) -> dict[str, Tensor]:
+    """Weight (num_classes, C) and bias (num_classes,) of a checkpoint's classifier.
+
+    Args:
+        path_or_url: see ``load_released``.
+
+    Returns:
+        'weight' and 'bias' on the CPU; empty if the file has no classifier.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ConnectionError: if a URL cannot be reached.
+        ValueError: if the file is no checkpoint, or asks for code to be run.
+    """
+    tensors = _read_tensors(path_or_url)[0]
+    for prefix in ('head.fc.', 'head.'):  # ours and mmpretrain's, the released files'
+        found = {key: tensors.get(prefix + key) for key in ('weight', 'bias')}
+        if all(value is not None for value in found.values()):
+            return {key: value.clone() for key, value in found.items()}
+    return {}
+
+
+def _read_tensors(
     path_or_url: str | Path,
-) -> tuple[dict[str, Tensor], list[str], Any]:
-    """Backbone weights, keys of a segmentor's or classifier's heads, grid if noted."""
+) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
+    """All tensors of a file, and the mapping that held them, with its notes."""
     checkpoint = read_checkpoint(fetch_checkpoint(path_or_url), mmap=True)
     weights: Mapping[str, Any] = checkpoint
     for key in ('model', 'state_dict'):
@@ -156,6 +178,14 @@ def _read_weights(
             f'{path_or_url} holds no weights: expected tensors, by themselves or under '
             f"'model' or 'state_dict', found the keys {_listed(checkpoint)}"
         )
+    return tensors, weights
+
+
+def _read_weights(
+    path_or_url: str | Path,
+) -> tuple[dict[str, Tensor], list[str], Any]:
+    """Backbone weights, keys of a segmentor's or classifier's heads, grid if noted."""
+    tensors, weights = _read_tensors(path_or_url)
     prefix = 'backbone.'
     if not any(key.startswith(prefix) for key in tensors):
         return tensors, [], _noted_grid(weights, '')
