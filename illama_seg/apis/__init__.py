@@ -5,6 +5,7 @@ from illama_seg.apis.infer import segment_files
 from illama_seg.apis.mistakes import mistakes_explained
 from illama_seg.apis.predict import find_images, load_segmentor, predict, read_image
 from illama_seg.apis.report import LabelledImages, evaluate, report_run
+from illama_seg.apis.roadmap import run_roadmap
 from illama_seg.apis.running import (
     CfgOptions,
     build_tester,
@@ -32,6 +33,7 @@ __all__ = [
     'prepare_camvid',
     'read_image',
     'report_run',
+    'run_roadmap',
     'segment_files',
     'write_scenes',
 ]
