@@ -153,7 +153,7 @@ def _curves(scalars: Path) -> dict:
 
 
 def summarise(records: dict[str, list[dict]]) -> dict[str, dict]:
-    """Last accuracy and training loss of each run: seeds, mean and standard deviation."""
+    """Last accuracy and training loss by run: seeds, mean, standard deviation."""
     summary: dict[str, dict] = {}
     for name, seeds in records.items():
         summary[name] = {}
