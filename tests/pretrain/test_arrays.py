@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from mmengine.registry import DATASETS
 from torchvision import datasets
-from torchvision.datasets import utils
 
 from illama_seg.pretrain import CIFAR10Dataset, CIFAR100Dataset, arrays
 
@@ -47,7 +46,7 @@ def offline(monkeypatch):
     def refuse(*args, **kwargs):
         raise OSError('no network')
 
-    monkeypatch.setattr(utils, '_urlretrieve', refuse)
+    monkeypatch.setattr('urllib.request.urlopen', refuse)
 
 
 @pytest.mark.parametrize('number', [10, 100])

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from timm.data import Mixup
@@ -111,29 +112,32 @@ def test_an_unknown_mode_is_refused():
 
 
 def test_the_classifier_of_mmpretrain_takes_the_backbone():
-    mmpretrain = pytest.importorskip('mmpretrain', exc_type=ImportError)
-    models = mmpretrain.registry.MODELS
+    theirs = pytest.importorskip('mmpretrain.models')
+    structures = pytest.importorskip('mmpretrain.structures')
     head = dict(type='LinearClsHead', num_classes=5, in_channels=8)
-    model = models.build(dict(type='ImageClassifier', backbone=BACKBONE, head=head))
+    model = theirs.build_classifier(
+        dict(type='ImageClassifier', backbone=BACKBONE, head=head)
+    )
     assert type(model).__module__.startswith('mmpretrain')
     model.init_weights()
-    data = [mmpretrain.structures.DataSample().set_gt_label(n) for n in range(2)]
+    data = [structures.DataSample().set_gt_label(label) for label in range(2)]
     inputs = torch.randn(2, 3, 8, 8)
     assert model(inputs, data, mode='loss')['loss'] > 0
     assert model(inputs, data, mode='predict')[0].pred_score.shape == (5,)
+    ours = set(vars(DataSample)['__annotations__'])
+    assert all(hasattr(structures.DataSample, f'set_{name}') for name in ours)
 
 
 # From one classifier to the next
 
 
 @pytest.fixture
-def messages(caplog):
+def messages(caplog, monkeypatch):
     """What a classifier says when it loads."""
-    logger = logging.getLogger('mmengine')
-    logger.addHandler(caplog.handler)
-    caplog.set_level(logging.INFO)
-    yield caplog
-    logger.removeHandler(caplog.handler)
+    logger = logging.getLogger('illama_seg')
+    monkeypatch.setattr(MMLogger, 'get_current_instance', lambda: logger)
+    caplog.set_level(logging.INFO, logger='illama_seg')
+    return caplog
 
 
 @pytest.fixture

@@ -65,8 +65,7 @@ def test_a_trained_classifier_is_tested(trained, tmp_path):
 
 
 def test_a_resumed_run_ends_as_one_that_was_not_interrupted(trained, tmp_path):
-    options = ['randomness.deterministic=True', 'model.data_preprocessor.mixup=0']
-    options += ['model.data_preprocessor.cutmix=0']
+    options = [f'model.data_preprocessor.{name}=0' for name in ('mixup', 'cutmix')]
     train(tmp_path / 'whole', *options)
     halves = tmp_path / 'halves'
     halves.mkdir()
