@@ -16,7 +16,7 @@ _base_ = [
 
 effective_batch = 4096
 model = dict(
-    data_preprocessor=dict(num_classes=10450, mixup=0.8, cutmix=1.0),
+    data_preprocessor=dict(mixup=0.8, cutmix=1.0),
     backbone=dict(arch='base', drop_path_rate=0.1),
     head=dict(num_classes=10450, in_channels=768),
 )

@@ -15,7 +15,7 @@ pipeline = [
     dict(type='PackClsInputs'),
 ]
 model = dict(
-    data_preprocessor=dict(num_classes=10, mixup=0.1, cutmix=0.1, erasing=0.0),
+    data_preprocessor=dict(mixup=0.1, cutmix=0.1, erasing=0.0),
     backbone=dict(
         arch=dict(embed_dims=64, num_layers=4, num_heads=2), img_size=8, patch_size=2
     ),

@@ -16,7 +16,7 @@ _base_ = [
 
 effective_batch = 4096
 model = dict(
-    data_preprocessor=dict(num_classes=1000, mixup=0.5, cutmix=0.5),
+    data_preprocessor=dict(mixup=0.5, cutmix=0.5),
     backbone=dict(arch='small', drop_path_rate=0.1),
     head=dict(num_classes=1000, in_channels=384),
 )

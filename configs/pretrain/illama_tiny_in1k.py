@@ -16,7 +16,7 @@ _base_ = [
 
 effective_batch = 4096
 model = dict(
-    data_preprocessor=dict(num_classes=1000, mixup=0.1, cutmix=0.1),
+    data_preprocessor=dict(mixup=0.1, cutmix=0.1),
     backbone=dict(arch='tiny', drop_path_rate=0.0),
     head=dict(num_classes=1000, in_channels=192),
 )

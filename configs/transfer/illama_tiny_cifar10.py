@@ -19,7 +19,7 @@ _base_ = [
 
 effective_batch = 1024
 model = dict(
-    data_preprocessor=dict(num_classes=10, mixup=0.1, cutmix=0.1),
+    data_preprocessor=dict(mixup=0.1, cutmix=0.1),
     backbone=dict(arch='tiny', drop_path_rate=0.0),
     head=dict(num_classes=10, in_channels=192),
     init_cfg=dict(

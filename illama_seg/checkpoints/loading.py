@@ -152,9 +152,9 @@ def load_classifier(path_or_url: str | Path) -> dict[str, Tensor]:
     """
     tensors = _read_tensors(path_or_url)[0]
     for prefix in ('head.fc.', 'head.'):  # ours and mmpretrain's, the released files'
-        found = {key: tensors.get(prefix + key) for key in ('weight', 'bias')}
-        if all(value is not None for value in found.values()):
-            return {key: value.clone() for key, value in found.items()}
+        keys = {key: prefix + key for key in ('weight', 'bias')}
+        if tensors.keys() >= set(keys.values()):
+            return {key: tensors[name].clone() for key, name in keys.items()}
     return {}
 
 

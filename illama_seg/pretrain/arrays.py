@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import tarfile
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -103,12 +105,12 @@ class _CIFARDataset(ArrayDataset):
         root = Path(self.data_root)
         folder, archive, md5 = self.BINARY
         python = root / self.READER.base_folder, root / self.READER.filename
-        if not any(path.exists() for path in python):
-            if not (root / folder).is_dir() and (root / archive).is_file():
-                with FileLock(root / f'.{folder}.lock'):
-                    _unpack(root / archive, md5)
-            if (root / folder).is_dir():
-                return self._read_binary(root / folder)
+        if any(path.exists() for path in python):
+            return self._read_python(root)
+        if not (root / folder).is_dir() and (root / archive).is_file():
+            _unpack(root / archive, md5, folder)
+        if (root / folder).is_dir():
+            return self._read_binary(root / folder)
         return self._read_python(root)
 
     def _read_binary(self, folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -131,12 +133,13 @@ class _CIFARDataset(ArrayDataset):
         return images.transpose(0, 2, 3, 1), labels
 
     def _read_python(self, root: Path) -> tuple[np.ndarray, np.ndarray]:
-        root.mkdir(parents=True, exist_ok=True)
+        train = self.split == 'train'
         try:
+            with suppress(RuntimeError):  # not there, or not whole
+                return self._content(self.READER(root, train))
+            root.mkdir(parents=True, exist_ok=True)
             with FileLock(root / f'.{self.READER.base_folder}.lock'):
-                data = self.READER(
-                    str(root), train=self.split == 'train', download=True
-                )
+                return self._content(self.READER(root, train, download=True))
         except RuntimeError as error:  # torchvision's word for a wrong checksum
             raise ValueError(
                 f'{root}: {self.READER.filename} or what is unpacked from it is '
@@ -151,6 +154,8 @@ class _CIFARDataset(ArrayDataset):
                 'val_dataloader.dataset.data_root=DIR '
                 'test_dataloader.dataset.data_root=DIR'
             ) from error
+
+    def _content(self, data: datasets.CIFAR10) -> tuple[np.ndarray, np.ndarray]:
         return data.data, np.asarray(data.targets)
 
 
@@ -194,10 +199,16 @@ class CIFAR100Dataset(_CIFARDataset):
     LABEL_BYTES = 2
 
 
-def _unpack(archive: Path, md5: str) -> None:
-    if not check_integrity(archive, md5):
-        raise ValueError(
-            f'{archive} is damaged: its md5 is not the published {md5}; get it again'
-        )
-    with tarfile.open(archive) as file:
-        file.extractall(os.path.dirname(archive), filter='data')
+def _unpack(archive: Path, md5: str, folder: str) -> None:
+    """Unpack what is published and nothing else; several processes may come here."""
+    root = archive.parent
+    with FileLock(root / f'.{folder}.lock'), TemporaryDirectory(dir=root) as scratch:
+        if (root / folder).is_dir():
+            return
+        if not check_integrity(archive, md5):
+            raise ValueError(
+                f'{archive} is damaged: its md5 is not the published {md5}'
+            )
+        with tarfile.open(archive) as file:
+            file.extractall(scratch, filter='data')
+        os.replace(Path(scratch) / folder, root / folder)

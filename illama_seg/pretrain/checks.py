@@ -35,6 +35,5 @@ def check_classes(num_classes: int, classes: Mapping[str, Sequence[str]]) -> Non
     if len(names) != num_classes:
         raise ValueError(
             f'model.head.num_classes={num_classes}, but the {first} data has '
-            f'{len(names)} classes: --cfg-options model.head.num_classes={len(names)} '
-            f'model.data_preprocessor.num_classes={len(names)}'
+            f'{len(names)} classes: --cfg-options model.head.num_classes={len(names)}'
         )

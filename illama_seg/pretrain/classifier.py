@@ -21,7 +21,8 @@ class ImageClassifier(BaseModel):
     Args:
         backbone: config of a backbone that returns the class token.
         head: config of a head over its channels.
-        data_preprocessor: config; ``ClsDataPreprocessor`` by default.
+        data_preprocessor: config; ``ClsDataPreprocessor`` by default. It is told the
+            head's number of classes.
         init_cfg: ``dict(type='Pretrained', checkpoint=PATH_OR_URL)`` takes a released
             .pth and our own checkpoints; a classifier of another number of classes is
             left out. The backbone's own ``init_cfg`` takes the backbone only.
@@ -39,9 +40,10 @@ class ImageClassifier(BaseModel):
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(
-            data_preprocessor or dict(type='ClsDataPreprocessor'), init_cfg
-        )
+        preprocessor = dict(data_preprocessor or dict(type='ClsDataPreprocessor'))
+        if preprocessor['type'] == 'ClsDataPreprocessor':
+            preprocessor.setdefault('num_classes', head['num_classes'])
+        super().__init__(preprocessor, init_cfg)
         self.backbone = MODELS.build(backbone)
         self.head = MODELS.build(head)
         out_type = getattr(self.backbone, 'out_type', 'cls_token')

@@ -160,8 +160,8 @@ Expected layout (ILSVRC2012, the validation images moved into their classes' fol
 Get it: https://image-net.org/download.php (registration), in data/imagenet, or name
 your own folder: --cfg-options train_dataloader.dataset.data_root=DIR \
 val_dataloader.dataset.data_root=DIR test_dataloader.dataset.data_root=DIR
-Validation images in one folder: val_dataloader.dataset.ann_file=LIST \
-val_dataloader.dataset.class_index=FILE, and the same of test_"""
+Validation images in one folder: class_index=FILE for all three of them, and \
+ann_file=LIST for val_ and test_"""
 
 
 @DATASETS.register_module()
