@@ -1,11 +1,9 @@
 """Fine-tuning on ImageNet-1K: Table 14 of arXiv 2404.06773.
 
-30 epochs of batch 512, cosine without warmup to 1e-6, weight decay 1e-8, no mixing, no
-soft mask.
+30 epochs of batch 512, cosine without warmup to 1e-6, no mixing, no soft mask.
 """
 
 effective_batch = 512
-optim_wrapper = dict(optimizer=dict(weight_decay=1e-8))
 param_scheduler = [
     dict(type='WarmupCosineLR', warmup=0, eta_min=1e-6, convert_to_iter_based=True)
 ]

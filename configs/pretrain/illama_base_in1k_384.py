@@ -26,4 +26,4 @@ model = dict(
         'illama-base-in1k-81.6.pth',
     ),
 )
-optim_wrapper = dict(optimizer=dict(lr=8e-5))
+optim_wrapper = dict(optimizer=dict(lr=8e-5, weight_decay=1e-8))

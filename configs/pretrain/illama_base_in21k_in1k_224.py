@@ -25,4 +25,4 @@ model = dict(
         checkpoint='work_dirs/illama_base_in21k/epoch_90.pth',
     ),
 )
-optim_wrapper = dict(optimizer=dict(lr=8e-5))
+optim_wrapper = dict(optimizer=dict(lr=8e-5, weight_decay=1e-8))

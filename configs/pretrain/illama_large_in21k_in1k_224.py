@@ -25,4 +25,4 @@ model = dict(
         checkpoint='work_dirs/illama_large_in21k/epoch_90.pth',
     ),
 )
-optim_wrapper = dict(optimizer=dict(lr=6e-5))
+optim_wrapper = dict(optimizer=dict(lr=6e-5, weight_decay=1e-8))
