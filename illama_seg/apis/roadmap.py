@@ -86,6 +86,8 @@ def _micro(recipe: str | Path, source: Config, **parts: Any) -> Config:
     cfg.default_hooks.checkpoint = None
     cfg.default_hooks.logger.interval = 5
     cfg.log_level = 'ERROR'
+    # By a name of its own, or mmengine gives every run the first one's.
+    cfg.visualizer.pop('name', None)
     return cfg
 
 
