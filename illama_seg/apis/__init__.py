@@ -11,6 +11,10 @@ from illama_seg.apis.running import (
     build_trainer,
     load_config,
 )
+from illama_seg.checkpoints import (
+    convert_checkpoint,
+    write_weights,
+)
 from illama_seg.datasets.camvid import prepare_camvid
 from illama_seg.datasets.scenes import write_scenes
 
@@ -20,6 +24,7 @@ __all__ = [
     'add_legend',
     'build_tester',
     'build_trainer',
+    'convert_checkpoint',
     'draw_curves',
     'draw_rows',
     'evaluate',
@@ -34,4 +39,5 @@ __all__ = [
     'report_run',
     'segment_files',
     'write_scenes',
+    'write_weights',
 ]
