@@ -13,6 +13,7 @@ from illama_seg.apis.running import (
 )
 from illama_seg.checkpoints import (
     convert_checkpoint,
+    select_llama_weights,
     write_weights,
 )
 from illama_seg.datasets.camvid import prepare_camvid
@@ -38,6 +39,7 @@ __all__ = [
     'read_image',
     'report_run',
     'segment_files',
+    'select_llama_weights',
     'write_scenes',
     'write_weights',
 ]

@@ -1,6 +1,7 @@
-"""Released iLLaMA files and our own checkpoints, read without running code."""
+"""Released iLLaMA files, our own checkpoints and LLaMA-2, read without running code."""
 
 from illama_seg.checkpoints.convert import ConvertReport, convert_checkpoint
+from illama_seg.checkpoints.llama import select_llama_weights
 from illama_seg.checkpoints.loading import (
     LoadReport,
     load_into_backbone,
@@ -25,5 +26,6 @@ __all__ = [
     'load_into_backbone',
     'load_released',
     'read_checkpoint',
+    'select_llama_weights',
     'write_weights',
 ]
