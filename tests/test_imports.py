@@ -33,8 +33,12 @@ ALLOWED = {
         },
         ANYTHING,
     ),
+    'timm_models': ({'backbones', 'checkpoints'}, {'torch', 'timm'}),
     'version': (set(), {'cv2', 'packaging'}),
-    '__init__': ({'version', 'backbones', 'datasets', 'engine', 'pretrain'}, set()),
+    '__init__': (
+        {'version', 'backbones', 'datasets', 'engine', 'pretrain', 'timm_models'},
+        set(),
+    ),
 }
 OUTSIDE = {'tools', 'configs', 'tests', 'benchmarks'}
 

@@ -12,6 +12,11 @@ from illama_seg.apis.running import (
     build_trainer,
     load_config,
 )
+from illama_seg.checkpoints import (
+    convert_checkpoint,
+    select_llama_weights,
+    write_weights,
+)
 from illama_seg.datasets.camvid import prepare_camvid
 from illama_seg.datasets.scenes import write_scenes
 
@@ -21,6 +26,7 @@ __all__ = [
     'add_legend',
     'build_tester',
     'build_trainer',
+    'convert_checkpoint',
     'draw_curves',
     'draw_rows',
     'evaluate',
@@ -35,5 +41,7 @@ __all__ = [
     'report_run',
     'run_roadmap',
     'segment_files',
+    'select_llama_weights',
     'write_scenes',
+    'write_weights',
 ]

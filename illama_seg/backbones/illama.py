@@ -210,11 +210,15 @@ class ILLaMA(BaseModule):
             return 0, num_depths
         return num_depths - 1, num_depths
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        self, x: Tensor, out_indices: Sequence[int] | None = None
+    ) -> tuple[Tensor, ...]:
         """Run the blocks on images of any size.
 
         Args:
             x: (B, in_channels, H, W).
+            out_indices: blocks to return instead of the attribute ``out_indices``,
+                increasing, from 0; blocks after the last one of them are not run.
 
         Returns:
             One entry per out index. 'featmap': (B, C, ceil(H / P), ceil(W / P)) for
@@ -240,14 +244,17 @@ class ILLaMA(BaseModule):
             head_dim = self.embed_dims // self.num_heads
             rotary = rotary_table(x.size(1), head_dim, x.device)
         rate = self._rate.clone()  # it may be set before the backward pass
+        indices = self.out_indices if out_indices is None else out_indices
         outputs = []
         for index, block in enumerate(self.blocks):
             if self.with_cp and x.requires_grad:
                 x = checkpoint(block, x, rotary, rate, use_reentrant=False)
             else:
                 x = block(x, rotary, rate)
-            if index in self.out_indices:
+            if index in indices:
                 outputs.append(self._output(x, grid))
+            if index == indices[-1]:
+                break
         return tuple(outputs)
 
     def _output(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
