@@ -91,7 +91,7 @@ def build(config):
 
 # The schedules, through the real Runner
 
-UPDATES, ACCUMULATE = 3, 2  # of an epoch, of an update
+UPDATES, ACCUMULATE = 2, 2  # of an epoch, of an update
 
 
 class Recorder(BaseModel):
