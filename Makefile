@@ -1,5 +1,6 @@
 # make demo    install, make the demo data, train on it, evaluate, draw
 # make test    install, run the tests
+# make roadmap install, train the steps from ViT to iLLaMA on handwritten digits
 # make bench   install, time attention and backbone against timm's ViT
 # make check   install, check format, lint and types, run the tests
 PYTHON ?= python3
@@ -7,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := work_dirs/demo
 
-.PHONY: demo test check bench install clean-demo
+.PHONY: demo test check roadmap bench install clean-demo
 
 install: $(VENV)/installed
 
@@ -45,6 +46,10 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(MAKE) test
+
+roadmap: install
+	@echo '== the steps from ViT to iLLaMA, micro size (finished runs are kept)'
+	$(BIN)/python tools/analysis/roadmap.py
 
 bench: install
 	@echo '== benchmarks (most of an hour on two cores: leave the machine alone)'

@@ -2,13 +2,26 @@
 
 ``import illama_seg`` checks the versions and registers everything below with MMEngine's
 root registries, so that the names resolve unprefixed from the scopes of mmseg,
-mmpretrain and mmdet alike.
+mmpretrain and mmdet alike; and the models with timm.
 """
 
 from illama_seg.version import __version__, check_versions
 
 check_versions()
 
-from illama_seg import backbones, datasets, engine  # noqa: E402
+from illama_seg import (  # noqa: E402
+    backbones,
+    datasets,
+    engine,
+    pretrain,
+    timm_models,
+)
 
-__all__ = ['__version__', 'backbones', 'datasets', 'engine']
+__all__ = [
+    '__version__',
+    'backbones',
+    'datasets',
+    'engine',
+    'pretrain',
+    'timm_models',
+]

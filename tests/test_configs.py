@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from illama_seg.backbones import ARCHITECTURES
 from illama_seg.checkpoints import RELEASED
-from illama_seg.layers import CausalSelfAttention
+from illama_seg.layers import SelfAttention
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 NAMES = sorted(path.stem for path in CONFIGS.glob('*.py'))
@@ -113,7 +113,7 @@ def test_norms_biases_and_embeddings_have_no_weight_decay(name):
     norms = {
         id(parameter)
         for module in model.modules()
-        if isinstance(module, nn.RMSNorm | nn.BatchNorm2d)
+        if isinstance(module, nn.RMSNorm | nn.LayerNorm | nn.BatchNorm2d)
         for parameter in module.parameters()
     }
     without = 0
@@ -272,6 +272,14 @@ def test_parameters_are_those_of_table_10(size, table, with_norm):
     assert round((count + model.backbone.embed_dims) / 1e6, 3) == with_norm
 
 
+@pytest.mark.parametrize(('size', 'table'), [('base', 163.29), ('tiny', 10.88)])
+def test_parameters_of_the_plain_vit_are_those_of_table_10(size, table):
+    model = build(load(f'upernet_vit_{size}_ade20k'))
+    count = sum(parameter.numel() for parameter in model.parameters())
+    # The final norm, weights and biases, was counted there.
+    assert round((count + 2 * model.backbone.embed_dims) / 1e6, 2) == table
+
+
 @pytest.mark.parametrize(
     ('size', 'without_products', 'with_products'),
     [('base', 585.60, 604.96), ('tiny', 37.07, 41.91)],
@@ -287,7 +295,7 @@ def test_multiply_accumulates_are_those_of_table_10(
         products.append(2 * batch * num_tokens**2 * dims)
 
     for module in model.modules():
-        if isinstance(module, CausalSelfAttention):
+        if isinstance(module, SelfAttention):
             module.register_forward_pre_hook(count_products)
     image = torch.zeros(1, 3, 512, 512, device='meta')
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

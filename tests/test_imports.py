@@ -33,8 +33,12 @@ ALLOWED = {
         },
         ANYTHING,
     ),
+    'timm_models': ({'backbones', 'checkpoints'}, {'torch', 'timm'}),
     'version': (set(), {'cv2', 'packaging'}),
-    '__init__': ({'version', 'backbones', 'datasets', 'engine', 'pretrain'}, set()),
+    '__init__': (
+        {'version', 'backbones', 'datasets', 'engine', 'pretrain', 'timm_models'},
+        set(),
+    ),
 }
 OUTSIDE = {'tools', 'configs', 'tests', 'benchmarks'}
 
@@ -134,9 +138,16 @@ def test_importing_the_package_registers_everything_in_the_root_registries():
 import illama_seg
 from mmengine import registry as r
 for registry, names in (
-    (r.MODELS, ['ILLaMA']),
-    (r.DATASETS, ['CheckedADE20KDataset', 'CamVidDataset']),
-    (r.TRANSFORMS, ['CheckAnnotations']),
+    (r.MODELS, ['ILLaMA', 'ImageClassifier', 'LinearClsHead', 'ClsDataPreprocessor']),
+    (r.DATASETS, ['CheckedADE20KDataset', 'CamVidDataset', 'ImageFolderDataset']),
+    (r.DATASETS, ['ImageNetDataset', 'ImageNet21KPDataset', 'DigitsDataset']),
+    (r.DATASETS, ['CIFAR10Dataset', 'CIFAR100Dataset']),
+    (r.DATA_SAMPLERS, ['WholeUpdatesSampler']),
+    (r.HOOKS, ['SoftMaskHook']),
+    (r.METRICS, ['Accuracy']),
+    (r.PARAM_SCHEDULERS, ['WarmupCosineLR']),
+    (r.TRANSFORMS, ['CheckAnnotations', 'LoadRGBImage', 'ClsTransform']),
+    (r.TRANSFORMS, ['PackClsInputs']),
     (r.OPTIM_WRAPPERS, ['BFloat16OptimWrapper']),
     (r.OPTIM_WRAPPER_CONSTRUCTORS, ['LayerDecayConstructor']),
 ):

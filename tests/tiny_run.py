@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
 from mmseg.visualization import SegLocalVisualizer
 from PIL import Image
 
@@ -107,7 +108,8 @@ def tiny_options(data, iterations=2, dims=24):
 
 def start_fresh():
     """Forget what mmengine keeps for the life of a process."""
-    for manager in (SegLocalVisualizer, MMLogger, MessageHub, DefaultScope):
+    managers = (SegLocalVisualizer, Visualizer, MMLogger, MessageHub, DefaultScope)
+    for manager in managers:
         manager._instance_dict.clear()
 
 

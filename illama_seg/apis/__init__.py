@@ -5,11 +5,17 @@ from illama_seg.apis.infer import segment_files
 from illama_seg.apis.mistakes import mistakes_explained
 from illama_seg.apis.predict import find_images, load_segmentor, predict, read_image
 from illama_seg.apis.report import LabelledImages, evaluate, report_run
+from illama_seg.apis.roadmap import run_roadmap
 from illama_seg.apis.running import (
     CfgOptions,
     build_tester,
     build_trainer,
     load_config,
+)
+from illama_seg.checkpoints import (
+    convert_checkpoint,
+    select_llama_weights,
+    write_weights,
 )
 from illama_seg.datasets.camvid import prepare_camvid
 from illama_seg.datasets.scenes import write_scenes
@@ -20,6 +26,7 @@ __all__ = [
     'add_legend',
     'build_tester',
     'build_trainer',
+    'convert_checkpoint',
     'draw_curves',
     'draw_rows',
     'evaluate',
@@ -32,6 +39,9 @@ __all__ = [
     'prepare_camvid',
     'read_image',
     'report_run',
+    'run_roadmap',
     'segment_files',
+    'select_llama_weights',
     'write_scenes',
+    'write_weights',
 ]

@@ -19,6 +19,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner
 
+from illama_seg.apis.batches import set_accumulation
 from illama_seg.apis.mistakes import options_explained
 from illama_seg.apis.predict import (
     annotation_ids,
@@ -26,6 +27,7 @@ from illama_seg.apis.predict import (
     write_image,
 )
 from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
+from illama_seg.pretrain import check_classes
 
 # Variables of the configs, put in their places when the file is read.
 _SUBSTITUTED = {
@@ -116,6 +118,7 @@ def build_trainer(cfg: Config, amp: bool = False, resume: bool = False) -> Runne
     _check_data(cfg, ('train', 'val'))
     _check_pretrained(cfg)
     _check_schedule(cfg)
+    set_accumulation(cfg)
     _keep_freed_memory()
     if amp:
         _set_amp(cfg)
@@ -135,10 +138,10 @@ def build_tester(
 
     Args:
         cfg: config of :func:`load_config`.
-        checkpoint: a checkpoint of this segmentor.
+        checkpoint: a checkpoint of this segmentor or classifier.
         tta: multi-scale and flip test, as the config's ``tta_pipeline`` says.
-        out: folder for the predictions as label PNGs.
-        show_dir: folder for the predictions painted over the images.
+        out: folder for the predictions as label PNGs; of a segmentor only.
+        show_dir: folder for the predictions painted over the images, likewise.
 
     Raises:
         FileNotFoundError: data or the checkpoint is missing.
@@ -147,6 +150,11 @@ def build_tester(
     _check_writable(cfg.work_dir, '--work-dir')
     for folder, option in ((out, '--out'), (show_dir, '--show-dir')):
         if folder is not None:
+            if 'head' in cfg.model:
+                raise ValueError(
+                    f'{option}: {cfg.filename} classifies; only a segmentation can be '
+                    'drawn. Its metrics are in the work dir'
+                )
             _check_writable(folder, option)
     _check_data(cfg, ('test',))
     state = read_checkpoint(fetch_checkpoint(checkpoint), mmap=True)
@@ -155,7 +163,7 @@ def build_tester(
         cfg.visualizer.save_dir = str(show_dir)
     # The runner would load these over the checkpoint that is to be tested.
     cfg.load_from, cfg.resume = None, False
-    cfg.model.backbone.init_cfg = None
+    cfg.model.init_cfg = cfg.model.backbone.init_cfg = None
     if tta:
         if 'tta_pipeline' not in cfg:
             raise ValueError(f'--tta: {cfg.filename} has no tta_pipeline')
@@ -224,22 +232,27 @@ def _check_writable(folder: str | Path, option: str) -> None:
 def _check_data(cfg: Config, splits: tuple[str, ...]) -> None:
     """List the data sets: a missing folder or annotation shows in a second."""
     init_default_scope(cfg.get('default_scope', 'mmseg'))
+    classes = {}
     for split in splits:
         loader = cfg.get(f'{split}_dataloader')
         if loader is not None:
             with options_explained(cfg):
-                size = len(DATASETS.build(loader.dataset))
-            print_log(f'{split} data: {size} images', logger='current')
+                dataset = DATASETS.build(loader.dataset)
+            print_log(f'{split} data: {len(dataset)} images', logger='current')
+            classes[split] = dataset.metainfo.get('classes') or ()
+    if 'head' in cfg.model:
+        check_classes(cfg.model.head.num_classes, classes)
 
 
 def _check_pretrained(cfg: Config) -> None:
     """Fetch and read the checkpoints now, not after the model is built."""
     if cfg.get('load_from'):
         read_checkpoint(fetch_checkpoint(cfg.load_from), mmap=True)
-    init_cfgs = cfg.model.backbone.get('init_cfg') or []
-    for init_cfg in init_cfgs if isinstance(init_cfgs, list) else [init_cfgs]:
-        if isinstance(init_cfg, dict) and init_cfg.get('checkpoint'):
-            read_checkpoint(fetch_checkpoint(init_cfg['checkpoint']), mmap=True)
+    for module in (cfg.model, cfg.model.backbone):
+        init_cfgs = module.get('init_cfg') or []
+        for init_cfg in init_cfgs if isinstance(init_cfgs, list) else [init_cfgs]:
+            if isinstance(init_cfg, dict) and init_cfg.get('checkpoint'):
+                read_checkpoint(fetch_checkpoint(init_cfg['checkpoint']), mmap=True)
 
 
 def _check_schedule(cfg: Config) -> None:

@@ -11,12 +11,15 @@ from torch.utils.checkpoint import checkpoint
 
 from illama_seg.checkpoints import GRID_KEY, load_into_backbone
 from illama_seg.layers import (
-    NORM_EPS,
+    FFNS,
+    MASKS,
+    NORMS,
     Block,
     PatchEmbed,
+    join_class_slot,
+    make_norm,
     resize_pos_embed,
     rotary_table,
-    swiglu_hidden_dims,
 )
 
 # arXiv 2404.06773, Table 11. The head dimension is 64 in all of them.
@@ -35,7 +38,9 @@ class ILLaMA(BaseModule):
 
     The sequence is the patches in raster order, then one class token. Learnable
     positions are added once; every block turns queries and keys by 1-D rotary
-    positions and masks the attention causally.
+    positions and masks the attention causally. The arguments from ``ffn`` on are the
+    steps between the plain ViT and iLLaMA (Table 17): with all of them set the other
+    way, and a bidirectional mask, it is timm's ViT.
 
     Args:
         arch: 'tiny', 'small', 'base' or 'large' (Table 11), or a dict with the keys
@@ -49,13 +54,19 @@ class ILLaMA(BaseModule):
         out_type: 'featmap' for maps, 'cls_token' for the class token after the final
             norm, 'raw' for all tokens as the block returns them.
         attn_mask: 'soft' multiplies after the softmax (Eq. 2, the released models),
-            'strict' masks before it (Eq. 1, LLaMA's own).
+            'strict' masks before it (Eq. 1, LLaMA's own), 'modified' too but for the
+            class token's row at the start (step 5b), 'bidirectional' not at all.
         soft_mask_rate: share of the future that the soft mask lets through; 0 is
-            causal, 1 bidirectional. The strict mask has none.
+            causal, 1 bidirectional. The other masks have none.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
         with_cp: recompute each block's activations in the backward pass.
         init_cfg: ``dict(type='Pretrained', checkpoint=PATH_OR_URL)`` takes a released
             .pth, our own checkpoints and .safetensors, trained at any resolution.
+        ffn: 'swiglu' or 'mlp', the ViT's of four times the width.
+        norm: 'rms' for RMSNorm or 'layer' for LayerNorm.
+        cls_position: 'last' or 'first', the class token's place in the sequence.
+        with_pos_embed: add learnable positions.
+        with_rotary: turn queries and keys by rotary positions.
 
     Raises:
         ValueError: for an argument out of its range.
@@ -76,10 +87,23 @@ class ILLaMA(BaseModule):
         drop_path_rate: float = 0.0,
         with_cp: bool = False,
         init_cfg: dict | list[dict] | None = None,
+        ffn: str = 'swiglu',
+        norm: str = 'rms',
+        cls_position: str = 'last',
+        with_pos_embed: bool = True,
+        with_rotary: bool = True,
     ) -> None:
         super().__init__(init_cfg)
         _check_choice('out_type', out_type, ('featmap', 'cls_token', 'raw'))
-        _check_choice('attn_mask', attn_mask, ('soft', 'strict'))
+        _check_choice('attn_mask', attn_mask, MASKS)
+        _check_choice('ffn', ffn, FFNS)
+        _check_choice('norm', norm, tuple(NORMS))
+        _check_choice('cls_position', cls_position, ('last', 'first'))
+        if attn_mask == 'modified' and cls_position == 'last':
+            raise ValueError(
+                "ILLaMA attn_mask='modified' unmasks a class token at the start: use "
+                "it with cls_position='first'; 'strict' hides nothing from the last"
+            )
         if not 0 <= drop_path_rate < 1:
             raise ValueError(
                 f'ILLaMA drop_path_rate={drop_path_rate}: expected a number in [0, 1)'
@@ -91,6 +115,8 @@ class ILLaMA(BaseModule):
         self.out_type = out_type
         self.attn_mask = attn_mask
         self.with_cp = with_cp
+        self.cls_position = cls_position
+        self.with_rotary = with_rotary
         self.grid_size = _resolve_grid(img_size, patch_size)
         # A tensor, always on the CPU: a schedule recompiles nothing.
         self._rate = torch.zeros((), dtype=torch.float64, device='cpu')
@@ -99,15 +125,16 @@ class ILLaMA(BaseModule):
         self.patch_embed = PatchEmbed(in_channels, embed_dims, patch_size)
         num_tokens = self.grid_size[0] * self.grid_size[1] + 1
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
-        self.pos_embed = nn.Parameter(torch.zeros(1, num_tokens, embed_dims))
+        self.pos_embed = None
+        if with_pos_embed:
+            self.pos_embed = nn.Parameter(torch.zeros(1, num_tokens, embed_dims))
         rates = torch.linspace(0, drop_path_rate, num_layers, device='cpu').tolist()
-        hidden_dims = swiglu_hidden_dims(embed_dims)
         self.blocks = nn.ModuleList(
-            Block(embed_dims, num_heads, hidden_dims, attn_mask, rate)
+            Block(embed_dims, num_heads, attn_mask, rate, ffn, norm)
             for rate in rates[: self.out_indices[-1] + 1]
         )
         if out_type == 'cls_token':  # elsewhere it would never get a gradient
-            self.norm = nn.RMSNorm(embed_dims, NORM_EPS)
+            self.norm = make_norm(norm, embed_dims)
         self.register_state_dict_post_hook(_record_grid)
 
     def init_weights(self) -> None:
@@ -121,7 +148,8 @@ class ILLaMA(BaseModule):
         if self._is_init:
             return
         for parameter in (self.cls_token, self.pos_embed):
-            nn.init.trunc_normal_(parameter, std=INIT_STD)
+            if parameter is not None:
+                nn.init.trunc_normal_(parameter, std=INIT_STD)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=INIT_STD)
@@ -143,16 +171,16 @@ class ILLaMA(BaseModule):
         """Set the soft mask rate, in [0, 1]; a schedule may move it either way.
 
         Raises:
-            ValueError: if it is out of range, or not 0 with the strict mask.
+            ValueError: if it is out of range, or not 0 with another mask.
         """
         if not 0 <= rate <= 1:
             raise ValueError(
                 f'ILLaMA soft_mask_rate={rate}: expected a number in [0, 1]'
             )
-        if rate and self.attn_mask == 'strict':
+        if rate and self.attn_mask != 'soft':
             raise ValueError(
-                f"ILLaMA soft_mask_rate={rate} has no effect with attn_mask='strict': "
-                "leave it 0, or use attn_mask='soft'"
+                f'ILLaMA soft_mask_rate={rate} has no effect with attn_mask='
+                f"{self.attn_mask!r}: leave it 0, or use attn_mask='soft'"
             )
         self._rate.fill_(rate)
 
@@ -182,11 +210,15 @@ class ILLaMA(BaseModule):
             return 0, num_depths
         return num_depths - 1, num_depths
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        self, x: Tensor, out_indices: Sequence[int] | None = None
+    ) -> tuple[Tensor, ...]:
         """Run the blocks on images of any size.
 
         Args:
             x: (B, in_channels, H, W).
+            out_indices: blocks to return instead of the attribute ``out_indices``,
+                increasing, from 0; blocks after the last one of them are not run.
 
         Returns:
             One entry per out index. 'featmap': (B, C, ceil(H / P), ceil(W / P)) for
@@ -202,26 +234,36 @@ class ILLaMA(BaseModule):
                 f'got {tuple(x.shape)}'
             )
         x, grid = self.patch_embed(x)
-        x = torch.cat([x, self.cls_token.expand(x.size(0), -1, -1)], dim=1)
-        x = x + resize_pos_embed(self.pos_embed, self.grid_size, grid)
-        head_dim = self.embed_dims // self.num_heads
-        rotary = rotary_table(x.size(1), head_dim, x.device)
+        cls_token = self.cls_token.expand(x.size(0), -1, -1)
+        x = join_class_slot(x, cls_token, self.cls_position)
+        if self.pos_embed is not None:
+            positions = self.pos_embed, self.grid_size, grid
+            x = x + resize_pos_embed(*positions, self.cls_position)
+        rotary = None
+        if self.with_rotary:
+            head_dim = self.embed_dims // self.num_heads
+            rotary = rotary_table(x.size(1), head_dim, x.device)
         rate = self._rate.clone()  # it may be set before the backward pass
+        indices = self.out_indices if out_indices is None else out_indices
         outputs = []
         for index, block in enumerate(self.blocks):
             if self.with_cp and x.requires_grad:
                 x = checkpoint(block, x, rotary, rate, use_reentrant=False)
             else:
                 x = block(x, rotary, rate)
-            if index in self.out_indices:
+            if index in indices:
                 outputs.append(self._output(x, grid))
+            if index == indices[-1]:
+                break
         return tuple(outputs)
 
     def _output(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        is_last = self.cls_position == 'last'
         if self.out_type == 'featmap':
-            return x[:, :-1].transpose(1, 2).unflatten(2, grid)
+            patches = x[:, :-1] if is_last else x[:, 1:]
+            return patches.transpose(1, 2).unflatten(2, grid)
         if self.out_type == 'cls_token':
-            return self.norm(x[:, -1])
+            return self.norm(x[:, -1 if is_last else 0])
         return x
 
 

@@ -1,21 +1,33 @@
-"""Released iLLaMA files and our own checkpoints, read without running their code."""
+"""Released iLLaMA files, our own checkpoints and LLaMA-2, read without running code."""
 
+from illama_seg.checkpoints.convert import ConvertReport, convert_checkpoint
+from illama_seg.checkpoints.llama import select_llama_weights
 from illama_seg.checkpoints.loading import (
-    GRID_KEY,
     LoadReport,
+    load_classifier,
     load_into_backbone,
     load_released,
 )
-from illama_seg.checkpoints.reading import fetch_checkpoint, read_checkpoint
+from illama_seg.checkpoints.reading import (
+    GRID_KEY,
+    fetch_checkpoint,
+    read_checkpoint,
+)
 from illama_seg.checkpoints.released import RELEASED, ReleasedFile
+from illama_seg.checkpoints.writing import write_weights
 
 __all__ = [
     'GRID_KEY',
     'RELEASED',
+    'ConvertReport',
     'LoadReport',
     'ReleasedFile',
+    'convert_checkpoint',
     'fetch_checkpoint',
+    'load_classifier',
     'load_into_backbone',
     'load_released',
     'read_checkpoint',
+    'select_llama_weights',
+    'write_weights',
 ]

@@ -9,12 +9,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from illama_seg.checkpoints.reading import fetch_checkpoint, read_checkpoint
+from illama_seg.checkpoints.reading import GRID_KEY, fetch_checkpoint, read_checkpoint
 from illama_seg.checkpoints.released import SIZES
 from illama_seg.layers.pos_embed import resize_pos_embed
 
-# In the metadata of a backbone's state dict: the (h, w) of its positional embedding.
-GRID_KEY = 'grid_size'
 _MAX_LISTED = 8
 
 
@@ -29,6 +27,7 @@ class LoadReport:
         unexpected: keys of the checkpoint that the backbone has no use for.
         resized: (key, shape in the file, shape in the backbone), loaded after resizing.
         ignored: classifier or segmentor heads, and parts of the backbone not built.
+        left_out: the same of a classifier of another number of classes, not loaded.
         mismatched: (key, shape in the file, shape in the backbone), not loaded.
     """
 
@@ -40,20 +39,24 @@ class LoadReport:
         default_factory=list
     )
     ignored: list[str] = field(default_factory=list)
+    left_out: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(
+        default_factory=list
+    )
     mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(
         default_factory=list
     )
 
     def __str__(self) -> str:
-        total = len(self.matched) + len(self.missing) + len(self.mismatched)
+        total = len(self.matched) + len(self.missing)
+        total += len(self.left_out) + len(self.mismatched)
         lines = [f'{self.source}: loaded {len(self.matched)} of {total} backbone keys']
-        for kind in ('resized', 'mismatched'):
+        for kind in ('resized', 'left_out', 'mismatched'):
             lines += [
                 f'  {kind}: {k} {old} -> {new}' for k, old, new in vars(self)[kind]
             ]
         for kind in ('missing', 'unexpected', 'ignored'):
             if keys := vars(self)[kind]:
-                lines.append(f'  {kind} ({len(keys)}): {_listed(keys)}')
+                lines.append(f'  {kind} ({len(keys)}): {listed(keys)}')
         return '\n'.join(lines)
 
 
@@ -89,12 +92,13 @@ def load_into_backbone(
 
     The positional embedding is resized to ``backbone.grid_size``, from the grid that
     our own .pth files note, else from a square one; tensors are cast to the dtype of
-    the parameters. The report is logged; keys of the backbone that the
-    file lacks, and unknown keys of the file, are logged again as warnings.
+    the parameters. A classifier (``head``) of another number of classes is left out.
+    The report is logged; that, keys of the backbone that the file lacks, and unknown
+    keys of the file are logged again as warnings.
 
     Args:
-        backbone: module with the parameter ``pos_embed`` and the attribute
-            ``grid_size``, the (h, w) that it is made for.
+        backbone: module with the parameter ``pos_embed`` and the attributes
+            ``grid_size``, the (h, w) that it is made for, and ``cls_position``.
         path_or_url: see ``load_released``.
         logger: where the report goes; the logger 'illama_seg' by default.
 
@@ -111,7 +115,7 @@ def load_into_backbone(
     if weights.keys().isdisjoint(target):
         raise ValueError(
             f'{path_or_url} holds no key of the backbone.\n  first keys found: '
-            f'{_listed(weights)}\n  first keys expected: {_listed(target)}'
+            f'{listed(weights)}\n  first keys expected: {listed(target)}'
         )
     if 'pos_embed' in weights and 'pos_embed' in target:
         _fit_pos_embed(weights, noted, target['pos_embed'], backbone, report)
@@ -119,29 +123,85 @@ def load_into_backbone(
         if key not in target:
             unused = _is_not_built(key, target)
             (report.ignored if unused else report.unexpected).append(key)
-        elif value.shape != target[key].shape:
-            shapes = tuple(value.shape), tuple(target[key].shape)
-            report.mismatched.append((key, *shapes))
-        else:
+        elif value.shape == target[key].shape:
             report.matched.append(key)
+        else:
+            shapes = tuple(value.shape), tuple(target[key].shape)
+            left_out = key.startswith('head.') and value.shape[1:] == shapes[1][1:]
+            (report.left_out if left_out else report.mismatched).append((key, *shapes))
     report.missing = [key for key in target if key not in weights]
     if report.mismatched:
         raise ValueError(_explain_mismatch(report, weights, target))
     backbone.load_state_dict({k: weights[k] for k in report.matched}, strict=False)
     logger.info('%s', report)
     if report.missing:
-        logger.warning('not in the checkpoint, left as is: %s', _listed(report.missing))
+        logger.warning('not in the checkpoint, left as is: %s', listed(report.missing))
+    if report.left_out:
+        (theirs, *_), (ours, *_) = report.left_out[0][1:]
+        logger.warning(
+            'classifier left out, initialised anew: it has %d classes in the '
+            'checkpoint and %d in the model',
+            theirs,
+            ours,
+        )
     if report.unexpected:
-        logger.warning('of no use to the model: %s', _listed(report.unexpected))
+        logger.warning('of no use to the model: %s', listed(report.unexpected))
     return report
+
+
+def load_classifier(path_or_url: str | Path) -> dict[str, Tensor]:
+    """Weight (num_classes, C) and bias (num_classes,) of a checkpoint's classifier.
+
+    Args:
+        path_or_url: see ``load_released``.
+
+    Returns:
+        'weight' and 'bias' on the CPU; empty if the file has no classifier.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ConnectionError: if a URL cannot be reached.
+        ValueError: if the file is no checkpoint, or asks for code to be run.
+    """
+    tensors = _read_tensors(path_or_url)[0]
+    for prefix in ('head.fc.', 'head.'):  # ours and mmpretrain's, the released files'
+        keys = {key: prefix + key for key in ('weight', 'bias')}
+        if tensors.keys() >= set(keys.values()):
+            return {key: tensors[name].clone() for key, name in keys.items()}
+    return {}
 
 
 def _read_weights(
     path_or_url: str | Path,
 ) -> tuple[dict[str, Tensor], list[str], Any]:
     """Backbone weights, keys of a segmentor's or classifier's heads, grid if noted."""
+    tensors, weights = _read_tensors(path_or_url)
+    prefix = 'backbone.'
+    if not any(key.startswith(prefix) for key in tensors):
+        return tensors, [], noted_grid(weights, '')
+    heads = [key for key in tensors if not key.startswith(prefix)]
+    inside = (key for key in tensors if key.startswith(prefix))
+    grid = noted_grid(weights, 'backbone')
+    return {key.removeprefix(prefix): tensors[key] for key in inside}, heads, grid
+
+
+def _read_tensors(
+    path_or_url: str | Path,
+) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
+    """All tensors of a file, and the mapping that held them, with its notes."""
     checkpoint = read_checkpoint(fetch_checkpoint(path_or_url), mmap=True)
-    weights: Mapping[str, Any] = checkpoint
+    return find_weights(checkpoint, path_or_url)
+
+
+def find_weights(
+    checkpoint: Mapping[str, Any], source: str | Path
+) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
+    """Tensors of a checkpoint, and the dict that they stand in.
+
+    Raises:
+        ValueError: names ``source``, if there are none.
+    """
+    weights = checkpoint
     for key in ('model', 'state_dict'):
         if isinstance(checkpoint.get(key), Mapping):
             weights = checkpoint[key]
@@ -153,26 +213,20 @@ def _read_weights(
     }
     if not tensors:
         raise ValueError(
-            f'{path_or_url} holds no weights: expected tensors, by themselves or under '
-            f"'model' or 'state_dict', found the keys {_listed(checkpoint)}"
+            f'{source} holds no weights: expected tensors, by themselves or under '
+            f"'model' or 'state_dict', found the keys {listed(checkpoint)}"
         )
-    prefix = 'backbone.'
-    if not any(key.startswith(prefix) for key in tensors):
-        return tensors, [], _noted_grid(weights, '')
-    heads = [key for key in tensors if not key.startswith(prefix)]
-    inside = (key for key in tensors if key.startswith(prefix))
-    grid = _noted_grid(weights, 'backbone')
-    return {key.removeprefix(prefix): tensors[key] for key in inside}, heads, grid
+    return tensors, weights
 
 
-def _noted_grid(weights: Mapping[str, Any], module: str) -> Any:
+def noted_grid(weights: Mapping[str, Any], module: str) -> Any:
     """What the file says, in the metadata that torch keeps with a state dict."""
     notes = getattr(weights, '_metadata', None)
     note = notes.get(module) if isinstance(notes, Mapping) else None
     return note.get(GRID_KEY) if isinstance(note, Mapping) else None
 
 
-def _is_grid(noted: Any, num_patches: int) -> bool:
+def is_grid(noted: Any, num_patches: int) -> bool:
     if not isinstance(noted, tuple) or len(noted) != 2:
         return False
     return all(type(n) is int for n in noted) and math.prod(noted) == num_patches
@@ -192,7 +246,7 @@ def _fit_pos_embed(
     grid_size: Any = backbone.grid_size
     new_grid, num_patches = tuple(grid_size), old[1] - 1
     side = math.isqrt(num_patches)
-    if _is_grid(noted, num_patches):
+    if is_grid(noted, num_patches):
         grid = noted
     elif side * side == num_patches:  # as all released files
         grid = side, side
@@ -207,7 +261,10 @@ def _fit_pos_embed(
         )
     if grid == new_grid:
         return
-    weights['pos_embed'] = resize_pos_embed(pos_embed.float(), grid, new_grid)
+    cls_position: Any = backbone.cls_position
+    weights['pos_embed'] = resize_pos_embed(
+        pos_embed.float(), grid, new_grid, cls_position
+    )
     report.resized.append(('pos_embed', old, new))
 
 
@@ -233,7 +290,12 @@ def _explain_mismatch(
         f'{report.source} does not fit the model: {key} is {old} in the file and {new} '
         f'in the model ({len(report.mismatched)} such keys).'
     ]
-    if not any(key.endswith('mlp.fc3.weight') for key in weights):
+    gated, wants_gate = (
+        any(key.endswith('mlp.fc3.weight') for key in of) for of in (weights, target)
+    )
+    if gated and not wants_gate:
+        lines.append("The file has mlp.fc3, iLLaMA's; the model has ffn='mlp'.")
+    elif wants_gate and not gated:
         lines.append('The file has no mlp.fc3, so it is no iLLaMA: an ordinary ViT?')
     elif _width(weights) != _width(target):
         lines.append(
@@ -270,7 +332,7 @@ def _size(weights: Mapping[str, Tensor]) -> str:
     return f'{label} ({width} wide, {num_blocks} blocks)'
 
 
-def _listed(keys: Iterable[str]) -> str:
+def listed(keys: Iterable[str]) -> str:
     keys = [str(key) for key in keys]
     rest = len(keys) - _MAX_LISTED
     more = f', ... and {rest} more' if rest > 0 else ''

@@ -9,6 +9,7 @@ import pickletools
 import re
 import tempfile
 import zipfile
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -16,14 +17,18 @@ from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from torch import Tensor
 
 from illama_seg.checkpoints.released import RELEASED
 
 _LOGGER = logging.getLogger('illama_seg')
+# In the metadata of a backbone's state dict: the (h, w) of its positional embedding; in
+# that of a .safetensors file, which holds strings only, 'hxw'.
+GRID_KEY = 'grid_size'
 # OpenMMLab and torch hub end a name in the start of the file's sha256; eight digits
 # that read as a date are none. torch's own pattern takes the 83 of '-83.0.pth' for one.
-_HASH_SUFFIX = re.compile(r'-(?!(?:19|20)\d{6}\.)([0-9a-f]{8,64})\.[A-Za-z]+$')
+HASH_SUFFIX = re.compile(r'-(?!(?:19|20)\d{6}\.)([0-9a-f]{8,64})\.[A-Za-z]+$')
 
 
 class Opaque:
@@ -91,7 +96,7 @@ def read_checkpoint(
         raise FileNotFoundError(f'no checkpoint file at {path}{hint}')
     try:
         if path.suffix == '.safetensors':
-            return dict(load_file(path, device=str(map_location)))
+            return _read_safetensors(path, str(map_location))
         with _allowed_globals():
             content = torch.load(
                 path,
@@ -110,14 +115,15 @@ def read_checkpoint(
     return content
 
 
-def fetch_checkpoint(path_or_url: str | Path) -> Path:
-    """Local path of a checkpoint; a URL is downloaded once, into torch hub's cache.
+def fetch_checkpoint(path_or_url: str | Path, folder: str | Path | None = None) -> Path:
+    """Local path of a checkpoint; a URL is downloaded once.
 
     A name that ends in 8 or more digits of a sha256 (``name-0123abcd.pth``) is checked
     against it. A download is kept only if it is complete and can be read safely.
 
     Args:
         path_or_url: local path, passed through with ``~`` expanded, or http(s) URL.
+        folder: where downloads are kept; torch hub's cache by default.
 
     Raises:
         ConnectionError: if the URL cannot be reached.
@@ -129,7 +135,7 @@ def fetch_checkpoint(path_or_url: str | Path) -> Path:
     name = PurePosixPath(unquote(urlsplit(url).path)).name
     if name in ('', '..'):
         raise ValueError(f'{url} does not end in a file name')
-    target = Path(torch.hub.get_dir()) / 'checkpoints' / name
+    target = Path(folder or Path(torch.hub.get_dir()) / 'checkpoints') / name
     if not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
         with _lock(target.parent):
@@ -140,9 +146,26 @@ def fetch_checkpoint(path_or_url: str | Path) -> Path:
     return target
 
 
+def note_grid(weights: OrderedDict, module: str, grid: tuple[int, int]) -> None:
+    """Keep the grid of ``module``'s positions beside the weights, as torch does."""
+    notes = getattr(weights, '_metadata', OrderedDict())
+    weights._metadata = notes | {module: {GRID_KEY: grid}}  # type: ignore[attr-defined]
+
+
+def _read_safetensors(path: Path, device: str) -> OrderedDict[str, Tensor]:
+    with safe_open(path, 'pt', device=device) as file:
+        keys = file.keys()
+        weights = OrderedDict((key, file.get_tensor(key)) for key in keys)
+        note = (file.metadata() or {}).get(GRID_KEY, '')
+    if grid := re.fullmatch(r'(\d+)x(\d+)', note):
+        for module in ('', 'backbone'):
+            note_grid(weights, module, (int(grid[1]), int(grid[2])))
+    return weights
+
+
 def _download(url: str, target: Path) -> None:
     _LOGGER.info('downloading %s to %s', url, target)
-    digest = _HASH_SUFFIX.search(target.name)
+    digest = HASH_SUFFIX.search(target.name)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         part = Path(folder) / target.name
         try:

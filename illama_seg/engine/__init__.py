@@ -1,5 +1,13 @@
-"""Optimiser construction and precision, registered with MMEngine's root registries."""
+"""Optimisation and schedules, registered with MMEngine's root registries."""
 
 from illama_seg.engine.optim import BFloat16OptimWrapper, LayerDecayConstructor
+from illama_seg.engine.schedule import WarmupCosineLR, WholeUpdatesSampler
+from illama_seg.engine.soft_mask import SoftMaskHook
 
-__all__ = ['BFloat16OptimWrapper', 'LayerDecayConstructor']
+__all__ = [
+    'BFloat16OptimWrapper',
+    'LayerDecayConstructor',
+    'SoftMaskHook',
+    'WarmupCosineLR',
+    'WholeUpdatesSampler',
+]

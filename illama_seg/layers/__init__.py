@@ -1,20 +1,36 @@
 """Parts of the backbone; they import torch, and triton where it is installed."""
 
 from illama_seg.layers.attention import causal_attention, soft_causal_attention
-from illama_seg.layers.block import NORM_EPS, Block, CausalSelfAttention, DropPath
-from illama_seg.layers.pos_embed import PatchEmbed, resize_pos_embed
+from illama_seg.layers.block import (
+    FFNS,
+    MASKS,
+    NORM_EPS,
+    NORMS,
+    Block,
+    DropPath,
+    SelfAttention,
+    make_norm,
+)
+from illama_seg.layers.mlp import MLP
+from illama_seg.layers.pos_embed import PatchEmbed, join_class_slot, resize_pos_embed
 from illama_seg.layers.rotary import apply_rotary, rotary_table
 from illama_seg.layers.swiglu import SwiGLU, swiglu_hidden_dims
 
 __all__ = [
+    'FFNS',
+    'MASKS',
+    'MLP',
+    'NORMS',
     'NORM_EPS',
     'Block',
-    'CausalSelfAttention',
     'DropPath',
     'PatchEmbed',
+    'SelfAttention',
     'SwiGLU',
     'apply_rotary',
     'causal_attention',
+    'join_class_slot',
+    'make_norm',
     'resize_pos_embed',
     'rotary_table',
     'soft_causal_attention',

@@ -98,6 +98,23 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(*_one_dtype(q, k, v), is_causal=True)
 
 
+def modified_causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Strict causal attention but for the first token, which sees all of them.
+
+    The modified causal mask of arXiv 2404.06773 (Table 17, step 5b): what a class
+    token at the start needs. (B, h, N, d) each, and returned.
+    """
+    q, k, v = _one_dtype(q, k, v)
+    first = F.scaled_dot_product_attention(q[:, :, :1], k, v)
+    causal = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    return torch.cat([first, causal[:, :, 1:]], dim=2)
+
+
+def bidirectional_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """No mask, the plain ViT's. (B, h, N, d) each, and returned."""
+    return F.scaled_dot_product_attention(*_one_dtype(q, k, v))
+
+
 # On a CPU, training in half precision up to these tokens is faster with the N x N
 # matrices kept than made again: measured even at 1025, a sixth of an iteration at 521.
 SHORT = 768

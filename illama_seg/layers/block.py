@@ -1,24 +1,44 @@
-"""The decoder block: causal self-attention and SwiGLU, pre-norm, residual."""
+"""The decoder block, and by other parts the encoder block: pre-norm, residual."""
 
 import torch
 from torch import Tensor, nn
 
-from illama_seg.layers.attention import causal_attention, soft_causal_attention
+from illama_seg.layers.attention import (
+    bidirectional_attention,
+    causal_attention,
+    modified_causal_attention,
+    soft_causal_attention,
+)
+from illama_seg.layers.mlp import MLP, MLP_RATIO
 from illama_seg.layers.rotary import apply_rotary
-from illama_seg.layers.swiglu import SwiGLU
+from illama_seg.layers.swiglu import SwiGLU, swiglu_hidden_dims
 
 NORM_EPS = 1e-6
 Rate = float | Tensor
+ATTENTIONS = {
+    'strict': causal_attention,
+    'modified': modified_causal_attention,
+    'bidirectional': bidirectional_attention,
+}
+MASKS = ('soft', *ATTENTIONS)
+FFNS = ('swiglu', 'mlp')
+NORMS = {'rms': nn.RMSNorm, 'layer': nn.LayerNorm}
 
 
-class CausalSelfAttention(nn.Module):
-    """Multi-head self-attention with rotary positions and a causal mask.
+def make_norm(norm: str, embed_dims: int) -> nn.Module:
+    """RMSNorm or LayerNorm, with eps 1e-6 as both models have it."""
+    return NORMS[norm](embed_dims, NORM_EPS)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with rotary positions and a mask.
 
     Args:
         embed_dims: channels of a token.
         num_heads: number of heads; divides ``embed_dims``.
         mask: 'soft' for Eq. 2 of arXiv 2404.06773 (the released models), 'strict'
-            for Eq. 1 (LLaMA's own).
+            for Eq. 1 (LLaMA's own), 'modified' for Eq. 1 with the first token's row
+            unmasked, 'bidirectional' for none.
     """
 
     def __init__(self, embed_dims: int, num_heads: int, mask: str) -> None:
@@ -29,18 +49,19 @@ class CausalSelfAttention(nn.Module):
         self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
         self.proj = nn.Linear(embed_dims, embed_dims)
 
-    def forward(self, x: Tensor, rotary: Tensor, soft_mask_rate: Rate) -> Tensor:
-        """(B, N, C), rotary table (N, d / 2, 2) -> (B, N, C)."""
+    def forward(self, x: Tensor, rotary: Tensor | None, soft_mask_rate: Rate) -> Tensor:
+        """(B, N, C), rotary table (N, d / 2, 2) or None -> (B, N, C)."""
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
         # Parts of a split: gradients of slices would be added up in three full tensors.
         qk, v = qkv.split((2, 1), dim=2)
-        q, k = apply_rotary(qk.permute(2, 0, 3, 1, 4), rotary)
+        qk = qk.permute(2, 0, 3, 1, 4)
+        q, k = qk if rotary is None else apply_rotary(qk, rotary)
         # A view would keep the projections of q and k until the backward pass.
         v = v.squeeze(2).transpose(1, 2).contiguous()
         if self.mask == 'soft':
             x = soft_causal_attention(q, k, v, soft_mask_rate, self.impl)
         else:
-            x = causal_attention(q, k, v)
+            x = ATTENTIONS[self.mask](q, k, v)
         return self.proj(x.transpose(1, 2).flatten(2))
 
 
@@ -72,27 +93,33 @@ class Block(nn.Module):
     Args:
         embed_dims: channels of a token.
         num_heads: heads of the attention.
-        hidden_dims: hidden channels of the SwiGLU.
-        mask: see :class:`CausalSelfAttention`.
+        mask: see :class:`SelfAttention`.
         drop_path_rate: stochastic depth rate of both branches.
+        ffn: 'swiglu' or 'mlp'.
+        norm: 'rms' or 'layer'.
     """
 
     def __init__(
         self,
         embed_dims: int,
         num_heads: int,
-        hidden_dims: int,
         mask: str,
         drop_path_rate: float,
+        ffn: str = 'swiglu',
+        norm: str = 'rms',
     ) -> None:
         super().__init__()
-        self.norm1 = nn.RMSNorm(embed_dims, NORM_EPS)
-        self.attn = CausalSelfAttention(embed_dims, num_heads, mask)
-        self.norm2 = nn.RMSNorm(embed_dims, NORM_EPS)
-        self.mlp = SwiGLU(embed_dims, hidden_dims)
+        self.norm1 = make_norm(norm, embed_dims)
+        self.attn = SelfAttention(embed_dims, num_heads, mask)
+        self.norm2 = make_norm(norm, embed_dims)
+        self.mlp = (
+            SwiGLU(embed_dims, swiglu_hidden_dims(embed_dims))
+            if ffn == 'swiglu'
+            else MLP(embed_dims, MLP_RATIO * embed_dims)
+        )
         self.drop_path = DropPath(drop_path_rate)
 
-    def forward(self, x: Tensor, rotary: Tensor, soft_mask_rate: Rate) -> Tensor:
-        """(B, N, C), rotary table (N, d / 2, 2) -> (B, N, C)."""
+    def forward(self, x: Tensor, rotary: Tensor | None, soft_mask_rate: Rate) -> Tensor:
+        """(B, N, C), rotary table (N, d / 2, 2) or None -> (B, N, C)."""
         x = x + self.drop_path(self.attn(self.norm1(x), rotary, soft_mask_rate))
         return x + self.drop_path(self.mlp(self.norm2(x)))

@@ -1,4 +1,4 @@
-"""Patches and learnable positions, with the class token at the end of the sequence."""
+"""Patches and learnable positions, with a class token at either end."""
 
 import torch
 from torch import Tensor, nn
@@ -36,11 +36,14 @@ class PatchEmbed(nn.Module):
 
 
 def resize_pos_embed(
-    pos_embed: Tensor, grid: tuple[int, int], new_grid: tuple[int, int]
+    pos_embed: Tensor,
+    grid: tuple[int, int],
+    new_grid: tuple[int, int],
+    cls_position: str = 'last',
 ) -> Tensor:
     """Resize a positional embedding to another patch grid.
 
-    The class slot is the last one and is kept as it is. The helpers of mmseg,
+    The class slot, iLLaMA's is the last one, is kept as it is. The helpers of mmseg,
     mmpretrain and timm keep a prefix instead; used here they would shift every
     position by one without an error.
 
@@ -48,13 +51,24 @@ def resize_pos_embed(
         pos_embed: (1, h * w + 1, C).
         grid: (h, w) of ``pos_embed``.
         new_grid: (h', w') wanted.
+        cls_position: 'last' or 'first', where the class slot is.
 
     Returns:
         (1, h' * w' + 1, C), bicubic, align_corners False.
     """
     if not torch.compiler.is_compiling() and grid == new_grid:
         return pos_embed  # a graph for any size does not ask; resizing changes nothing
-    patches, class_slot = pos_embed[:, :-1], pos_embed[:, -1:]
+    if cls_position == 'last':
+        patches, class_slot = pos_embed[:, :-1], pos_embed[:, -1:]
+    else:
+        patches, class_slot = pos_embed[:, 1:], pos_embed[:, :1]
     patches = patches.transpose(1, 2).unflatten(2, grid)
     patches = F.interpolate(patches, new_grid, mode='bicubic', align_corners=False)
-    return torch.cat([patches.flatten(2).transpose(1, 2), class_slot], dim=1)
+    patches = patches.flatten(2).transpose(1, 2)
+    return join_class_slot(patches, class_slot, cls_position)
+
+
+def join_class_slot(patches: Tensor, class_slot: Tensor, cls_position: str) -> Tensor:
+    """(B, N, C) and (B, 1, C) -> (B, N + 1, C)."""
+    parts = [patches, class_slot] if cls_position == 'last' else [class_slot, patches]
+    return torch.cat(parts, dim=1)

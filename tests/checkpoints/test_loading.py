@@ -38,6 +38,7 @@ class Backbone(nn.Module):
     def __init__(self, dims=48, depth=3, hidden=256, grid=(4, 4), with_norm=False):
         super().__init__()
         self.grid_size = grid
+        self.cls_position = 'last'
         self.patch_embed = nn.ModuleDict({'proj': nn.Conv2d(3, dims, 8, 8)})
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dims))
         self.pos_embed = nn.Parameter(torch.zeros(1, grid[0] * grid[1] + 1, dims))

@@ -3,10 +3,10 @@ import math
 import pytest
 import torch
 
-from illama_seg.layers import NORM_EPS, Block, CausalSelfAttention, DropPath
+from illama_seg.layers import NORM_EPS, Block, DropPath, SelfAttention
 from illama_seg.layers import rotary_table as table_of
 
-DIMS, HEADS, HIDDEN, TOKENS = 24, 3, 40, 7
+DIMS, HEADS, TOKENS = 24, 3, 7
 
 
 def norm(x, weight):
@@ -49,7 +49,7 @@ def attend(attn, x, mask, rate):
     ('mask', 'rate'), [('soft', 0.0), ('soft', 0.3), ('soft', 1.0), ('strict', 0.0)]
 )
 def test_block_is_attention_then_swiglu_with_residuals(mask, rate):
-    block = Block(DIMS, HEADS, HIDDEN, mask, drop_path_rate=0.0).double()
+    block = Block(DIMS, HEADS, mask, drop_path_rate=0.0).double()
     for parameter in block.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     x = torch.randn(2, TOKENS, DIMS, dtype=torch.float64)
@@ -65,13 +65,13 @@ def test_block_is_attention_then_swiglu_with_residuals(mask, rate):
 
 
 def test_qkv_and_proj_have_biases():
-    names = set(dict(CausalSelfAttention(DIMS, HEADS, 'soft').named_parameters()))
+    names = set(dict(SelfAttention(DIMS, HEADS, 'soft').named_parameters()))
     assert names == {'qkv.weight', 'qkv.bias', 'proj.weight', 'proj.bias'}
 
 
 @pytest.mark.parametrize('scale', [1e-4, 1e-3, 1.0])
 def test_norms_add_one_millionth_to_the_mean_square(scale):
-    block = Block(DIMS, HEADS, HIDDEN, 'soft', 0.0)
+    block = Block(DIMS, HEADS, 'soft', 0.0)
     x = scale * torch.randn(2, TOKENS, DIMS)
     for layer in (block.norm1, block.norm2):
         expected = norm(x.double(), layer.weight.double()).float()
@@ -80,7 +80,7 @@ def test_norms_add_one_millionth_to_the_mean_square(scale):
 
 
 def test_norms_have_no_bias():
-    block = Block(DIMS, HEADS, HIDDEN, 'soft', 0.0)
+    block = Block(DIMS, HEADS, 'soft', 0.0)
     assert [name for name, _ in block.norm1.named_parameters()] == ['weight']
 
 
@@ -108,7 +108,7 @@ def test_drop_path_is_off_in_evaluation_and_at_rate_zero():
 
 
 def test_drop_path_works_on_both_branches_on_their_own():
-    block = Block(DIMS, HEADS, HIDDEN, 'soft', drop_path_rate=0.5).train()
+    block = Block(DIMS, HEADS, 'soft', drop_path_rate=0.5).train()
     for parameter in block.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     x = torch.randn(1, TOKENS, DIMS).expand(64, -1, -1)

@@ -1,6 +1,7 @@
+import json
 from pathlib import Path
 
-from tiny_run import CONFIG, run_python, tiny_options
+from tiny_run import CONFIG, ROOT, run_python, tiny_options
 
 SCRIPT = Path(__file__).with_name('distributed_run.py')
 
@@ -17,3 +18,33 @@ def test_two_processes_train_one_model_without_unused_parameters(run, tmp_path):
     for rank in range(2):
         assert f'rank {rank} of 2: weights agree' in process.stdout
     assert (tmp_path / 'run' / 'iter_2.pth').is_file()
+
+
+def test_two_processes_train_one_classifier_with_the_batch_of_its_recipe(tmp_path):
+    config = ROOT / 'configs' / 'pretrain' / 'illama_micro_digits.py'
+    options = (
+        'model.backbone.arch.num_layers=1',
+        'train_dataloader.batch_size=4',
+        'train_dataloader.dataset.indices=70',
+        'effective_batch=16',
+        'param_scheduler.0.warmup=0',
+        'train_cfg.max_epochs=1',
+        'custom_hooks.0.cutoff=1',
+        'default_hooks.checkpoint.interval=1',
+        'default_hooks.logger.interval=1',
+        'val_dataloader.dataset.indices=8',
+    )
+    process = run_python(
+        *('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2'),
+        *(SCRIPT, config, tmp_path / 'run', '--cfg-options', *options),
+        cwd=tmp_path,
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    for rank in range(2):
+        assert f'rank {rank} of 2: weights agree' in process.stdout
+    (log,) = (tmp_path / 'run').glob('*/vis_data/scalars.json')
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    rates = [row['soft_mask_rate'] for row in rows if 'soft_mask_rate' in row]
+    # 70 // 16 = 4 updates of 2 iterations, 2 x 4 images in each.
+    expected = [1, 1, 2 / 3, 2 / 3, 1 / 3, 1 / 3, 0, 0]
+    assert [round(rate, 6) for rate in rates] == [round(rate, 6) for rate in expected]

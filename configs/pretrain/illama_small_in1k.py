@@ -1,0 +1,28 @@
+r"""iLLaMA-S on ImageNet-1K at 224: arXiv 2404.06773, Table 13, column IN-1K, S.
+
+Expected (the paper's figure): 79.9 top-1.
+Memory: not measured. Batch 4096 by gradient accumulation: GPUs x
+train_dataloader.batch_size x iterations to an update.
+
+1 GPU:  python tools/train.py configs/pretrain/illama_small_in1k.py --amp
+8 GPUs: tools/dist_train.sh configs/pretrain/illama_small_in1k.py 8 --amp
+"""
+
+_base_ = [
+    '../_base_/classifier.py',
+    '../_base_/imagenet_224.py',
+    '../_base_/classification_runtime.py',
+]
+
+effective_batch = 4096
+model = dict(
+    data_preprocessor=dict(mixup=0.5, cutmix=0.5),
+    backbone=dict(arch='small', drop_path_rate=0.1),
+    head=dict(num_classes=1000, in_channels=384),
+)
+optim_wrapper = dict(optimizer=dict(lr=4e-3, weight_decay=0.05))
+param_scheduler = [
+    dict(type='WarmupCosineLR', warmup=5, eta_min=1e-6, convert_to_iter_based=True)
+]
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=300)
+custom_hooks = [dict(type='SoftMaskHook', mode='linear', cutoff=50)]

@@ -1,0 +1,37 @@
+r"""UperNet on the plain ViT-T, ADE20K: arXiv 2404.06773, Table 10, the baseline.
+
+Expected (the paper's figure): 39.8 mIoU with the multi-scale and flip test (--tta),
+10.88M parameters. Pretrained: DeiT's released file, since the paper's own ViT-T is not
+released. Memory: not measured.
+
+1 GPU:  python tools/train.py configs/upernet_vit_tiny_ade20k.py \
+            --cfg-options train_dataloader.batch_size=16
+8 GPUs: tools/dist_train.sh configs/upernet_vit_tiny_ade20k.py 8
+Test:   python tools/test.py configs/upernet_vit_tiny_ade20k.py CHECKPOINT --tta
+"""
+
+_base_ = [
+    '_base_/upernet_illama.py',
+    '_base_/ade20k.py',
+    '_base_/adamw.py',
+    '_base_/schedule_160k.py',
+    '_base_/default_runtime.py',
+]
+
+model = dict(
+    backbone=dict(
+        arch='tiny',
+        ffn='mlp',
+        norm='layer',
+        attn_mask='bidirectional',
+        cls_position='first',
+        with_rotary=False,
+        drop_path_rate=0.0,
+        init_cfg=dict(
+            checkpoint='https://dl.fbaipublicfiles.com/deit/deit_tiny_patch16_224-a1311bcf.pth'
+        ),
+    ),
+    neck=dict(embed_dim=192),
+    decode_head=dict(in_channels=[192] * 4, channels=192),
+    auxiliary_head=dict(in_channels=192),
+)

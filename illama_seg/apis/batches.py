@@ -1,0 +1,49 @@
+"""The batch that a recipe asks for, from the GPUs that there are."""
+
+from __future__ import annotations
+
+import os
+
+from mmengine.config import Config
+from mmengine.dist import get_world_size
+from mmengine.logging import print_log
+
+# Set by the launcher, which is asked before mmengine has started the processes.
+_SIZE_VARIABLES = {
+    'pytorch': 'WORLD_SIZE',
+    'slurm': 'SLURM_NTASKS',
+    'mpi': 'OMPI_COMM_WORLD_SIZE',
+}
+
+
+def set_accumulation(cfg: Config) -> None:
+    """Accumulate gradients until a config's ``effective_batch`` images are reached.
+
+    Sets ``optim_wrapper.accumulative_counts`` to effective batch / (processes x images
+    of each), and hands the effective batch to the training sampler. A config without
+    ``effective_batch`` is left as it is.
+
+    Raises:
+        ValueError: if the effective batch is not a multiple of what the processes take.
+    """
+    effective = cfg.get('effective_batch')
+    if effective is None:
+        return
+    variable = _SIZE_VARIABLES.get(cfg.get('launcher', 'none'), '')
+    processes = int(os.environ.get(variable, get_world_size()))
+    images = cfg.train_dataloader.batch_size
+    at_once = processes * images
+    if at_once < 1 or effective < 1 or effective % at_once:
+        raise ValueError(
+            f'effective_batch={effective} is not a multiple of {at_once} images '
+            f'({processes} processes x train_dataloader.batch_size={images}): set '
+            '--cfg-options train_dataloader.batch_size=... to divide it'
+        )
+    counts = effective // at_once
+    cfg.optim_wrapper.accumulative_counts = counts
+    cfg.train_dataloader.sampler.effective_batch = effective
+    print_log(
+        f'batch of {effective}: {processes} processes x {images} images x {counts} '
+        'iterations to an update',
+        logger='current',
+    )

@@ -1,0 +1,240 @@
+"""Initial weights from LLaMA-2, by uniform selection."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from illama_seg.checkpoints.loading import listed
+from illama_seg.checkpoints.released import SIZES
+from illama_seg.layers import swiglu_hidden_dims
+
+HEAD_DIMS = 64  # of all named sizes (arXiv 2404.06773, Table 11)
+ROTARY_PAIRS = ('stored', 'adjacent')
+_INDEX = 'model.safetensors.index.json'
+_SINGLE = 'model.safetensors'
+# Ours, in a block: theirs, in a layer; more than one are stacked.
+_NAMES = {
+    'norm1.weight': ('input_layernorm',),
+    'attn.qkv.weight': ('self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj'),
+    'attn.proj.weight': ('self_attn.o_proj',),
+    'norm2.weight': ('post_attention_layernorm',),
+    'mlp.fc1.weight': ('mlp.gate_proj',),
+    'mlp.fc2.weight': ('mlp.down_proj',),
+    'mlp.fc3.weight': ('mlp.up_proj',),
+}
+
+
+def select_llama_weights(
+    folder: str | Path, arch: str | Mapping[str, int], rotary_pairs: str = 'stored'
+) -> dict[str, Tensor]:
+    """Weights of iLLaMA's blocks, taken evenly from a LLaMA (arXiv 2404.06773).
+
+    Block i gets layer i; of every dimension, rows and columns at even distances are
+    taken (weight selection, arXiv 2311.18823). LLaMA has nothing for the rest: patch
+    and position embeddings, class token, biases, final norm and classifier.
+
+    Queries and keys are turned by rotary positions in pairs of channels. Hugging Face
+    stores the pair i of a head as its rows i and i + d / 2, iLLaMA pairs adjacent
+    channels (2i, 2i + 1). The paper's selection ignores that, so that what LLaMA turned
+    together is torn apart; 'stored' does as the paper. 'adjacent' takes whole heads
+    and whole pairs of q and k, both at even distances, and stores the pairs as iLLaMA
+    reads them: of a model of equal size the permutation of the rows that gives the
+    same attention scores as LLaMA's. The values are selected as in the paper.
+
+    Only the shards with these layers are opened, and only the rows wanted are read, so
+    that LLaMA-2-7B takes little memory.
+
+    Args:
+        folder: Hugging Face LLaMA: ``config.json`` and ``model.safetensors``, or its
+            shards with ``model.safetensors.index.json``.
+        arch: 'tiny', 'small', 'base' or 'large' (the paper does the first three), or
+            a dict with the keys ``embed_dims``, ``num_layers`` and ``num_heads``.
+        rotary_pairs: 'stored' or 'adjacent', see above.
+
+    Returns:
+        Key of the backbone -> tensor, in the dtype of the file.
+
+    Raises:
+        FileNotFoundError: names the file that is missing.
+        ValueError: if the folder holds no LLaMA, one that is smaller than ``arch``, or
+            a file that is truncated.
+    """
+    if rotary_pairs not in ROTARY_PAIRS:
+        raise ValueError(f'rotary_pairs={rotary_pairs!r}: expected {ROTARY_PAIRS}')
+    embed_dims, num_layers, num_heads = _resolve_arch(arch)
+    hidden_dims = swiglu_hidden_dims(embed_dims)
+    folder = Path(folder).expanduser()
+    files = _find_files(folder)
+    found = {int(m[1]) for key in files if (m := re.search(r'\blayers\.(\d+)\.', key))}
+    if len(found) < num_layers:
+        raise ValueError(
+            f'{folder} has {len(found)} LLaMA layers, arch={arch} needs {num_layers}: '
+            'choose a larger LLaMA. First keys found: ' + listed(files)
+        )
+    qk_rows = None
+    if rotary_pairs == 'adjacent':
+        heads = *_read_heads(folder), num_heads, embed_dims // num_heads
+        if heads[0] < heads[2] or heads[1] < heads[3]:
+            raise ValueError(
+                f'{folder} has {heads[0]} heads of {heads[1]} channels, arch={arch} '
+                f'needs {heads[2]} of {heads[3]}: choose a larger LLaMA'
+            )
+        qk_rows = rotary_rows(*heads)
+    shapes = {
+        'mlp.fc1.weight': (hidden_dims, embed_dims),
+        'mlp.fc2.weight': (embed_dims, hidden_dims),
+        'mlp.fc3.weight': (hidden_dims, embed_dims),
+    }
+    weights = {}
+    for layer in range(num_layers):
+        for ours, theirs in _NAMES.items():
+            shape = shapes.get(ours, (embed_dims, embed_dims))
+            parts = []
+            for name in theirs:
+                key = f'layers.{layer}.{name}.weight'
+                chosen = qk_rows if name.endswith(('q_proj', 'k_proj')) else None
+                parts.append(_select(files, key, shape, chosen))
+            weights[f'blocks.{layer}.{ours}'] = torch.cat(parts)
+    return weights
+
+
+def uniform_indices(big: int, small: int) -> Tensor:
+    """``small`` of the indices 0 .. big - 1, at even distances; (small,) int64.
+
+    Raises:
+        ValueError: if there are fewer.
+    """
+    if not 1 <= small <= big:
+        raise ValueError(f'cannot take {small} of {big}')
+    if big % small == 0:
+        return torch.arange(small) * (big // small)
+    return torch.linspace(0, big - 1, small, dtype=torch.float64).round().long()
+
+
+def rotary_rows(big_heads: int, big_head_dim: int, heads: int, head_dim: int) -> Tensor:
+    """Rows of q or k as Hugging Face stores them, whole pairs made adjacent.
+
+    Returns:
+        (heads * head_dim,) int64.
+
+    Raises:
+        ValueError: if there are fewer heads, or fewer pairs in a head.
+    """
+    head = uniform_indices(big_heads, heads)[:, None, None] * big_head_dim
+    pair = uniform_indices(big_head_dim // 2, head_dim // 2)[:, None]
+    return (head + pair + torch.tensor([0, big_head_dim // 2])).flatten()
+
+
+def _resolve_arch(arch: str | Mapping[str, int]) -> tuple[int, int, int]:
+    sizes = {
+        name.lower(): (width, depth, width // HEAD_DIMS)
+        for width, (name, depth) in SIZES.items()
+    }
+    if isinstance(arch, str) and arch in sizes:
+        return sizes[arch]
+    keys = ('embed_dims', 'num_layers', 'num_heads')
+    if isinstance(arch, Mapping) and set(arch) == set(keys):
+        embed_dims, num_layers, num_heads = (arch[key] for key in keys)
+        return embed_dims, num_layers, num_heads
+    raise ValueError(
+        f'arch={arch!r}: expected one of {tuple(sizes)} or a dict with the keys {keys}'
+    )
+
+
+def _find_files(folder: Path) -> dict[str, Path]:
+    """Key, without a leading 'model.', -> file that holds it."""
+    index, single = folder / _INDEX, folder / _SINGLE
+    if index.is_file():
+        places = _read_json(index).get('weight_map')
+        if not isinstance(places, dict):
+            raise ValueError(f"{index} has no 'weight_map'; download it again")
+        files = {key: folder / str(name) for key, name in places.items()}
+    elif single.is_file():
+        with _opened(single) as file:
+            files = dict.fromkeys(file.keys(), single)
+    else:
+        raise FileNotFoundError(
+            f'{folder} has neither {_INDEX} nor {_SINGLE}: expected a LLaMA in Hugging '
+            "Face's format. Of one in .bin files, transformers' save_pretrained makes "
+            'safetensors'
+        )
+    return {key.removeprefix('model.'): file for key, file in files.items()}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f'{path} is no JSON: {error}') from error
+    if not isinstance(content, dict):
+        raise ValueError(f'{path} holds a {type(content).__name__}, expected an object')
+    return content
+
+
+def _read_heads(folder: Path) -> tuple[int, int]:
+    """Number of heads and their dimension."""
+    path = folder / 'config.json'
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no {path}: rotary_pairs='adjacent' needs the number of heads from it"
+        )
+    config = _read_json(path)
+    try:
+        num_heads = int(config['num_attention_heads'])
+        return num_heads, int(config['hidden_size']) // num_heads
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise ValueError(
+            f'{path}: expected hidden_size and num_attention_heads of a LLaMA'
+        ) from error
+
+
+def _opened(path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'no {path}, a shard that {path.parent / _INDEX} names: download it too'
+        )
+    try:
+        return safe_open(path, 'pt')
+    except SafetensorError as error:
+        raise ValueError(
+            f'{path} is truncated, or no safetensors file ({error}): download it again'
+        ) from error
+
+
+def _select(
+    files: Mapping[str, Path], key: str, sizes: tuple[int, int], rows: Tensor | None
+) -> Tensor:
+    """Entries of a vector, or rows and columns of a matrix, at even distances."""
+    path = files.get(key)
+    if path is None:
+        raise ValueError(f'no {key}: expected a LLaMA, found the keys {listed(files)}')
+    with _opened(path) as file:
+        names = file.keys()
+        stored = {name.removeprefix('model.'): name for name in names}
+        if key not in stored:
+            raise ValueError(f'{path} lacks {key}, which {_INDEX} puts there')
+        part = file.get_slice(stored[key])
+        shape = part.get_shape()
+        if key.endswith(('k_proj.weight', 'v_proj.weight')) and shape[0] != shape[-1]:
+            raise ValueError(
+                f'{path}: {key} is {shape}, as queries share it in groups: expected a '
+                'LLaMA with a key and a value for each head, such as LLaMA-2-7B'
+            )
+        if any(big < small for big, small in zip(shape, sizes, strict=False)):
+            raise ValueError(
+                f'{path}: {key} is {shape}, arch needs {list(sizes[: len(shape)])}: '
+                'choose a larger LLaMA'
+            )
+        if rows is None:
+            rows = uniform_indices(shape[0], sizes[0])
+        # A row at a time: the others are never read.
+        selected = torch.cat([part[row : row + 1] for row in rows.tolist()])
+    if len(shape) == 1:
+        return selected
+    return selected[:, uniform_indices(shape[1], sizes[1])]

@@ -1,0 +1,214 @@
+"""Small data sets that are held in memory: CIFAR-10, CIFAR-100, handwritten digits."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS
+from torchvision import datasets
+from torchvision.datasets.utils import check_integrity
+
+SIDE = 32
+
+
+class ArrayDataset(BaseDataset):
+    """Images and class numbers from memory.
+
+    Args:
+        split: 'train' or 'test'.
+        data_root: folder of the data.
+        kwargs: of mmengine's ``BaseDataset``: ``pipeline``, ``indices``, ...
+
+    Raises:
+        ValueError: for another split.
+    """
+
+    def __init__(self, split: str, data_root: str = '', **kwargs) -> None:
+        if split not in ('train', 'test'):
+            raise ValueError(
+                f"{type(self).__name__} split={split!r}: expected 'train' or 'test'"
+            )
+        self.split = split
+        super().__init__(data_root=data_root, **kwargs)
+
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
+        """Images (N, H, W) or (N, H, W, 3) uint8, class numbers (N,)."""
+        raise NotImplementedError
+
+    def load_data_list(self) -> list[dict]:
+        """One dict of ``img`` and ``gt_label`` to an image."""
+        images, labels = self.read()
+        num_classes = len(self.metainfo['classes'])
+        wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
+        if wrong.size:
+            raise ValueError(
+                f'{type(self).__name__} in {self.data_root}: label {labels[wrong[0]]} '
+                f'of image {wrong[0]}, expected 0 to {num_classes - 1}'
+            )
+        pairs = zip(images, labels.tolist(), strict=True)
+        return [dict(img=image, gt_label=label) for image, label in pairs]
+
+
+@DATASETS.register_module()
+class DigitsDataset(ArrayDataset):
+    """scikit-learn's bundled handwritten digits: 1,797 grey images of 8x8, 10 classes.
+
+    360 of them, each class in its share, are the test set; which ones is fixed.
+    """
+
+    METAINFO = dict(classes=tuple('0123456789'))
+    SPLIT_SEED, NUM_TEST = 0, 360
+
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
+        """Images (N, 8, 8), grey values 0..16 stretched to 0..255."""
+        # Seconds to import, and only this needs it.
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+
+        bunch: Any = load_digits()
+        images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
+        train, test = train_test_split(
+            np.arange(len(images)),
+            test_size=self.NUM_TEST,
+            random_state=self.SPLIT_SEED,
+            stratify=bunch.target,
+        )
+        chosen = train if self.split == 'train' else test
+        return images[chosen], bunch.target[chosen]
+
+
+class _CIFARDataset(ArrayDataset):
+    """CIFAR from its python or binary version, unpacked or as the archive.
+
+    Without either in ``data_root`` the python version is downloaded and checked.
+
+    Raises:
+        ConnectionError: if it is not there and cannot be downloaded.
+        ValueError: if a file is damaged.
+    """
+
+    READER: type[datasets.CIFAR10]
+    BINARY: tuple[str, str, str]  # folder, archive, md5 of the archive
+    FILES: dict[str, tuple[str, ...]]
+    LABEL_BYTES: int
+
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
+        """Images (N, 32, 32, 3), RGB."""
+        root = Path(self.data_root)
+        folder, archive, md5 = self.BINARY
+        python = root / self.READER.base_folder, root / self.READER.filename
+        if any(path.exists() for path in python):
+            return self._read_python(root)
+        if not (root / folder).is_dir() and (root / archive).is_file():
+            _unpack(root / archive, md5, folder)
+        if (root / folder).is_dir():
+            return self._read_binary(root / folder)
+        return self._read_python(root)
+
+    def _read_binary(self, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+        size = self.LABEL_BYTES + 3 * SIDE * SIDE
+        parts = []
+        for name in self.FILES[self.split]:
+            if not (folder / name).is_file():
+                raise FileNotFoundError(f'no file {folder / name}')
+            part = np.fromfile(folder / name, np.uint8)
+            if not part.size or part.size % size:
+                raise ValueError(
+                    f'{folder / name} has {part.size} bytes, expected a multiple of '
+                    f'{size}: it is truncated, or not of {type(self).__name__}'
+                )
+            parts.append(part.reshape(-1, size))
+        rows = np.concatenate(parts)
+        images = rows[:, self.LABEL_BYTES :].reshape(-1, 3, SIDE, SIDE)
+        # CIFAR-100 has the coarse label first.
+        labels = rows[:, self.LABEL_BYTES - 1].astype(np.int64)
+        return images.transpose(0, 2, 3, 1), labels
+
+    def _read_python(self, root: Path) -> tuple[np.ndarray, np.ndarray]:
+        train = self.split == 'train'
+        try:
+            with suppress(RuntimeError):  # not there, or not whole
+                return self._content(self.READER(root, train))
+            root.mkdir(parents=True, exist_ok=True)
+            with FileLock(root / f'.{self.READER.base_folder}.lock'):
+                return self._content(self.READER(root, train, download=True))
+        except RuntimeError as error:  # torchvision's word for a wrong checksum
+            raise ValueError(
+                f'{root}: {self.READER.filename} or what is unpacked from it is '
+                f'damaged ({error}): remove both'
+            ) from error
+        except OSError as error:
+            raise ConnectionError(
+                f'no {type(self).__name__} in {root}, and {self.READER.url} cannot be '
+                f'downloaded: {error}\nWithout a network put there '
+                f'{self.READER.filename} or {self.BINARY[1]}, or name another folder: '
+                '--cfg-options train_dataloader.dataset.data_root=DIR '
+                'val_dataloader.dataset.data_root=DIR '
+                'test_dataloader.dataset.data_root=DIR'
+            ) from error
+
+    def _content(self, data: datasets.CIFAR10) -> tuple[np.ndarray, np.ndarray]:
+        return data.data, np.asarray(data.targets)
+
+
+@DATASETS.register_module()
+class CIFAR10Dataset(_CIFARDataset):
+    """CIFAR-10: 50,000 images of 32x32 to train, 10,000 to test, 10 classes."""
+
+    # fmt: off
+    METAINFO = dict(
+        classes=(
+            'airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse',
+            'ship', 'truck',
+        )
+    )
+    # fmt: on
+    READER = datasets.CIFAR10
+    BINARY = (
+        'cifar-10-batches-bin',
+        'cifar-10-binary.tar.gz',
+        'c32a1d4ab5d03f1284b67883e8d87530',
+    )
+    FILES = dict(
+        train=tuple(f'data_batch_{number}.bin' for number in range(1, 6)),
+        test=('test_batch.bin',),
+    )
+    LABEL_BYTES = 1
+
+
+@DATASETS.register_module()
+class CIFAR100Dataset(_CIFARDataset):
+    """CIFAR-100: as CIFAR-10, 100 classes; their numbers are their names here."""
+
+    METAINFO = dict(classes=tuple(map(str, range(100))))
+    READER = datasets.CIFAR100
+    BINARY = (
+        'cifar-100-binary',
+        'cifar-100-binary.tar.gz',
+        '03b5dce01913d631647c71ecec9e9cb8',
+    )
+    FILES = dict(train=('train.bin',), test=('test.bin',))
+    LABEL_BYTES = 2
+
+
+def _unpack(archive: Path, md5: str, folder: str) -> None:
+    """Unpack what is published and nothing else; several processes may come here."""
+    root = archive.parent
+    with FileLock(root / f'.{folder}.lock'), TemporaryDirectory(dir=root) as scratch:
+        if (root / folder).is_dir():
+            return
+        if not check_integrity(archive, md5):
+            raise ValueError(
+                f'{archive} is damaged: its md5 is not the published {md5}'
+            )
+        with tarfile.open(archive) as file:
+            file.extractall(scratch, filter='data')
+        os.replace(Path(scratch) / folder, root / folder)

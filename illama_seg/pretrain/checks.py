@@ -1,0 +1,39 @@
+"""Whether data sets and classifier speak of the same classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+
+def check_classes(num_classes: int, classes: Mapping[str, Sequence[str]]) -> None:
+    """Compare the classes of the splits with each other and with the head.
+
+    Args:
+        num_classes: of the head.
+        classes: split ('train', 'val', 'test') -> names of its classes, in order.
+
+    Raises:
+        ValueError: names the splits and the first class that differs, or the option.
+    """
+    (first, names), *others = classes.items()
+    for split, found in others:
+        if tuple(found) == tuple(names):
+            continue
+        differing = [
+            name for name in (*names, *found) if (name in names) != (name in found)
+        ]
+        raise ValueError(
+            f'{split} data has {len(found)} classes, {first} data {len(names)}, and '
+            + (
+                f'they differ, first in {differing[0]!r}'
+                if differing
+                else 'their order differs'
+            )
+            + '. Expected the same classes: the same class folders in both, or one '
+            'class_index for both'
+        )
+    if len(names) != num_classes:
+        raise ValueError(
+            f'model.head.num_classes={num_classes}, but the {first} data has '
+            f'{len(names)} classes: --cfg-options model.head.num_classes={len(names)}'
+        )

@@ -1,0 +1,63 @@
+"""Top-k accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.registry import METRICS
+
+
+@METRICS.register_module()
+class Accuracy(BaseMetric):
+    """Share of the images whose class is among the k of the highest scores, in percent.
+
+    Gives ``accuracy/top1``, ``accuracy/top5``, ..., as mmpretrain names them.
+
+    Args:
+        topk: the k.
+        collect_device: where results of several processes meet, 'cpu' or 'gpu'.
+        prefix: of the names.
+
+    Raises:
+        ValueError: if a k is below 1 or above the number of classes.
+    """
+
+    default_prefix = 'accuracy'
+
+    def __init__(
+        self,
+        topk: int | Sequence[int] = (1, 5),
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device, prefix)
+        self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
+        if not self.topk or min(self.topk) < 1:
+            raise ValueError(f'Accuracy topk={topk}: expected numbers of 1 or more')
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Keep, for each image, the place of its class among the scores."""
+        scores = torch.stack([sample['pred_score'] for sample in data_samples])
+        labels = torch.stack([sample['gt_label'] for sample in data_samples])
+        num_classes = scores.shape[1]
+        if max(self.topk) > num_classes:
+            raise ValueError(
+                f'Accuracy topk={self.topk}, but there are {num_classes} classes: '
+                'set val_evaluator.topk and test_evaluator.topk'
+            )
+        if not scores.isfinite().all():
+            raise ValueError('Accuracy: scores are not finite; the training diverged')
+        # Ties, as of a collapsed model, must not count as hits: only one place each.
+        hits = scores.topk(max(self.topk)).indices == labels.to(scores.device)
+        places = torch.where(hits.any(1), hits.int().argmax(1), num_classes)
+        self.results += places.tolist()
+
+    def compute_metrics(self, results: list[int]) -> dict[str, float]:
+        """Percent of the places below each k."""
+        return {
+            f'top{k}': 100 * sum(place < k for place in results) / len(results)
+            for k in self.topk
+        }

@@ -1,0 +1,49 @@
+"""What is known of one image: annotation and prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.structures import BaseDataElement
+from torch import Tensor
+
+
+class DataSample(BaseDataElement):
+    """Label and prediction of an image; names and fields are mmpretrain's.
+
+    Attributes:
+        gt_label: (1,) int64, class number.
+        gt_score: (num_classes,), a soft label, as mixing makes it.
+        pred_label: (1,) int64, class of the highest score.
+        pred_score: (num_classes,), probabilities.
+    """
+
+    gt_label: Tensor
+    gt_score: Tensor
+    pred_label: Tensor
+    pred_score: Tensor
+
+    def set_gt_label(self, value: int | Tensor) -> DataSample:
+        """Set the class number."""
+        self.set_field(_label(value), 'gt_label', dtype=Tensor)
+        return self
+
+    def set_gt_score(self, value: Tensor | Sequence[float]) -> DataSample:
+        """Set a soft label, (num_classes,)."""
+        self.set_field(torch.as_tensor(value), 'gt_score', dtype=Tensor)
+        return self
+
+    def set_pred_label(self, value: int | Tensor) -> DataSample:
+        """Set the class predicted."""
+        self.set_field(_label(value), 'pred_label', dtype=Tensor)
+        return self
+
+    def set_pred_score(self, value: Tensor | Sequence[float]) -> DataSample:
+        """Set the probabilities, (num_classes,)."""
+        self.set_field(torch.as_tensor(value), 'pred_score', dtype=Tensor)
+        return self
+
+
+def _label(value: int | Tensor) -> Tensor:
+    return torch.as_tensor(value, dtype=torch.int64).reshape(1)

@@ -1,0 +1,82 @@
+"""timm's image transforms as steps of an mmengine pipeline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.registry import TRANSFORMS
+from PIL import Image
+from timm.data import create_transform
+
+from illama_seg.pretrain.structures import DataSample
+
+
+@TRANSFORMS.register_module()
+class LoadRGBImage:
+    """Read ``img_path``, or take ``img``, (H, W) or (H, W, 3) uint8 -> PIL image, RGB.
+
+    Raises:
+        ValueError: if the file is no image or is damaged; names it.
+    """
+
+    def __call__(self, results: dict) -> dict:
+        """Set ``img``."""
+        if 'img' in results:
+            return dict(results, img=Image.fromarray(results['img']).convert('RGB'))
+        path = results['img_path']
+        try:
+            with Image.open(path) as image:
+                return dict(results, img=image.convert('RGB'))
+        except (OSError, SyntaxError, ValueError) as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            raise ValueError(f'{path} is no image, or is damaged: {error}') from error
+
+
+@TRANSFORMS.register_module()
+class ClsTransform:
+    """``timm.data.create_transform``, up to a (3, H, W) uint8 tensor.
+
+    Normalisation and random erasing come in ``ClsDataPreprocessor``, on the device.
+    Colour jitter has no effect beside ``auto_augment``: timm leaves it out, and so did
+    the authors' runs, which passed both.
+
+    Args:
+        options: arguments of ``create_transform``: ``input_size``, ``is_training``,
+            ``auto_augment``, ``interpolation``, ``crop_pct``, ``crop_mode``, ...
+
+    Raises:
+        ValueError: if timm does not know an option, or one that comes later is given.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        later = {'re_prob', 're_mode', 'mean', 'std', 'normalize'} & set(options)
+        if later:
+            raise ValueError(
+                f'ClsTransform {sorted(later)}: normalisation and erasing are options '
+                'of model.data_preprocessor'
+            )
+        try:
+            self._transform = create_transform(normalize=False, **options)
+        except TypeError as error:
+            raise ValueError(f'ClsTransform {options}: {error}') from error
+
+    def __call__(self, results: dict) -> dict:
+        """Transform ``img``."""
+        return dict(results, img=self._transform(results['img']))
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}({self._transform})'
+
+
+@TRANSFORMS.register_module()
+class PackClsInputs:
+    """``img`` and ``gt_label`` -> ``inputs`` and a :class:`DataSample`."""
+
+    def __call__(self, results: dict) -> dict:
+        """Pack; the file's path goes along for messages."""
+        meta = {key: results[key] for key in ('img_path',) if key in results}
+        sample = DataSample(metainfo=meta)
+        if 'gt_label' in results:
+            sample.set_gt_label(results['gt_label'])
+        return dict(inputs=results['img'], data_samples=sample)

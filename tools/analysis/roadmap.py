@@ -1,0 +1,42 @@
+"""The roadmap from ViT to iLLaMA in micro size: python tools/analysis/roadmap.py
+
+Trains every step of Table 17 and three schedules of the soft mask on handwritten
+digits, some seconds each. Prints the table; writes roadmap.json, roadmap.png,
+soft_mask.png.
+A run that was finished by an earlier call is not repeated.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from illama_seg.apis import run_roadmap
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description='Train the steps from ViT to iLLaMA')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/roadmap'))
+    parser.add_argument('--seeds', type=int, default=3, help='runs of each step')
+    args = parser.parse_args()
+    # Matrices this small gain nothing from a second thread.
+    torch.set_num_threads(1)
+    try:
+        table = run_roadmap(
+            CONFIGS / 'pretrain' / 'illama_micro_digits.py',
+            CONFIGS / 'ablation',
+            args.out,
+            args.seeds,
+        )
+    except (ValueError, OSError) as error:
+        sys.exit(f'error: {error}')
+    print(table)
+    for name in ('roadmap.json', 'roadmap.png', 'soft_mask.png'):
+        print(f'{args.out}/{name}')
+
+
+if __name__ == '__main__':
+    main()
