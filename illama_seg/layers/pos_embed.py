@@ -43,7 +43,7 @@ def resize_pos_embed(
 ) -> Tensor:
     """Resize a positional embedding to another patch grid.
 
-    The class slot, iLLaMA's is the last one, is kept as it is. The helpers of mmseg,
+    The class slot is kept as it is; iLLaMA's is the last one. The helpers of mmseg,
     mmpretrain and timm keep a prefix instead; used here they would shift every
     position by one without an error.
 

@@ -38,8 +38,7 @@ class ClsTransform:
     """``timm.data.create_transform``, up to a (3, H, W) uint8 tensor.
 
     Normalisation and random erasing come in ``ClsDataPreprocessor``, on the device.
-    Colour jitter has no effect beside ``auto_augment``: timm leaves it out, and so did
-    the authors' runs, which passed both.
+    Colour jitter has no effect beside ``auto_augment``: timm leaves it out.
 
     Args:
         options: arguments of ``create_transform``: ``input_size``, ``is_training``,
