@@ -30,7 +30,8 @@ demo: install
 	@echo '== demo data: procedural scenes'
 	$(BIN)/python tools/data/make_scenes.py --out data/scenes
 	@echo '== training on them (a finished run is kept: make clean-demo)'
-	$(BIN)/python tools/train.py configs/upernet_illama_demo.py --work-dir $(DEMO) --resume
+	$(BIN)/python tools/train.py configs/upernet_illama_demo.py --work-dir $(DEMO) \
+	  $(if $(wildcard $(DEMO)/last_checkpoint),--resume)
 	@echo '== evaluating on scenes never trained on'
 	$(BIN)/python tools/analysis/report.py $(DEMO) --baselines
 

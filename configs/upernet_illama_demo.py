@@ -54,4 +54,4 @@ param_scheduler = [
 ]
 randomness = dict(seed=0)
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=240)
-default_hooks = dict(checkpoint=dict(interval=240))
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=240))

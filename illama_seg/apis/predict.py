@@ -120,7 +120,7 @@ def read_image(path: str | Path) -> np.ndarray:
         image = None
     if image is None:
         raise ValueError(
-            f'{path} ({data.size} bytes) is no image or is damaged: expected one of '
+            f'{path} ({data.size} bytes) is damaged or no image; formats read: '
             f'{", ".join(IMAGE_SUFFIXES)}'
         )
     return image

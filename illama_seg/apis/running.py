@@ -166,7 +166,10 @@ def build_tester(
     cfg.model.init_cfg = cfg.model.backbone.init_cfg = None
     if tta:
         if 'tta_pipeline' not in cfg:
-            raise ValueError(f'--tta: {cfg.filename} has no tta_pipeline')
+            raise ValueError(
+                f'--tta: {cfg.filename} has no tta_pipeline; leave --tta out, or take '
+                "configs/_base_/ade20k.py's over"
+            )
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.model = dict(cfg.tta_model, module=cfg.model)
     with options_explained(cfg):

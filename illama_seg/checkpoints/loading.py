@@ -111,10 +111,14 @@ def load_into_backbone(
     logger = logger or logging.getLogger('illama_seg')
     weights, heads, noted = _read_weights(path_or_url)
     target = backbone.state_dict()
-    report = LoadReport(str(path_or_url), ignored=heads)
+    source = str(path_or_url)
+    if source.startswith(('http://', 'https://')):
+        kept = fetch_checkpoint(source)
+        source = f'{source} (kept in {kept}; delete it to download it again)'
+    report = LoadReport(source, ignored=heads)
     if weights.keys().isdisjoint(target):
         raise ValueError(
-            f'{path_or_url} holds no key of the backbone.\n  first keys found: '
+            f'{source} holds no key of the backbone.\n  first keys found: '
             f'{listed(weights)}\n  first keys expected: {listed(target)}'
         )
     if 'pos_embed' in weights and 'pos_embed' in target:

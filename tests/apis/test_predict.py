@@ -10,6 +10,8 @@ from illama_seg.apis import (
     predict,
     read_image,
 )
+from illama_seg.apis.predict import annotation_ids
+from illama_seg.datasets import CheckedADE20KDataset
 
 
 @pytest.fixture(scope='module')
@@ -153,3 +155,20 @@ def test_a_checkpoint_that_does_not_fit_is_refused_by_its_keys(
     with pytest.raises(ValueError, match=text) as error:
         load_segmentor(run.config, altered(change))
     assert 'altered.pth' in str(error.value)
+
+
+@pytest.mark.parametrize('names', [('sky', 'car', 'wall'), ('flag', 'building')])
+def test_predictions_of_some_of_ade20ks_classes_get_ade20ks_ids(names):
+    published = CheckedADE20KDataset.METAINFO['classes']
+    meta = dict(
+        classes=names,
+        label_map=CheckedADE20KDataset.get_label_map(names),
+        reduce_zero_label=True,
+    )
+    ids = annotation_ids(meta)
+    assert ids.tolist() == [published.index(name) + 1 for name in names]
+    assert [published[i - 1] for i in ids] == list(names)
+
+
+def test_predictions_of_a_data_set_that_counts_from_zero_keep_their_numbers():
+    assert annotation_ids(dict(classes=('a', 'b', 'c'))).tolist() == [0, 1, 2]
