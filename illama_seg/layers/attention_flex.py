@@ -1,7 +1,8 @@
-"""Soft-masked attention by FlexAttention: by name only, for comparison on CUDA.
+"""Soft-masked attention by FlexAttention: by name, and where nothing faster runs.
 
-Two compiled calls with log-sum-exp, differentiated by torch:
+Two calls with log-sum-exp, differentiated by torch:
 O = a O_f + (1 - a) exp(L_c - L_f) O_c, f for all keys and c for the past ones.
+Compiled on CUDA. On a CPU torch has no gradient for it, and it is not compiled.
 """
 
 import functools
@@ -16,16 +17,16 @@ def _is_past(b, h, i, j):
 
 
 @functools.cache
-def _compiled(n: int, device: torch.device):
+def _attention_and_mask(n: int, device: torch.device):
     mask = flex.create_block_mask(_is_past, None, None, n, n, device=str(device))
+    if device.type != 'cuda':
+        return flex.flex_attention, mask
     return torch.compile(flex.flex_attention, dynamic=False), mask
 
 
 def flex_attention(q: Tensor, k: Tensor, v: Tensor, rate: Tensor) -> Tensor:
     """(B, h, N, d) each, and returned."""
-    if q.device.type != 'cuda':
-        raise NotImplementedError('the flex implementation is for CUDA')
-    attend, past = _compiled(q.shape[2], q.device)
+    attend, past = _attention_and_mask(q.shape[2], q.device)
     wanted = flex.AuxRequest(lse=True)
     out, aux = attend(q, k, v, return_aux=wanted)
     past_out, past_aux = attend(q, k, v, block_mask=past, return_aux=wanted)

@@ -382,6 +382,24 @@ def test_the_triton_kernels_pass_these_tests_in_the_interpreter():
 CUDA_DTYPES = {torch.float32: 5e-6, torch.bfloat16: 2**-7, torch.float16: 2**-10}
 
 
+@in_process
+@pytest.mark.filterwarnings('ignore:flex_attention called without torch.compile')
+@pytest.mark.parametrize('rate', RATES)
+@pytest.mark.parametrize('n, d', [(1, 16), (2, 96), (17, 16), (197, 64)])
+def test_flex_on_a_cpu_gives_the_output_of_the_formula(rate, n, d):
+    q, k, v = split(packed(n, d, torch.float64))
+    with torch.no_grad():
+        found = soft_causal_attention(q, k, v, rate, 'flex')
+    torch.testing.assert_close(found, formula(q, k, v, rate), rtol=1e-9, atol=1e-9)
+
+
+@in_process
+def test_flex_on_a_cpu_refuses_a_gradient():
+    x = torch.randn(1, 1, 3, 16, requires_grad=True)
+    with pytest.raises(NotImplementedError, match='does not support backward on CPU'):
+        soft_causal_attention(x, x, x, 0.0, 'flex')
+
+
 @needs_cuda
 @pytest.mark.parametrize('dtype', CUDA_DTYPES)
 def test_cuda_has_a_fast_path(dtype):
