@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
@@ -111,9 +112,7 @@ def train_runs(
     progress = tqdm(pairs, desc='training', unit='run')
     for name, seed in progress:
         progress.set_postfix_str(f'{name}, seed {seed}')
-        folder = (
-            Path(out) / 'runs' / name.replace(' ', '_').replace(':', '') / str(seed)
-        )
+        folder = Path(out) / 'runs' / re.sub(r'\W+', '_', name).strip('_') / str(seed)
         cfg = runs[name].copy()
         cfg.randomness = dict(seed=seed)
         cfg.work_dir = str(folder)
