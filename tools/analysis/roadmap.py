@@ -1,7 +1,7 @@
 """The roadmap from ViT to iLLaMA in micro size: python tools/analysis/roadmap.py
 
 Trains every step of Table 17 and three schedules of the soft mask on handwritten
-digits, some seconds each. Prints the table; writes roadmap.json, roadmap.png,
+digits, most of a minute each. Prints the table; writes roadmap.json, roadmap.png,
 soft_mask.png.
 A run that was finished by an earlier call is not repeated.
 """
