@@ -496,3 +496,14 @@ def test_without_a_network_the_error_says_what_to_do(cache):
     assert list(cache.iterdir()) == []
     (cache / 'x.pth').write_bytes(OFFICIAL.read_bytes())
     assert load_released('http://127.0.0.1:9/x.pth')
+
+
+def test_a_download_that_does_not_fit_is_named_where_it_is_kept(
+    golden_checkpoint, cache
+):
+    cache.mkdir(parents=True)
+    kept = cache / 'illama-tiny-in1k-75.0.pth'
+    kept.write_bytes(golden_checkpoint.read_bytes())
+    with pytest.raises(ValueError) as error:
+        load_into_backbone(Backbone(dims=24), RELEASED[kept.name].url)
+    assert f'kept in {kept}; delete it to download it again' in str(error.value)

@@ -1,6 +1,11 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
+import torch
 from tiny_run import CONFIG, ROOT, run_python, tiny_options
 
 SCRIPT = Path(__file__).with_name('distributed_run.py')
@@ -48,3 +53,19 @@ def test_two_processes_train_one_classifier_with_the_batch_of_its_recipe(tmp_pat
     # 70 // 16 = 4 updates of 2 iterations, 2 x 4 images in each.
     expected = [1, 1, 2 / 3, 2 / 3, 1 / 3, 1 / 3, 0, 0]
     assert [round(rate, 6) for rate in rates] == [round(rate, 6) for rate in expected]
+
+
+@pytest.mark.parametrize('arguments', [('train', CONFIG), ('test', CONFIG, 'x.pth')])
+def test_more_processes_than_gpus_are_refused_with_both_numbers(arguments):
+    tool, *files = arguments
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
+    process = subprocess.run(
+        [ROOT / 'tools' / f'dist_{tool}.sh', *files, '99'],
+        env=os.environ | {'PATH': path},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 1
+    found = torch.cuda.device_count()
+    assert f'NUM_GPUS=99, but this machine has {found}' in process.stderr
+    assert f'tools/{tool}.py' in process.stderr and 'Traceback' not in process.stderr
