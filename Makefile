@@ -1,14 +1,16 @@
 # make demo    install, make the demo data, train on it, evaluate, draw
 # make test    install, run the tests
 # make roadmap install, train the steps from ViT to iLLaMA on handwritten digits
+# make pretrain-demo  install, pretrain on crops of scenes, segment with and without it
 # make bench   install, time attention and backbone against timm's ViT
 # make check   install, check format, lint and types, run the tests
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := work_dirs/demo
+PRETRAIN := work_dirs/pretrain_demo
 
-.PHONY: demo test check roadmap bench install clean-demo
+.PHONY: demo test check roadmap pretrain-demo bench install clean-demo
 
 install: $(VENV)/installed
 
@@ -34,6 +36,28 @@ demo: install
 	  $(if $(wildcard $(DEMO)/last_checkpoint),--resume)
 	@echo '== evaluating on scenes never trained on'
 	$(BIN)/python tools/analysis/report.py $(DEMO) --baselines
+
+pretrain-demo: install
+	@echo '== data: scenes to segment, crops of other scenes to classify'
+	$(BIN)/python tools/data/make_scenes.py --out data/scenes
+	$(BIN)/python tools/data/make_scene_crops.py --out data/scene_crops
+	@echo '== what is in this crop? (finished runs are kept)'
+	$(BIN)/python tools/train.py configs/pretrain/illama_micro_scenes.py \
+	  --work-dir $(PRETRAIN)/classifier \
+	  $(if $(wildcard $(PRETRAIN)/classifier/last_checkpoint),--resume)
+	@echo '== segmentation from it and from scratch, three seeds each'
+	for seed in 0 1 2; do $(MAKE) --no-print-directory \
+	  $(PRETRAIN)/pretrained/$$seed/iter_240.pth \
+	  $(PRETRAIN)/scratch/$$seed/iter_240.pth || exit 1; done
+	$(BIN)/python tools/analysis/compare.py $(PRETRAIN)/pretrained $(PRETRAIN)/scratch \
+	  --out $(PRETRAIN)
+
+# An interrupted run starts anew: it is a minute or two.
+$(PRETRAIN)/%/iter_240.pth:
+	$(BIN)/python tools/train.py configs/upernet_illama_demo_pretrained.py \
+	  --work-dir $(@D) --cfg-options randomness.seed=$(notdir $*) \
+	  model.backbone.init_cfg$(if $(filter scratch/%,$*),=None,$(\
+	  ).checkpoint=$(PRETRAIN)/classifier/epoch_12.pth)
 
 clean-demo:
 	rm -rf $(DEMO)

@@ -127,6 +127,7 @@ def run_tool(tool, *arguments):
 def run_python(*arguments, cwd):
     """A new process elsewhere, that knows the package by its installation only."""
     environment = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
+    environment['PYTHONFAULTHANDLER'] = '1'  # an abort says where
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
         cwd=cwd,

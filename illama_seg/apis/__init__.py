@@ -1,5 +1,6 @@
 """What a script imports: make data, build runs, load models, predict, draw."""
 
+from illama_seg.apis.compare import compare_runs
 from illama_seg.apis.draw import add_legend, draw_curves, draw_rows, overlay
 from illama_seg.apis.infer import segment_files
 from illama_seg.apis.mistakes import mistakes_explained
@@ -18,7 +19,7 @@ from illama_seg.checkpoints import (
     write_weights,
 )
 from illama_seg.datasets.camvid import prepare_camvid
-from illama_seg.datasets.scenes import write_scenes
+from illama_seg.datasets.scenes import write_scene_crops, write_scenes
 
 __all__ = [
     'CfgOptions',
@@ -26,6 +27,7 @@ __all__ = [
     'add_legend',
     'build_tester',
     'build_trainer',
+    'compare_runs',
     'convert_checkpoint',
     'draw_curves',
     'draw_rows',
@@ -42,6 +44,7 @@ __all__ = [
     'run_roadmap',
     'segment_files',
     'select_llama_weights',
+    'write_scene_crops',
     'write_scenes',
     'write_weights',
 ]

@@ -45,10 +45,10 @@ def finetuned(size, lr, drop_path, img_size=224):
     )  # fmt: skip
 
 
-def cifar(classes, cutoff):
+def cifar(classes, mask, size='tiny'):
     return recipe(
-        'tiny', lr=2e-3, decay=0.05, batch=1024, epochs=300, classes=classes, warmup=50,
-        drop_path=0, mixup=0.1, cutmix=0.1, mask=('linear', cutoff),
+        size, lr=2e-3, decay=0.05, batch=1024, epochs=300, classes=classes, warmup=50,
+        drop_path=0, mixup=0.1, cutmix=0.1, mask=mask,
     )  # fmt: skip
 
 
@@ -69,13 +69,19 @@ RECIPES = {
     'pretrain/illama_large_in21k_in1k_224': finetuned('large', 6e-5, 0.3),
     'pretrain/illama_base_in21k_in1k_384': finetuned('base', 1.1e-4, 0.2, 384),
     'pretrain/illama_large_in21k_in1k_384': finetuned('large', 3.5e-5, 0.3, 384),
-    'transfer/illama_tiny_cifar10': cifar(10, 25),
-    'transfer/illama_tiny_cifar100': cifar(100, 50),
+    'transfer/illama_tiny_cifar10': cifar(10, ('linear', 25)),
+    'transfer/illama_tiny_cifar100': cifar(100, ('linear', 50)),
+    'transfer/vit_tiny_cifar10': cifar(10, None, 'vit_tiny'),
+    'transfer/vit_tiny_cifar100': cifar(100, None, 'vit_tiny'),
 }
 every_recipe = pytest.mark.parametrize(('name', 'facts'), RECIPES.items(), ids=RECIPES)
-every_config = pytest.mark.parametrize(
-    'name', [*RECIPES, 'pretrain/illama_micro_digits']
-)
+SMALL = [
+    'pretrain/illama_micro_digits',
+    'pretrain/illama_micro_cifar10',
+    'pretrain/illama_micro_scenes',
+    'pretrain/vit_micro_cifar10',
+]
+every_config = pytest.mark.parametrize('name', [*RECIPES, *SMALL])
 
 
 def load(name):
@@ -260,6 +266,7 @@ def test_one_dimensional_parameters_and_embeddings_have_no_weight_decay(name, fa
 
 PARAMETERS = {
     ('tiny', 224): 5701096,
+    ('vit_tiny', 224): 5717416,  # timm's deit_tiny_patch16_224
     ('small', 224): 22018024,
     ('base', 224): 86502376,
     ('large', 224): 310445032,
@@ -283,6 +290,8 @@ def test_weights_to_start_from_are_those_of_the_name():
         for name in RECIPES
         if load(name).model.get('init_cfg')
     }
+    for name in [name for name in sources if 'vit' in name]:
+        assert sources.pop(name).name == 'deit_tiny_patch16_224-a1311bcf.pth'
     released = {name: p.name for name, p in sources.items() if p.name in RELEASED}
     assert released == {
         'pretrain/illama_base_in1k_384': 'illama-base-in1k-81.6.pth',
@@ -302,21 +311,28 @@ def test_weights_to_start_from_are_those_of_the_name():
 def test_every_config_is_a_recipe_tested_here():
     files = [*CONFIGS.glob('pretrain/*.py'), *CONFIGS.glob('transfer/*.py')]
     names = {path.relative_to(CONFIGS).with_suffix('').as_posix() for path in files}
-    assert names >= {*RECIPES, 'pretrain/illama_micro_digits'}
+    assert names == {*RECIPES, *SMALL}
 
 
 @every_config
-def test_bases_are_our_own_and_hold_no_bases(name):
+def test_bases_are_our_own_and_a_vits_is_the_illama_beside_it(name):
     path = CONFIGS / f'{name}.py'
-    (bases,) = (
-        ast.literal_eval(node.value)
-        for node in ast.parse(path.read_text()).body
-        if isinstance(node, ast.Assign) and node.targets[0].id == '_base_'
-    )
+    bases = bases_of(path)
+    if 'vit' in name:
+        twin = path.with_name(path.name.replace('vit', 'illama'))
+        assert [path.parent / base for base in bases] == [twin]
+        bases = bases_of(twin)
     for base in bases:
-        source = path.parent / base
-        assert source.resolve().is_relative_to(CONFIGS / '_base_')
-        assert '_base_' not in Config._file2dict(str(source))[0]
+        source = (path.parent / base).resolve()
+        assert source.is_relative_to(CONFIGS / '_base_')
+        assert bases_of(source) == []
+
+
+def bases_of(path):
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == '_base_':
+            return ast.literal_eval(node.value)
+    return []
 
 
 @every_config

@@ -19,7 +19,7 @@ def test_two_processes_train_one_model_without_unused_parameters(run, tmp_path):
         *(SCRIPT, CONFIG, tmp_path / 'run', '--cfg-options', *options),
         cwd=tmp_path,
     )
-    assert process.returncode == 0, process.stdout + process.stderr
+    assert process.returncode == 0, process.stderr
     for rank in range(2):
         assert f'rank {rank} of 2: weights agree' in process.stdout
     assert (tmp_path / 'run' / 'iter_2.pth').is_file()
@@ -44,7 +44,7 @@ def test_two_processes_train_one_classifier_with_the_batch_of_its_recipe(tmp_pat
         *(SCRIPT, config, tmp_path / 'run', '--cfg-options', *options),
         cwd=tmp_path,
     )
-    assert process.returncode == 0, process.stdout + process.stderr
+    assert process.returncode == 0, process.stderr
     for rank in range(2):
         assert f'rank {rank} of 2: weights agree' in process.stdout
     (log,) = (tmp_path / 'run').glob('*/vis_data/scalars.json')

@@ -6,6 +6,13 @@ masks, on a canvas of twice the asked size, which is then reduced.
 """
 
 from illama_seg.datasets.scenes.canvas import SCENE_CLASSES, SCENE_IDS
+from illama_seg.datasets.scenes.crops import write_scene_crops
 from illama_seg.datasets.scenes.writer import make_scene, write_scenes
 
-__all__ = ['SCENE_CLASSES', 'SCENE_IDS', 'make_scene', 'write_scenes']
+__all__ = [
+    'SCENE_CLASSES',
+    'SCENE_IDS',
+    'make_scene',
+    'write_scene_crops',
+    'write_scenes',
+]

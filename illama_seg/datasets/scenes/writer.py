@@ -70,7 +70,7 @@ def _files(root: Path, split: str, count: int) -> list[tuple[Path, Path]]:
     ]
 
 
-def _save(path: Path, suffix: str, array: Array, *options: int) -> None:
+def save_image(path: Path, suffix: str, array: Array, *options: int) -> None:
     ok, data = cv2.imencode(suffix, array, options)
     if not ok:
         raise OSError(f'OpenCV could not encode {path}')
@@ -143,8 +143,8 @@ def write_scenes(
     def work(job: tuple[str, int, tuple[Path, Path]]) -> Array:
         split, index, (image_path, label_path) = job
         image, label = make_scene(seed, split, index, size)
-        _save(image_path, '.jpg', image[..., ::-1], cv2.IMWRITE_JPEG_QUALITY, 92)
-        _save(label_path, '.png', label)
+        save_image(image_path, '.jpg', image[..., ::-1], cv2.IMWRITE_JPEG_QUALITY, 92)
+        save_image(label_path, '.png', label)
         return np.bincount(label.ravel(), minlength=151)
 
     with ThreadPoolExecutor(workers) as pool:
