@@ -14,7 +14,12 @@ from mmseg.apis import inference_model, init_model
 from torch import nn
 
 from illama_seg.apis.mistakes import options_explained
-from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
+from illama_seg.checkpoints import (
+    fetch_checkpoint,
+    find_weights,
+    our_names,
+    read_checkpoint,
+)
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
@@ -78,12 +83,16 @@ def annotation_ids(meta: dict) -> np.ndarray:
 
 
 def load_weights(model: nn.Module, state: dict, source: str | Path) -> None:
-    """Load a segmentor's checkpoint and refuse one that does not fit exactly.
+    """Load a checkpoint and refuse one that does not fit exactly.
+
+    A classifier takes the authors' released files as they are.
 
     Raises:
         ValueError: names the file and the first keys that do not fit.
     """
-    weights = state.get('state_dict', state)
+    weights, _ = find_weights(state, source)
+    if any(key.startswith('blocks.') for key in weights):
+        weights = our_names(weights)
     own = model.state_dict()
     faults = [
         f'{key}: the file has {tuple(weights[key].shape)}, the model '

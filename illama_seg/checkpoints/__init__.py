@@ -1,9 +1,10 @@
 """Released iLLaMA files, our own checkpoints and LLaMA-2, read without running code."""
 
-from illama_seg.checkpoints.convert import ConvertReport, convert_checkpoint
+from illama_seg.checkpoints.convert import ConvertReport, convert_checkpoint, our_names
 from illama_seg.checkpoints.llama import select_llama_weights
 from illama_seg.checkpoints.loading import (
     LoadReport,
+    find_weights,
     load_classifier,
     load_into_backbone,
     load_released,
@@ -24,9 +25,11 @@ __all__ = [
     'ReleasedFile',
     'convert_checkpoint',
     'fetch_checkpoint',
+    'find_weights',
     'load_classifier',
     'load_into_backbone',
     'load_released',
+    'our_names',
     'read_checkpoint',
     'select_llama_weights',
     'write_weights',

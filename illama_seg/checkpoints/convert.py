@@ -143,12 +143,7 @@ def _renamed(
     if names == source_names:
         return dict(tensors)
     if names == 'ours':
-        return {
-            'head.fc.' + key.removeprefix('head.')
-            if key.startswith('head.')
-            else 'backbone.' + key: value
-            for key, value in tensors.items()
-        }
+        return our_names(tensors)
     known = ('backbone.', 'head.fc.')
     if others := [key for key in tensors if not key.startswith(known)]:
         raise ValueError(
@@ -158,6 +153,16 @@ def _renamed(
         )
     return {
         key.removeprefix('backbone.').replace('head.fc.', 'head.'): value
+        for key, value in tensors.items()
+    }
+
+
+def our_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A released classifier's weights under the names of an ``ImageClassifier``."""
+    return {
+        'head.fc.' + key.removeprefix('head.')
+        if key.startswith('head.')
+        else 'backbone.' + key: value
         for key, value in tensors.items()
     }
 

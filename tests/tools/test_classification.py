@@ -1,5 +1,6 @@
 """Classification through tools/train.py and tools/test.py, on digits."""
 
+import argparse
 import json
 import shutil
 
@@ -8,7 +9,7 @@ import torch
 from test_tools import fails
 from tiny_run import ROOT, run_tool
 
-from illama_seg.apis import running
+from illama_seg.apis import convert_checkpoint, running
 
 CONFIG = ROOT / 'configs' / 'pretrain' / 'illama_micro_digits.py'
 OPTIONS = [
@@ -66,6 +67,21 @@ def test_a_trained_classifier_is_tested(trained, tmp_path):
     run_tool('test', CONFIG, checkpoint, '--work-dir', tmp_path, *options)
     (result,) = tmp_path.glob('*/*.json')
     assert set(json.loads(result.read_text())) >= {'accuracy/top1', 'accuracy/top5'}
+
+
+def test_a_released_classifier_is_tested_as_it_is(trained, tmp_path):
+    ours, options = trained / 'epoch_2.pth', ['--cfg-options', *OPTIONS]
+    file = convert_checkpoint(ours, tmp_path / 'a.pth', names='released').target
+    state = torch.load(file, weights_only=True)['model']
+    # The authors' container.
+    torch.save({'model': state, 'args': argparse.Namespace(lr=1)}, tmp_path / 'r.pth')
+    results = []
+    for name, checkpoint in (('ours', ours), ('released', tmp_path / 'r.pth')):
+        work_dir = tmp_path / name
+        run_tool('test', CONFIG, checkpoint, '--work-dir', work_dir, *options)
+        (result,) = work_dir.glob('*/*.json')
+        results.append(json.loads(result.read_text())['accuracy/top1'])
+    assert results[0] == results[1]
 
 
 def test_a_resumed_run_ends_as_one_that_was_not_interrupted(trained, tmp_path):
