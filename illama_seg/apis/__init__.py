@@ -1,5 +1,6 @@
 """What a script imports: make data, build runs, load models, predict, draw."""
 
+from illama_seg.apis.data_check import browse_dataset, check_dataset
 from illama_seg.apis.draw import add_legend, draw_curves, draw_rows, overlay
 from illama_seg.apis.infer import segment_files
 from illama_seg.apis.mistakes import mistakes_explained
@@ -17,6 +18,7 @@ from illama_seg.checkpoints import (
     select_llama_weights,
     write_weights,
 )
+from illama_seg.datasets.ade20k import prepare_ade20k
 from illama_seg.datasets.camvid import prepare_camvid
 from illama_seg.datasets.scenes import write_scenes
 
@@ -24,8 +26,10 @@ __all__ = [
     'CfgOptions',
     'LabelledImages',
     'add_legend',
+    'browse_dataset',
     'build_tester',
     'build_trainer',
+    'check_dataset',
     'convert_checkpoint',
     'draw_curves',
     'draw_rows',
@@ -36,6 +40,7 @@ __all__ = [
     'mistakes_explained',
     'overlay',
     'predict',
+    'prepare_ade20k',
     'prepare_camvid',
     'read_image',
     'report_run',
