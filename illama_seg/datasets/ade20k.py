@@ -89,14 +89,7 @@ def _open(
     """Folder with what is in the source, and whether it is what was published."""
     if source is None:
         source = out.parent / 'ADEChallengeData2016.zip'
-        if not source.is_file():
-            try:
-                download(URL, source, MD5)
-            except ConnectionError as error:
-                raise ConnectionError(
-                    f'{error}\nWithout a network, get it elsewhere and name the zip or '
-                    'folder: python tools/data/prepare_ade20k.py FOLDER_OR_ZIP'
-                ) from error
+        _get(source)
     source = Path(source)
     if source.is_dir():
         return source, None
@@ -104,6 +97,27 @@ def _open(
         raise FileNotFoundError(f'no folder or zip {source}')
     unpack(source, scratch / 'unpacked')
     return scratch / 'unpacked', md5_of(source) == MD5
+
+
+def _get(archive: Path) -> None:
+    """Download the published zip, unless it is there."""
+    if archive.is_file():
+        if (found := md5_of(archive)) != MD5:
+            raise ValueError(
+                f'{archive} has {archive.stat().st_size:,} bytes and the MD5 {found}, '
+                f'expected {MD5}. If it is the beginning of a download, go on with it: '
+                f'mv {archive} {archive}.part, and run the same command again. If it '
+                'was packed anew, name it: python tools/data/prepare_ade20k.py '
+                f'{archive}'
+            )
+        return
+    try:
+        download(URL, archive, MD5)
+    except ConnectionError as error:
+        raise ConnectionError(
+            f'{error}\nWithout a network, get it elsewhere and name the zip or folder: '
+            'python tools/data/prepare_ade20k.py FOLDER_OR_ZIP'
+        ) from error
 
 
 def _find(folder: Path) -> Path:
