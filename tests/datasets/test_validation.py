@@ -93,7 +93,7 @@ def label_beyond_the_classes(root):
 
 
 def label_of_16_bits(root):
-    write(root, 'val', 1, columns(0, 1, 2, 260, dtype=np.uint16))
+    write(root, 'val', 1, columns(0, 1, 2, 258, dtype=np.uint16))
     return {}
 
 
@@ -181,7 +181,7 @@ PLANTED = {
         'train',
         ['ann/train/2.png: label 9 in 21 pixels', '4 classes need 0..3 or 255'],
     ),
-    label_of_16_bits: ('label out of range', 'val', ['ann/val/1.png: label 260']),
+    label_of_16_bits: ('label out of range', 'val', ['ann/val/1.png: label 258']),
     class_in_val_only: ('class never seen', 'train', ['tree (3)', 'but in val']),
     truncated_image: ('image unreadable', 'train', ['img/train/1.jpg', 'truncated']),
     text_for_an_annotation: (
@@ -254,7 +254,7 @@ def test_ten_faults_planted_together_are_all_found_and_nothing_else(root):
         for index in range(count):
             write(root, split, index, columns(0, 1, 2, 3))
     write(root, 'train', 0, columns(0, 1, 2, 9))
-    write(root, 'val', 0, columns(0, 1, 2, 260, dtype=np.uint16))
+    write(root, 'val', 0, columns(0, 1, 2, 258, dtype=np.uint16))
     truncated_image(root)
     write(root, 'train', 2, columns(255))
     (root / 'ann' / 'train' / '3.png').unlink()
