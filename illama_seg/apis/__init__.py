@@ -1,6 +1,7 @@
 """What a script imports: make data, build runs, load models, predict, draw."""
 
 from illama_seg.apis.compare import compare_runs
+from illama_seg.apis.data_check import browse_dataset, check_dataset
 from illama_seg.apis.draw import add_legend, draw_curves, draw_rows, overlay
 from illama_seg.apis.infer import segment_files
 from illama_seg.apis.mistakes import mistakes_explained
@@ -18,6 +19,7 @@ from illama_seg.checkpoints import (
     select_llama_weights,
     write_weights,
 )
+from illama_seg.datasets.ade20k import prepare_ade20k
 from illama_seg.datasets.camvid import prepare_camvid
 from illama_seg.datasets.scenes import write_scene_crops, write_scenes
 
@@ -25,8 +27,10 @@ __all__ = [
     'CfgOptions',
     'LabelledImages',
     'add_legend',
+    'browse_dataset',
     'build_tester',
     'build_trainer',
+    'check_dataset',
     'compare_runs',
     'convert_checkpoint',
     'draw_curves',
@@ -38,6 +42,7 @@ __all__ = [
     'mistakes_explained',
     'overlay',
     'predict',
+    'prepare_ade20k',
     'prepare_camvid',
     'read_image',
     'report_run',

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 Palette = Sequence[Sequence[int]]
+_SHEET_WIDTH = 16.0  # inches
 
 
 def overlay(
@@ -113,6 +114,62 @@ def draw_rows(
         for number in sorted(present - {255})
     ]
     figure.legend(handles=patches, loc='outside right upper', fontsize=9, frameon=False)
+    figure.savefig(path, dpi=100)
+
+
+def side_by_side(image: np.ndarray, labels: np.ndarray, palette: Palette) -> np.ndarray:
+    """An image beside itself with its labels painted over; what is ignored is dark.
+
+    Args:
+        image: (H, W, 3) uint8, BGR.
+        labels: (H, W), class numbers or 255.
+        palette: RGB colour of each class.
+
+    Returns:
+        (H, 2 W + gap, 3) uint8, RGB.
+    """
+    painted = overlay(image, labels, palette, 0.6)
+    painted[labels == 255] = image[labels == 255] // 4
+    gap = np.full((len(image), max(image.shape[1] // 60, 1), 3), 255, np.uint8)
+    return np.hstack([image, gap, painted])[..., ::-1]
+
+
+def draw_sheet(
+    rows: Sequence[Sequence[tuple[np.ndarray, str]]],
+    entries: Sequence[tuple[str, Sequence[int]]],
+    path: str | Path,
+    title: str = '',
+) -> None:
+    """Draw a sheet of pictures with captions and a legend below them.
+
+    Args:
+        rows: of pictures (H, W, 3) RGB with a caption each; a row may be short.
+        entries: name and RGB colour of each entry of the legend.
+        path: picture to write.
+        title: what stands on top.
+    """
+    columns = max(len(row) for row in rows)
+    cell = _SHEET_WIDTH / columns
+    highest = [max(p.shape[0] / p.shape[1] for p, _ in row) * cell for row in rows]
+    longest = max((len(name) for name, _ in entries), default=1)
+    per_line = max(int(_SHEET_WIDTH / (0.45 + 0.085 * longest)), 1)
+    lines = -(-len(entries) // per_line)
+    heights = [*(height + 0.3 for height in highest), 0.26 * lines + 0.25]
+    figure = Figure(figsize=(_SHEET_WIDTH, sum(heights) + 0.35), layout='constrained')
+    grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
+    for i, row in enumerate(rows):
+        for j, (picture, caption) in enumerate(row):
+            axis = figure.add_subplot(grid[i, j])
+            axis.imshow(picture, interpolation='antialiased')
+            axis.set_title(caption, fontsize=8, pad=3)
+            axis.set_axis_off()
+    legend = figure.add_subplot(grid[-1, :])
+    legend.set_axis_off()
+    patches = [Patch(facecolor=_hex(colour), label=name) for name, colour in entries]
+    legend.legend(
+        handles=patches, ncols=per_line, fontsize=9, frameon=False, loc='upper center'
+    )
+    figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=100)
 
 

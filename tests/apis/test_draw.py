@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from illama_seg.apis import add_legend, draw_curves, draw_rows, overlay
+from illama_seg.apis.draw import draw_sheet, side_by_side
 
 CLASSES = ('sky', 'road', 'car')
 PALETTE = [[6, 230, 230], [140, 140, 140], [0, 102, 200]]
@@ -89,3 +90,26 @@ def test_a_run_that_was_never_validated_can_be_drawn(tmp_path):
     log = tmp_path / 'scalars.json'
     log.write_text(json.dumps(dict(loss=2.0, step=1)))
     assert draw_curves([log], tmp_path / 'curves.png')['mIoU'] == []
+
+
+def test_side_by_side_keeps_the_image_and_darkens_what_is_ignored(image, labels):
+    picture = side_by_side(image, labels, PALETTE)
+    np.testing.assert_array_equal(picture[:, :60], image[..., ::-1])  # RGB
+    np.testing.assert_array_equal(picture[:5, -60:], image[:5, :, ::-1] // 4)
+    painted = overlay(image, labels, PALETTE, 0.6)[5:, :, ::-1]
+    np.testing.assert_array_equal(picture[5:, -60:], painted)
+
+
+def test_a_sheet_takes_short_rows_other_sizes_and_a_long_legend(image, tmp_path):
+    rows = [[(image, 'a'), (image[:, :30], 'b')], [(image[:10], 'c')]]
+    entries = [(f'a class with a long name {n}', (n, 2 * n, 9)) for n in range(100)]
+    heights = []
+    for count in (1, 100):
+        path = tmp_path / f'{count}.png'
+        draw_sheet(rows, entries[:count], path, 'title')
+        picture = cv2.imread(str(path)).astype(int)
+        heights.append(len(picture))
+        assert picture.shape[1] == 1600
+        last = np.abs(picture - entries[count - 1][1][::-1]).max(-1) < 3
+        assert last.sum() > 50  # it is not cut off
+    assert heights[1] > heights[0] + 300

@@ -1,0 +1,173 @@
+"""Download an archive, in as many attempts as it takes, and unpack it safely."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import logging
+import os
+import shutil
+import tarfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from mmengine.logging import print_log
+from tqdm import tqdm
+
+_BLOCK = 1 << 20
+_WAIT = 2.0  # seconds before the second attempt; each later one waits twice as long
+
+
+def download(url: str, target: Path, md5: str, attempts: int = 3) -> None:
+    """Download a file; a download that broke off goes on where it stopped.
+
+    What has come so far is in ``target`` + '.part', also for the next run.
+
+    Args:
+        url: http(s) URL.
+        target: file to make.
+        md5: that the file must have.
+        attempts: attempts in a row that may bring nothing.
+
+    Raises:
+        ConnectionError: if the rest does not come; what has come is kept.
+        ValueError: if the file is another one; nothing is kept.
+    """
+    part = target.with_name(target.name + '.part')
+    failed = 0
+    while True:
+        had = _size(part)
+        try:
+            if _fetch_rest(url, part):
+                break
+            error: Exception = ConnectionError('the connection broke off')
+        except (OSError, http.client.HTTPException) as caught:
+            error = caught
+        failed = 1 if _size(part) > had else failed + 1
+        code = getattr(error, 'code', 500)  # of an answer, if there was one
+        refused = code < 500 and code not in (408, 429)
+        if failed >= attempts or refused:
+            raise ConnectionError(
+                f'could not download {url}: {error}\n{_size(part):,} bytes are kept in '
+                f'{part}: run the same command again to go on'
+            ) from error
+        print_log(f'{url}: {error}; going on', 'current', logging.WARNING)
+        time.sleep(_WAIT * 2 ** (failed - 1))
+    found = md5_of(part)
+    if found != md5:
+        size = _size(part)
+        part.unlink()
+        raise ValueError(
+            f'{url}: {size:,} bytes with the MD5 {found}, expected {md5}; nothing was '
+            'kept. Run the same command again, or get the file elsewhere'
+        )
+    os.replace(part, target)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _fetch_rest(url: str, part: Path) -> bool:
+    """Add what is lacking to a file; whether it is whole now."""
+    had = _size(part)
+    headers = {'Range': f'bytes={had}-'} if had else {}
+    request = urllib.request.Request(url, headers=headers)
+    try:
+        answer = urllib.request.urlopen(request, timeout=60)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and had:  # nothing lies behind the end
+            return True
+        raise
+    with answer:
+        if answer.status != 206:  # the server sends all of it again
+            had = 0
+        length = answer.headers.get('Content-Length')
+        whole = had + int(length) if length else None
+        with (
+            open(part, 'ab' if had else 'wb') as file,
+            tqdm(
+                desc='downloading',
+                initial=had,
+                total=whole,
+                unit='B',
+                unit_scale=True,
+                disable=None,
+            ) as bar,
+        ):
+            while block := answer.read1(_BLOCK):
+                file.write(block)
+                bar.update(len(block))
+    return whole is None or _size(part) >= whole
+
+
+def md5_of(path: Path) -> str:
+    """MD5 of a file: against damage and mix-ups, not against forgery."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with open(path, 'rb') as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a .zip or .tar.gz; nothing is written if a member would leave the folder.
+
+    Raises:
+        ValueError: if the archive is damaged, unsafe or no archive, or the disk is too
+            small.
+    """
+    try:
+        if zipfile.is_zipfile(archive):
+            _unpack_zip(archive, folder)
+        elif tarfile.is_tarfile(archive):
+            _unpack_tar(archive, folder)
+        else:
+            raise ValueError(f'{archive} is no folder, .zip or .tar.gz')
+    except (
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        zlib.error,
+        EOFError,
+        NotImplementedError,  # zipfile's word for an unknown compression
+        RuntimeError,  # and for a password
+    ) as error:
+        raise ValueError(
+            f'{archive} is damaged or unsafe: {error}. Download or copy it again'
+        ) from error
+
+
+def _unpack_zip(archive: Path, folder: Path) -> None:
+    with zipfile.ZipFile(archive) as file:
+        members = file.infolist()
+        for member in members:
+            name = member.filename.replace('\\', '/')
+            parts = PurePosixPath(name).parts
+            if name.startswith('/') or '..' in parts or ':' in name.split('/')[0]:
+                raise ValueError(f'{archive} is unsafe: {name} leads out of it')
+        _check_space(archive, folder, sum(member.file_size for member in members))
+        for member in tqdm(members, 'unpacking', unit='file', disable=None):
+            file.extract(member, folder)
+
+
+def _unpack_tar(archive: Path, folder: Path) -> None:
+    with tarfile.open(archive) as file:
+        members = file.getmembers()
+        for member in members:
+            tarfile.data_filter(member, str(folder))  # raises where it leads out
+        _check_space(archive, folder, sum(member.size for member in members))
+        for member in tqdm(members, 'unpacking', unit='file', disable=None):
+            file.extract(member, folder, filter='data')
+
+
+def _check_space(archive: Path, folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder.parent).free
+    if free < needed:
+        raise ValueError(
+            f'{archive} unpacks to {needed / 2**20:,.0f} MB, {folder.parent} has '
+            f'{free / 2**20:,.0f} MB free: make room, or name another disk with --out'
+        )

@@ -1,0 +1,45 @@
+"""Check a config's data: python tools/data/check_dataset.py CONFIG [--out D] ..."""
+
+import argparse
+import sys
+
+from illama_seg.apis import CfgOptions, check_dataset, load_config
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description='Read every image and annotation of a config before training; '
+        'the exit status is 1 where something is wrong'
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--out',
+        help='folder for report.json and contact_sheet.png; by default '
+        'work_dirs/CONFIG/data_check',
+    )
+    parser.add_argument(
+        '--num-images', type=int, default=12, help='on the contact sheet; 0 for none'
+    )
+    parser.add_argument('--workers', type=int, help='processes that read the files')
+    parser.add_argument('--seed', type=int, default=0, help='of the augmentation')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=CfgOptions,
+        metavar='KEY=VALUE',
+        help='override settings, such as train_dataloader.dataset.data_root=DIR',
+    )
+    args = parser.parse_args()
+    try:
+        cfg = load_config(args.config, args.cfg_options)
+        report, text = check_dataset(
+            cfg, args.out, args.num_images, args.workers, args.seed
+        )
+    except (ValueError, OSError) as error:
+        sys.exit(f'error: {error}')
+    print(text)
+    sys.exit(bool(report['faults']))
+
+
+if __name__ == '__main__':
+    main()
