@@ -1,7 +1,7 @@
 # make demo    install, make the demo data, train on it, evaluate, draw
 # make test    install, run the tests
 # make roadmap install, train the steps from ViT to iLLaMA on handwritten digits
-# make bench   install, time attention and backbone against timm's ViT
+# make bench   install, time attention, backbone and the training step
 # make check   install, check format, lint and types, run the tests
 PYTHON ?= python3
 VENV := .venv
@@ -56,3 +56,4 @@ bench: install
 	@echo '== benchmarks (most of an hour on two cores: leave the machine alone)'
 	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/backbone.py
+	$(BIN)/python benchmarks/pretrain.py
