@@ -273,7 +273,7 @@ def parse_args() -> argparse.Namespace:
     if min(args.iterations, args.repeats) < 1:
         parser.error('--iterations and --repeats: expected at least 1')
     if args.quick:
-        args.size, args.batch, args.memory_sizes = 32, 10, [32]
+        args.size, args.batch, args.memory_sizes = 32, 40, [32]
         args.iterations, args.repeats, args.dtypes = 2, 2, ['float32']
     return args
 
