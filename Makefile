@@ -2,7 +2,7 @@
 # make test    install, run the tests
 # make roadmap install, train the steps from ViT to iLLaMA on handwritten digits
 # make pretrain-demo  install, pretrain on crops of scenes, segment with and without it
-# make bench   install, time attention and backbone against timm's ViT
+# make bench   install, time attention, backbone and the training step
 # make check   install, check format, lint and types, run the tests
 PYTHON ?= python3
 VENV := .venv
@@ -80,3 +80,4 @@ bench: install
 	@echo '== benchmarks (most of an hour on two cores: leave the machine alone)'
 	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/backbone.py
+	$(BIN)/python benchmarks/pretrain.py

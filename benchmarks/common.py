@@ -157,12 +157,18 @@ def _processor() -> str:
 
 
 def write(
-    out: Path, name: str, rows: list[dict], device: str, threads: int, **more
+    out: Path,
+    name: str,
+    rows: list[dict],
+    device: str,
+    threads: int,
+    draw: Callable = plot,
+    **more,
 ) -> None:
     """NAME.json and NAME.png."""
     out.mkdir(parents=True, exist_ok=True)
     record = {**machine(device, threads), 'rows': rows, **more}
     (out / f'{name}.json').write_text(json.dumps(record, indent=1))
     where = f'{record["machine"]}, {threads} threads, torch {record["torch"]}'
-    plot(rows, out / f'{name}.png', f'{name}: {where}')
+    draw(rows, out / f'{name}.png', f'{name}: {where}')
     print(f'written: {out / name}.json, {out / name}.png')

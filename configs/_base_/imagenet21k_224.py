@@ -32,6 +32,7 @@ train_dataloader = dict(
     batch_size=128,
     num_workers=8,
     persistent_workers=True,
+    collate_fn=dict(type='collate_images'),
     drop_last=True,
     sampler=dict(type='WholeUpdatesSampler', shuffle=True),
     dataset=dict(
@@ -45,6 +46,7 @@ val_dataloader = dict(
     batch_size=128,
     num_workers=8,
     persistent_workers=True,
+    collate_fn=dict(type='collate_images'),
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='ImageNet21KPDataset',

@@ -10,7 +10,7 @@ from illama_seg.pretrain.folders import (
 )
 from illama_seg.pretrain.head import LinearClsHead
 from illama_seg.pretrain.metric import Accuracy
-from illama_seg.pretrain.preprocess import ClsDataPreprocessor
+from illama_seg.pretrain.preprocess import ClsDataPreprocessor, collate_images
 from illama_seg.pretrain.structures import DataSample
 from illama_seg.pretrain.transforms import ClsTransform, LoadRGBImage, PackClsInputs
 
@@ -30,4 +30,5 @@ __all__ = [
     'LoadRGBImage',
     'PackClsInputs',
     'check_classes',
+    'collate_images',
 ]

@@ -72,6 +72,7 @@ class LinearClsHead(BaseModule):
         """Add probabilities and the class predicted to the samples, or to new ones."""
         scores = self(feats).float().softmax(dim=-1)
         samples = data_samples or [DataSample() for _ in scores]
-        for sample, score in zip(samples, scores, strict=True):
-            sample.set_pred_score(score).set_pred_label(score.argmax())
+        labels = scores.argmax(dim=-1)
+        for sample, score, label in zip(samples, scores, labels, strict=True):
+            sample.set_pred_score(score).set_pred_label(label)
         return list(samples)

@@ -44,6 +44,22 @@ class DataSample(BaseDataElement):
         self.set_field(torch.as_tensor(value), 'pred_score', dtype=Tensor)
         return self
 
+    def __getstate__(self) -> dict:
+        """Pickle the annotation as a number.
+
+        A data loader's workers would share the tensor, by a file for each image.
+        """
+        state = dict(self.__dict__)
+        label = state.get('gt_label')
+        if label is not None and label.device.type == 'cpu':
+            state['gt_label'] = label.item()
+        return state
+
+    def __setstate__(self, state: dict) -> None:
+        if isinstance(state.get('gt_label'), int):
+            state = state | dict(gt_label=_label(state['gt_label']))
+        self.__dict__.update(state)
+
 
 def _label(value: int | Tensor) -> Tensor:
     return torch.as_tensor(value, dtype=torch.int64).reshape(1)

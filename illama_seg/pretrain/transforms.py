@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine.registry import TRANSFORMS
 from PIL import Image
-from timm.data import create_transform
+from timm.data import auto_augment, create_transform
 
 from illama_seg.pretrain.structures import DataSample
 
@@ -59,6 +59,10 @@ class ClsTransform:
             self._transform = create_transform(normalize=False, **options)
         except TypeError as error:
             raise ValueError(f'ClsTransform {options}: {error}') from error
+        for step in getattr(self._transform, 'transforms', ()):
+            for op in getattr(step, 'ops', ()):
+                if op.aug_fn is auto_augment.posterize:
+                    op.aug_fn = _posterize
 
     def __call__(self, results: dict) -> dict:
         """Transform ``img``."""
@@ -66,6 +70,13 @@ class ClsTransform:
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}({self._transform})'
+
+
+def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
+    """timm's; black at 0 bits, which RandAugment may draw and Pillow 13 refuses."""
+    if bits == 0:
+        return Image.new(image.mode, image.size)
+    return auto_augment.posterize(image, bits)
 
 
 @TRANSFORMS.register_module()

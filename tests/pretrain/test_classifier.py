@@ -1,4 +1,7 @@
+import copy
 import logging
+import pickle
+import random
 
 import numpy as np
 import pytest
@@ -13,7 +16,12 @@ from timm.data import Mixup
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.loss import SoftTargetCrossEntropy
 
-from illama_seg.pretrain import ClsDataPreprocessor, DataSample, LinearClsHead
+from illama_seg.pretrain import (
+    ClsDataPreprocessor,
+    DataSample,
+    LinearClsHead,
+    collate_images,
+)
 
 ARCH = dict(embed_dims=8, num_layers=2, num_heads=2)
 BACKBONE = dict(
@@ -295,3 +303,62 @@ def test_images_of_several_sizes_are_refused():
         ValueError, match=r'differ in shape: .*\(3, 8, 8\), \(3, 9, 9\)'
     ):
         ClsDataPreprocessor()(dict(inputs=[*images(1), *images(1, 9)]))
+
+
+# On the way from the workers
+
+
+def items(count):
+    pairs = zip(images(count), samples(range(count)), strict=True)
+    return [dict(inputs=image, data_samples=sample) for image, sample in pairs]
+
+
+def test_a_batch_made_by_the_workers_is_preprocessed_as_a_list_is():
+    preprocess = ClsDataPreprocessor(4, mixup=0.5, erasing=0.5)
+
+    def run(data):
+        for seed in (random.seed, np.random.seed, torch.manual_seed):
+            seed(0)
+        return preprocess(data, training=True)
+
+    batch, as_list = collate_images(items(4)), items(4)
+    assert batch['inputs'].dtype == torch.uint8
+    found = run(batch)
+    expected = run({key: [item[key] for item in as_list] for key in as_list[0]})
+    assert torch.equal(found['inputs'], expected['inputs'])
+    ours, theirs = (
+        torch.stack([sample.gt_score for sample in output['data_samples']])
+        for output in (found, expected)
+    )
+    assert torch.equal(ours, theirs)
+
+
+def test_preprocessing_leaves_what_it_was_given():
+    batch = torch.stack(images(2)).float()
+    before = batch.clone()
+    ClsDataPreprocessor(2, mixup=0.5, erasing=1.0)(
+        dict(inputs=batch, data_samples=samples(range(2))), training=True
+    )
+    assert torch.equal(batch, before)
+
+
+def test_workers_refuse_images_of_several_sizes():
+    differing = [items(1)[0], dict(inputs=images(1, size=6)[0], data_samples=None)]
+    with pytest.raises(ValueError, match=r'differ in shape: .*\(3, 6, 6\)'):
+        collate_images(differing)
+
+
+def test_a_sample_travels_without_a_tensor_and_arrives_whole():
+    sample = DataSample(metainfo=dict(img_path='a.jpg')).set_gt_label(7)
+    data = pickle.dumps(sample)
+    assert b'torch._utils' not in data
+    for found in (pickle.loads(data), copy.deepcopy(sample)):
+        assert torch.equal(found.gt_label, torch.tensor([7]))
+        assert found.img_path == 'a.jpg' and found.keys() == ['gt_label']
+    assert torch.equal(sample.gt_label, torch.tensor([7]))
+    with_score = pickle.loads(pickle.dumps(sample.set_gt_score([0.25, 0.75])))
+    assert torch.equal(with_score.gt_score, torch.tensor([0.25, 0.75]))
+
+
+def test_a_sample_without_label_travels_too():
+    assert not pickle.loads(pickle.dumps(DataSample())).keys()

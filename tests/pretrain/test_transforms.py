@@ -39,6 +39,18 @@ def test_training_crops_bicubic_flips_and_augments_as_the_recipe_says():
     assert 'PosterizeIncreasing' in {op.name for op in augment.ops}
 
 
+def test_every_operation_of_randaugment_takes_every_magnitude_that_may_be_drawn():
+    options = dict(input_size=8, is_training=True, auto_augment=RAND_AUGMENT)
+    (augment,) = (step for step in steps(**options) if isinstance(step, RandAugment))
+    for op in augment.ops:
+        op.prob, op.magnitude_std = 1.0, 0.0
+        for op.magnitude in (0, 4, 9.9, 10):
+            found = op(picture())
+            assert (found.mode, found.size) == ('RGB', (40, 30))
+        if op.name == 'PosterizeIncreasing':
+            assert not np.asarray(found).any()  # the strongest keeps no bit
+
+
 def test_colour_jitter_works_without_randaugment_and_not_beside_it():
     def jitters(**more):
         options = dict(input_size=8, is_training=True, color_jitter=0.4)
