@@ -78,6 +78,9 @@ def draw_schedules(
             _draw_mean(
                 accuracy, range(1, end + 1), [c[:end] for c in causal], style | _DASHED
             )
+    loss.set_yscale('log')
+    loss.set_yticks([0.5, 1, 2], ['0.5', '1', '2'])
+    loss.minorticks_off()
     accuracy.plot([], [], color='grey', label='with the rate of the moment')
     accuracy.plot([], [], color='grey', label='with rate 0', **_DASHED)
     for axis, key in ((loss, 'loss'), (accuracy, 'accuracy')):
@@ -89,9 +92,8 @@ def draw_schedules(
         axis.set_xlabel('epoch')
         axis.set_ylabel(TITLES[key])
         axis.spines[['top', 'right']].set_visible(False)
-        axis.legend(
-            loc='upper right' if key == 'loss' else 'lower right', frameon=False
-        )
+        corner = 'upper right' if key == 'loss' else 'lower right'
+        axis.legend(loc=corner, framealpha=1, edgecolor='none')
     figure.savefig(path, dpi=110)
 
 
