@@ -49,7 +49,7 @@ check: install
 	$(MAKE) test
 
 roadmap: install
-	@echo '== the steps from ViT to iLLaMA, micro size: 20 minutes on two cores (finished runs are kept)'
+	@echo '== the steps from ViT to iLLaMA, micro size: about 20 minutes on two cores (finished runs are kept)'
 	$(BIN)/python tools/analysis/roadmap.py
 
 bench: install

@@ -13,7 +13,8 @@ def short(runs):
         cfg.param_scheduler[0].warmup = 1
         cfg.train_dataloader.dataset.indices = 128
         cfg.val_dataloader.dataset.indices = 120
-        cfg.model.backbone.arch.num_layers = 2
+        cfg.model.backbone.arch.num_layers = 1
+        cfg.model.backbone.patch_size = 2
         for hook in cfg.custom_hooks:
             hook.cutoff = 1
     return runs
