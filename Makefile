@@ -73,7 +73,7 @@ check: install
 	$(MAKE) test
 
 roadmap: install
-	@echo '== the steps from ViT to iLLaMA, micro size, half an hour (finished runs are kept)'
+	@echo '== the steps from ViT to iLLaMA, micro size: about 20 minutes on two cores (finished runs are kept)'
 	$(BIN)/python tools/analysis/roadmap.py
 
 bench: install

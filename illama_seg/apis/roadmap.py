@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 import statistics
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 from prettytable import PrettyTable
-from tqdm import tqdm
 
 from illama_seg.apis.roadmap_pictures import draw_roadmap, draw_schedules
-from illama_seg.apis.running import build_trainer, load_config
+from illama_seg.apis.roadmap_training import train_runs
+from illama_seg.apis.running import load_config
 
 PARTS = (
     'ffn',
@@ -39,23 +36,37 @@ STEPS = {
 }
 # The multiplied mask of Eq. 2 at rate 0, whose denominators see the future.
 MULTIPLIED = {'4_causal': '4 by Eq. 2', '5_last_cls': '5 by Eq. 2'}
-NO_MASK, LINEAR = 'soft mask: none', 'soft mask: linear'
-SCHEDULES = {'none': NO_MASK, 'constant': STEPS['9_soft_mask'], 'linear': LINEAR}
+SOFT = {'model.backbone.attn_mask': 'soft'}
+# The soft mask's schedules, for a picture of their own.
+SCHEDULES = {mode: f'soft mask: {mode}' for mode in ('none', 'constant', 'linear')}
+# In the steps' setting the end of the mask costs next to nothing: 16 patches of 2x2 are
+# told apart one by one by the class token, which sees them all with and without it.
+# Single pixels say little alone, and at the paper's learning rate they learn to look at
+# one another. Mixing's noise in the training loss would be larger than the jump.
+SCHEDULES_SETTING = {
+    'model.backbone.patch_size': 1,
+    'model.data_preprocessor.mixup': 0.0,
+    'model.data_preprocessor.cutmix': 0.0,
+    'optim_wrapper.optimizer.lr': 4e-3,
+    'train_cfg.max_epochs': 16,
+}
+# Iterations to a value of the loss; an epoch has 22.
+LOG_EVERY = 2
 
 
 def roadmap_runs(recipe: str | Path, ablation: str | Path) -> dict[str, Config]:
     """The roadmap's steps and the soft mask's schedules, as configs of a micro model.
 
     A step takes its parts, its mixing and its soft mask from ``tiny_{step}.py``, all
-    else from the recipe. The soft mask ends after half of the training.
+    else from the recipe. The schedules are three more runs of step 9, in a setting of
+    their own. The soft mask ends after half of the training.
 
     Args:
         recipe: config of the micro model.
         ablation: folder of the steps' configs.
 
     Returns:
-        Name -> config. Tiny's step 9 has the constant schedule; the linear one and none
-        at all are two more runs.
+        Name -> config.
 
     Raises:
         FileNotFoundError: if a config is missing.
@@ -65,92 +76,35 @@ def roadmap_runs(recipe: str | Path, ablation: str | Path) -> dict[str, Config]:
         source = load_config(Path(ablation) / f'tiny_{step}.py')
         runs[name] = _micro(recipe, source)
         if step in MULTIPLIED:
-            runs[MULTIPLIED[step]] = _micro(recipe, source, attn_mask='soft')
-    source = load_config(Path(ablation) / 'tiny_9_soft_mask.py')
-    source.custom_hooks[0].mode = 'linear'
-    runs[LINEAR] = _micro(recipe, source)
-    source.custom_hooks = []
-    runs[NO_MASK] = _micro(recipe, source)
+            runs[MULTIPLIED[step]] = _micro(recipe, source, SOFT)
+    for mode, name in SCHEDULES.items():
+        source = load_config(Path(ablation) / 'tiny_9_soft_mask.py')
+        if mode == 'none':
+            source.custom_hooks = []
+        else:
+            source.custom_hooks[0].mode = mode
+        runs[name] = _micro(recipe, source, SCHEDULES_SETTING)
     return runs
 
 
-def _micro(recipe: str | Path, source: Config, **parts: Any) -> Config:
+def _micro(recipe: str | Path, source: Config, options: dict | None = None) -> Config:
     cfg = load_config(recipe)
     found = source.model.backbone
-    cfg.model.backbone.update({key: found[key] for key in PARTS} | parts)
+    cfg.model.backbone.update({key: found[key] for key in PARTS})
     mixing = source.model.data_preprocessor
     cfg.model.data_preprocessor.update(mixup=mixing.mixup, cutmix=mixing.cutmix)
     cfg.custom_hooks = source.custom_hooks
     cfg.train_cfg.val_interval = 1
+    cfg.merge_from_dict(options or {})
     for hook in cfg.custom_hooks:
         hook.cutoff = cfg.train_cfg.max_epochs // 2
     cfg.default_hooks.checkpoint = None
-    cfg.default_hooks.logger.interval = 5
+    cfg.default_hooks.logger.interval = LOG_EVERY
+    cfg.log_processor = dict(window_size=LOG_EVERY)
     cfg.log_level = 'ERROR'
     # By a name of its own, or mmengine gives every run the first one's.
     cfg.visualizer.pop('name', None)
     return cfg
-
-
-def train_runs(
-    runs: dict[str, Config], seeds: Iterable[int], out: str | Path
-) -> dict[str, list[dict]]:
-    """Train every run with every seed; what an earlier call finished is not repeated.
-
-    Args:
-        runs: of :func:`roadmap_runs`.
-        seeds: of the initialisation and of the order of the images.
-        out: folder; a run's curves stand in ``runs/{name}/{seed}/record.json`` there.
-
-    Returns:
-        Name -> for each seed a dict: for each epoch ``accuracy`` in percent, ``loss``
-        (the mean of its iterations) and ``soft_mask_rate`` (likewise).
-    """
-    seeds = list(seeds)
-    pairs = [(name, seed) for seed in seeds for name in runs]
-    records: dict[str, list[dict]] = {name: [] for name in runs}
-    progress = tqdm(pairs, desc='training', unit='run')
-    for name, seed in progress:
-        progress.set_postfix_str(f'{name}, seed {seed}')
-        folder = Path(out) / 'runs' / re.sub(r'\W+', '_', name).strip('_') / str(seed)
-        cfg = runs[name].copy()
-        cfg.randomness = dict(seed=seed)
-        cfg.work_dir = str(folder)
-        cfg.experiment_name = f'roadmap {name} {seed}'
-        records[name].append(_train(cfg, folder / 'record.json'))
-    return records
-
-
-def _train(cfg: Config, path: Path) -> dict:
-    settings = {key: cfg[key] for key in ('model', 'train_cfg', 'custom_hooks')}
-    settings = json.loads(json.dumps(settings))
-    if path.is_file():
-        record = json.loads(path.read_text())
-        if record['settings'] == settings:
-            return record
-    runner = build_trainer(cfg)
-    runner.train()
-    scalars = Path(runner.log_dir) / 'vis_data' / 'scalars.json'
-    record = {'settings': settings, **_curves(scalars)}
-    path.write_text(json.dumps(record))
-    return record
-
-
-def _curves(scalars: Path) -> dict:
-    lines = [json.loads(line) for line in scalars.read_text().splitlines()]
-    accuracy = [line['accuracy/top1'] for line in lines if 'accuracy/top1' in line]
-    train = [line for line in lines if 'loss' in line]
-    by_epoch: dict[int, list[dict]] = {}
-    for line in train:
-        by_epoch.setdefault(line['epoch'], []).append(line)
-    means = {
-        key: [
-            statistics.fmean(line.get(key, 0.0) for line in group)
-            for group in by_epoch.values()
-        ]
-        for key in ('loss', 'soft_mask_rate')
-    }
-    return {'accuracy': accuracy, **means}
 
 
 def summarise(records: dict[str, list[dict]]) -> dict[str, dict]:
@@ -187,6 +141,7 @@ def run_roadmap(
     ablation: str | Path,
     out: str | Path,
     num_seeds: int = 3,
+    num_workers: int | None = None,
 ) -> str:
     """Train all, write the pictures and their numbers, return the table.
 
@@ -194,19 +149,18 @@ def run_roadmap(
     ``soft_mask.png`` (of its Figure 3b) into ``out``.
     """
     runs = roadmap_runs(recipe, ablation)
-    records = train_runs(runs, range(num_seeds), out)
+    records = train_runs(runs, range(num_seeds), out, num_workers)
     summary = summarise(records)
-    steps = {k: v for k, v in summary.items() if k not in (NO_MASK, LINEAR)}
+    steps = {k: v for k, v in summary.items() if k not in SCHEDULES.values()}
     schedules = {mode: records[name] for mode, name in SCHEDULES.items()}
-    some = next(iter(runs.values()))
     numbers = dict(
         data="scikit-learn's handwritten digits",
-        epochs=some.train_cfg.max_epochs,
-        soft_mask_ends=some.train_cfg.max_epochs // 2,
+        epochs={name: cfg.train_cfg.max_epochs for name, cfg in runs.items()},
+        soft_mask_ends=runs[SCHEDULES['constant']].custom_hooks[0].cutoff,
         summary=summary,
         curves={
             mode: [
-                {key: seed[key] for key in ('accuracy', 'loss', 'soft_mask_rate')}
+                {key: value for key, value in seed.items() if key != 'settings'}
                 for seed in seeds
             ]
             for mode, seeds in schedules.items()

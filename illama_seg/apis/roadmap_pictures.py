@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 COLOURS = {'accuracy': '#1f5fa8', 'loss': '#c0504d'}
 TITLES = {'accuracy': 'held-out accuracy, %', 'loss': 'training loss'}
+_DASHED = {'ls': '--', 'lw': 0.9}
 
 
 def draw_roadmap(steps: dict[str, dict], path: str | Path) -> None:
@@ -48,31 +49,57 @@ def draw_schedules(
 ) -> None:
     """Loss and accuracy over the epochs by the soft mask's schedule.
 
+    The accuracy is drawn at the rate of the moment and, dashed, at rate 0; where the
+    mask ends it goes from the one to the other, without a step of training.
+
     Args:
-        schedules: schedule -> records of its seeds; the mean is drawn in their range.
-        end: epoch in which the soft mask has come to 0.
+        schedules: schedule -> records of its seeds, of
+            :func:`illama_seg.apis.roadmap_training.train_runs`; the mean is drawn in
+            their range.
+        end: epoch at whose end the soft mask has come to 0.
         path: picture to write.
     """
-    figure = Figure(figsize=(10, 3.8), layout='constrained')
-    for axis, key in zip(figure.subplots(1, 2), ('loss', 'accuracy'), strict=True):
-        for number, (mode, seeds) in enumerate(schedules.items()):
-            columns = list(zip(*(seed[key] for seed in seeds), strict=True))
-            epochs = range(1, len(columns) + 1)
-            means = [sum(column) / len(column) for column in columns]
-            axis.plot(epochs, means, color=f'C{number}', label=f'soft mask: {mode}')
-            low, high = [min(c) for c in columns], [max(c) for c in columns]
-            axis.fill_between(epochs, low, high, color=f'C{number}', alpha=0.15)
-        axis.axvline(end, color='grey', lw=1, ls='--')
-        axis.annotate(
-            'soft masks end',
-            (end, axis.get_ylim()[1]),
-            xytext=(4, -12),
-            textcoords='offset points',
-            color='grey',
-            fontsize=9,
+    figure = Figure(figsize=(10, 4.2), layout='constrained')
+    loss, accuracy = figure.subplots(1, 2)
+    for number, (mode, seeds) in enumerate(schedules.items()):
+        style = dict(color=f'C{number}', lw=1.2)
+        label = f'soft mask: {mode}'
+        curves = [zip(*seed['loss_curve'], strict=True) for seed in seeds]
+        epochs, losses = zip(*curves, strict=True)
+        _draw_mean(loss, epochs[0], losses, style, label)
+        causal = [seed['causal_accuracy'] for seed in seeds]
+        current = [
+            [*seed['accuracy'][:end], *seed['causal_accuracy'][end - 1 :]]
+            for seed in seeds
+        ]
+        places = [*range(1, end + 1), *range(end, len(causal[0]) + 1)]
+        _draw_mean(accuracy, places, current, style)
+        if mode != 'none':
+            _draw_mean(
+                accuracy, range(1, end + 1), [c[:end] for c in causal], style | _DASHED
+            )
+    loss.set_yscale('log')
+    loss.set_yticks([0.5, 1, 2], ['0.5', '1', '2'])
+    loss.minorticks_off()
+    accuracy.plot([], [], color='grey', label='with the rate of the moment')
+    accuracy.plot([], [], color='grey', label='with rate 0', **_DASHED)
+    for axis, key in ((loss, 'loss'), (accuracy, 'accuracy')):
+        axis.axvline(end, color='grey', lw=1, ls=':')
+        axis.set_title(
+            'soft masks end', x=end / len(causal[0]), fontsize=9, color='grey'
         )
+        axis.set_xlim(0, len(causal[0]))
         axis.set_xlabel('epoch')
         axis.set_ylabel(TITLES[key])
         axis.spines[['top', 'right']].set_visible(False)
-    axis.legend(loc='lower right', frameon=False)
+        corner = 'upper right' if key == 'loss' else 'lower right'
+        axis.legend(loc=corner, framealpha=1, edgecolor='none')
     figure.savefig(path, dpi=110)
+
+
+def _draw_mean(axis, places, seeds, style: dict, label: str | None = None) -> None:
+    columns = list(zip(*seeds, strict=True))
+    means = [sum(column) / len(column) for column in columns]
+    axis.plot(places, means, label=label, **style)
+    low, high = [min(c) for c in columns], [max(c) for c in columns]
+    axis.fill_between(places, low, high, color=style['color'], alpha=0.15, lw=0)

@@ -1,16 +1,14 @@
 """The roadmap from ViT to iLLaMA in micro size: python tools/analysis/roadmap.py
 
 Trains every step of Table 17 and three schedules of the soft mask on handwritten
-digits, most of a minute each. Prints the table; writes roadmap.json, roadmap.png,
-soft_mask.png.
+digits, most of a minute each, as many side by side as there are cores. Prints the
+table; writes roadmap.json, roadmap.png, soft_mask.png.
 A run that was finished by an earlier call is not repeated.
 """
 
 import argparse
 import sys
 from pathlib import Path
-
-import torch
 
 from illama_seg.apis import run_roadmap
 
@@ -22,8 +20,6 @@ def main() -> None:
     parser.add_argument('--out', type=Path, default=Path('work_dirs/roadmap'))
     parser.add_argument('--seeds', type=int, default=3, help='runs of each step')
     args = parser.parse_args()
-    # Matrices this small gain nothing from a second thread.
-    torch.set_num_threads(1)
     try:
         table = run_roadmap(
             CONFIGS / 'pretrain' / 'illama_micro_digits.py',
@@ -33,6 +29,8 @@ def main() -> None:
         )
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
+    except KeyboardInterrupt:
+        sys.exit('\nstopped; the same command goes on after the last finished run')
     print(table)
     for name in ('roadmap.json', 'roadmap.png', 'soft_mask.png'):
         print(f'{args.out}/{name}')
