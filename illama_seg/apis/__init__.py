@@ -12,6 +12,7 @@ from illama_seg.apis.running import (
     build_trainer,
     load_config,
 )
+from illama_seg.apis.sliding import sliding_logits
 from illama_seg.checkpoints import (
     convert_checkpoint,
     select_llama_weights,
@@ -42,6 +43,7 @@ __all__ = [
     'run_roadmap',
     'segment_files',
     'select_llama_weights',
+    'sliding_logits',
     'write_scenes',
     'write_weights',
 ]
