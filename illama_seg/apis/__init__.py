@@ -1,6 +1,7 @@
 """What a script imports: make data, build runs, load models, predict, draw."""
 
 from illama_seg.apis.draw import add_legend, draw_curves, draw_rows, overlay
+from illama_seg.apis.evaluate_files import evaluate_predictions
 from illama_seg.apis.infer import segment_files
 from illama_seg.apis.mistakes import mistakes_explained
 from illama_seg.apis.predict import find_images, load_segmentor, predict, read_image
@@ -12,6 +13,7 @@ from illama_seg.apis.running import (
     build_trainer,
     load_config,
 )
+from illama_seg.apis.scores import write_scores
 from illama_seg.apis.sliding import sliding_logits
 from illama_seg.checkpoints import (
     convert_checkpoint,
@@ -31,6 +33,7 @@ __all__ = [
     'draw_curves',
     'draw_rows',
     'evaluate',
+    'evaluate_predictions',
     'find_images',
     'load_config',
     'load_segmentor',
@@ -45,5 +48,6 @@ __all__ = [
     'select_llama_weights',
     'sliding_logits',
     'write_scenes',
+    'write_scores',
     'write_weights',
 ]

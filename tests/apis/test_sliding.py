@@ -196,7 +196,7 @@ from illama_seg.apis import sliding_logits
 torch.set_num_threads(1)
 model = Convolution((64, 64), (48, 48))
 model.out_channels, model.conv = 64, torch.nn.Conv2d(3, 64, 1)
-for size in ((512, 512), (4096, 512), (512, 4096)):
+for size in ((256, 256), (8192, 256), (256, 8192)):
     for _, _, logits in sliding_logits(model, picture(size), band_bytes=2**24):
         logits.argmax(0)
     print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
@@ -210,4 +210,4 @@ def test_memory_grows_neither_with_height_nor_with_width():
     assert process.returncode == 0, process.stderr
     square, high, wide = map(int, re.findall(r'peak (\d+)', process.stdout))
     # All logits of the high picture, or of the wide one, would take 512 MiB more.
-    assert high - square < 100 and wide - square < 100
+    assert high - square < 60 and wide - square < 60
