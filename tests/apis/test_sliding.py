@@ -196,7 +196,7 @@ from illama_seg.apis import sliding_logits
 torch.set_num_threads(1)
 model = Convolution((64, 64), (48, 48))
 model.out_channels, model.conv = 64, torch.nn.Conv2d(3, 64, 1)
-for size in ((256, 256), (8192, 256), (256, 8192)):
+for size in ((256, 256), (4096, 256), (256, 6144)):
     for _, _, logits in sliding_logits(model, picture(size), band_bytes=2**24):
         logits.argmax(0)
     print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
