@@ -156,8 +156,10 @@ def sliding_logits(
     count = len(rows.starts) * sum(len(columns.touching(*strip)) for strip in strips)
     with tqdm(total=count, unit='window', leave=False, disable=count < 32) as bar:
         for strip in strips:
-            walk = _Walk(model, inputs, rows, columns, strip)
-            yield from walk.blocks(batch_size, bar)
+            # Not named: the next strip's band would be made beside this one's.
+            yield from _Walk(model, inputs, rows, columns, strip).blocks(
+                batch_size, bar
+            )
 
 
 class _Walk:
