@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,12 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 
 from illama_seg.datasets import CamVidDataset, CheckedADE20KDataset
-from illama_seg.evaluation import ConfusionMatrix, LabelIds, count_label_files
+from illama_seg.evaluation import (
+    ConfusionMatrix,
+    LabelIds,
+    count_label_files,
+    label_files,
+)
 
 ADE20K = CheckedADE20KDataset.METAINFO['classes']
 TWO = LabelIds.of(('a', 'b'), reduce_zero_label=True)
@@ -204,6 +211,20 @@ def test_missing_and_empty_folders_are_named(folders):
     folders[0].mkdir()
     with pytest.raises(FileNotFoundError, match=r'no PNG in .*pred'):
         count(folders)
+
+
+def test_memory_does_not_grow_with_the_number_of_images(folders):
+    folders[2]('x', np.ones((300, 300)), np.ones((300, 300)))
+
+    def peak(images):
+        tracemalloc.start()
+        label_files._count_chunk(*folders[:2], TWO, ['x'] * images)
+        size = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return size
+
+    assert peak(2) > 90_000  # the labels of one image
+    assert peak(50) < peak(2) + 90_000
 
 
 def test_pairs_most_confused_come_by_pixels_or_by_share():
