@@ -2,6 +2,8 @@
 
 Writes DIR/overlay/NAME.jpg (painted, with the classes' names), DIR/labels/NAME.png (the
 data set's own label ids, one channel) and DIR/summary.json (share of each class).
+Pictures of any size: logits are kept for one row of windows only. --full-size segments
+them as they are, without the test pipeline's resizing.
 """
 
 import argparse
@@ -27,6 +29,20 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--opacity', type=float, default=0.5, help='of the overlay')
     parser.add_argument(
+        '--full-size',
+        action='store_true',
+        help='windows over the image as it is, where the test pipeline would resize it',
+    )
+    parser.add_argument(
+        '--blend',
+        choices=['mean', 'hann', 'gaussian'],
+        default='mean',
+        help='how overlapping windows are averaged; mean is what testing does',
+    )
+    parser.add_argument(
+        '--batch-size', type=int, help='windows at once; 1 on a CPU, 8 on a GPU'
+    )
+    parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=CfgOptions,
@@ -42,7 +58,15 @@ def main() -> None:
         images = find_images(args.inputs, skip=args.out)
         cfg = load_config(args.config, args.cfg_options)
         model = load_segmentor(cfg, args.checkpoint, args.device)
-        summary, failures = segment_files(model, images, args.out, args.opacity)
+        summary, failures = segment_files(
+            model,
+            images,
+            args.out,
+            args.opacity,
+            args.full_size,
+            args.blend,
+            args.batch_size,
+        )
     except (ValueError, OSError, RuntimeError) as error:
         sys.exit(f'error: {error}')
     if summary:

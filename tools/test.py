@@ -1,4 +1,8 @@
-"""Test a model: python tools/test.py CONFIG CHECKPOINT [--tta] [--out D] ..."""
+"""Test a model: python tools/test.py CONFIG CHECKPOINT [--tta] [--out D] ...
+
+Beside the metrics a segmentor's work dir gets scores.json (with the benchmark's final
+score), per_class.csv, confusion.png and its numbers, confusion.json.
+"""
 
 import argparse
 import os

@@ -3,6 +3,7 @@
 from illama_seg.apis.compare import compare_runs
 from illama_seg.apis.data_check import browse_dataset, check_dataset
 from illama_seg.apis.draw import add_legend, draw_curves, draw_rows, overlay
+from illama_seg.apis.evaluate_files import evaluate_predictions
 from illama_seg.apis.infer import segment_files
 from illama_seg.apis.mistakes import mistakes_explained
 from illama_seg.apis.predict import find_images, load_segmentor, predict, read_image
@@ -14,6 +15,8 @@ from illama_seg.apis.running import (
     build_trainer,
     load_config,
 )
+from illama_seg.apis.scores import write_scores
+from illama_seg.apis.sliding import sliding_logits
 from illama_seg.checkpoints import (
     convert_checkpoint,
     select_llama_weights,
@@ -36,6 +39,7 @@ __all__ = [
     'draw_curves',
     'draw_rows',
     'evaluate',
+    'evaluate_predictions',
     'find_images',
     'load_config',
     'load_segmentor',
@@ -49,7 +53,9 @@ __all__ = [
     'run_roadmap',
     'segment_files',
     'select_llama_weights',
+    'sliding_logits',
     'write_scene_crops',
     'write_scenes',
+    'write_scores',
     'write_weights',
 ]

@@ -19,16 +19,22 @@ from illama_seg.apis.predict import (
     write_image,
 )
 
+JPEG_SIDE = 65500  # pixels that OpenCV's encoder allows
+
 
 def segment_files(
     model: nn.Module,
     images: Sequence[tuple[Path, Path]],
     out: str | Path,
     opacity: float = 0.5,
+    full_size: bool = False,
+    blend: str = 'mean',
+    batch_size: int | None = None,
 ) -> tuple[dict[str, dict[str, float]], list[str]]:
     """Segment images and write what was found; a bad image does not stop the others.
 
-    Writes ``out/overlay/NAME.jpg`` (painted, with the classes' names),
+    Writes ``out/overlay/NAME.jpg`` (painted, with the classes' names; ``.png`` where a
+    side is too long for JPEG),
     ``out/labels/NAME.png`` (one channel, the ids of the data set's annotations) and
     ``out/summary.json``.
 
@@ -37,6 +43,7 @@ def segment_files(
         images: path and name of each, from :func:`illama_seg.apis.find_images`.
         out: folder to write to.
         opacity: of the paint, in [0, 1].
+        full_size, blend, batch_size: of :func:`illama_seg.apis.predict`.
 
     Returns:
         Share of each class in each image that was segmented, and a message for each
@@ -54,16 +61,21 @@ def segment_files(
     for path, name in tqdm(images, unit='image'):
         try:
             image = read_image(path)
-            labels = predict(model, image)
+            labels = predict(model, image, full_size, blend, batch_size)
         except (ValueError, OSError) as error:
             named = str(path) in str(error)
             failures.append(str(error) if named else f'{path}: {error}')
             continue
-        picture = overlay(image, labels, palette, opacity)
-        picture = add_legend(picture, labels, classes, palette)
-        write_image(out / 'overlay' / name.with_suffix('.jpg'), picture)
         write_image(out / 'labels' / name.with_suffix('.png'), ids[labels])
-        shares = np.bincount(labels.ravel(), minlength=len(classes)) / labels.size
+        counts = np.zeros(len(classes), np.int64)
+        for top in range(0, len(image), 512):  # no second big picture in the memory
+            rows = slice(top, top + 512)
+            counts += np.bincount(labels[rows].ravel(), minlength=len(classes))
+            image[rows] = overlay(image[rows], labels[rows], palette, opacity)
+        picture = add_legend(image, labels, classes, palette)
+        suffix = '.jpg' if max(picture.shape) <= JPEG_SIDE else '.png'
+        write_image(out / 'overlay' / name.with_suffix(suffix), picture)
+        shares = counts / labels.size
         summary[str(name)] = {
             classes[number]: round(float(shares[number]), 4)
             for number in np.argsort(-shares)

@@ -10,10 +10,12 @@ import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.dataset import Compose
 from mmseg.apis import inference_model, init_model
-from torch import nn
+from torch import Tensor, nn
 
 from illama_seg.apis.mistakes import options_explained
+from illama_seg.apis.sliding import sliding_logits
 from illama_seg.checkpoints import (
     fetch_checkpoint,
     find_weights,
@@ -125,7 +127,13 @@ def read_image(path: str | Path) -> np.ndarray:
     data = np.fromfile(path, np.uint8)
     try:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    except cv2.error:
+    except cv2.error as error:
+        if 'MAX_IMAGE' in str(error):
+            raise ValueError(
+                f'{path} has more pixels or a longer side than OpenCV decodes: set '
+                'OPENCV_IO_MAX_IMAGE_PIXELS (now 2^30 by default), _WIDTH and _HEIGHT '
+                'in the environment'
+            ) from error
         image = None
     if image is None:
         raise ValueError(
@@ -202,25 +210,70 @@ def find_images(
     return found
 
 
-def predict(model: nn.Module, image: np.ndarray) -> np.ndarray:
-    """Segment an image at its own size.
+def predict(
+    model: nn.Module,
+    image: np.ndarray,
+    full_size: bool = False,
+    blend: str = 'mean',
+    batch_size: int | None = None,
+) -> np.ndarray:
+    """Segment an image at its own size, as ``mmseg.apis.inference_model`` does.
+
+    The memory for logits is bounded whatever the image's size, see
+    :func:`illama_seg.apis.sliding_logits`; mmseg keeps all of them.
 
     Args:
         model: from :func:`load_segmentor` or ``mmseg.apis.init_model``.
         image: (H, W, 3) uint8, BGR.
+        full_size: let the windows go over the image as it is, where the test pipeline
+            would resize it.
+        blend: how overlapping windows are averaged: 'mean', 'hann' or 'gaussian'.
+        batch_size: windows at once; by default 1 on a CPU, 8 elsewhere.
 
     Returns:
         (H, W) uint8, class numbers from 0.
 
     Raises:
-        ValueError: if the image is too thin for the decoder or the memory is too small.
+        ValueError: if the image is too thin for the decoder, the memory is too small,
+            or an argument does not fit the model.
     """
+    segmentor = cast(Any, model)
+    if full_size and segmentor.test_cfg.get('mode', 'whole') != 'slide':
+        raise ValueError(
+            "--full-size goes with windows, but the config's test_cfg has mode="
+            f'{segmentor.test_cfg.get("mode", "whole")!r}: --cfg-options '
+            'model.test_cfg.mode=slide model.test_cfg.crop_size=(512,512) '
+            'model.test_cfg.stride=(341,341)'
+        )
+    if batch_size is None:
+        batch_size = 1 if next(model.parameters()).device.type == 'cpu' else 8
+    size = image.shape[:2]
+    labels = np.empty(size, np.uint8)
     try:
-        labels = inference_model(model, image).pred_sem_seg.data
+        if segmentor.data_preprocessor.test_cfg:  # pads the whole image, not windows
+            found = inference_model(model, image).pred_sem_seg.data[0]
+            return found.byte().cpu().numpy()
+        inputs = _packed(segmentor, image, full_size)
+        for rows, columns, logits in sliding_logits(
+            segmentor, inputs, size, blend, batch_size
+        ):
+            if len(logits) == 1:
+                found = (logits.sigmoid() > segmentor.decode_head.threshold)[0]
+            else:
+                found = logits.argmax(0)
+            labels[rows, columns] = found.byte().cpu().numpy()
     except RuntimeError as error:
         raise ValueError(
-            f'an image of {image.shape[0]}x{image.shape[1]} cannot be segmented: '
+            f'an image of {size[0]}x{size[1]} cannot be segmented: '
             f'{error}. As the test pipeline resizes it, each side needs more than one '
             'patch, and all of it must fit into the memory'
         ) from error
-    return labels.squeeze(0).cpu().numpy().astype(np.uint8)
+    return labels
+
+
+def _packed(model: Any, image: np.ndarray, full_size: bool) -> Tensor:
+    """(3, height, width) uint8, as the model's test pipeline makes it of an image."""
+    left_out = ['LoadAnnotations', 'CheckAnnotations', *['Resize'] * full_size]
+    steps = [step for step in model.cfg.test_pipeline if step['type'] not in left_out]
+    steps[0] = dict(steps[0], type='LoadImageFromNDArray')
+    return Compose(steps)(dict(img=image))['inputs']

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
-from prettytable import PrettyTable
 from torch import nn
 from tqdm import tqdm
 
 from illama_seg.apis.draw import draw_curves, draw_rows
 from illama_seg.apis.predict import dataset_meta, load_segmentor, predict
 from illama_seg.apis.running import load_config
+from illama_seg.apis.scores import scores_table
 from illama_seg.evaluation import ConfusionMatrix, colour_baseline, position_baseline
 
 Pair = tuple[np.ndarray, np.ndarray, str]
@@ -126,7 +126,7 @@ def report_run(
         rows.append((image[..., ::-1], label, predict(model, image), caption))
     draw_rows(rows, meta['classes'], meta['palette'], run / 'predictions.png')
     (run / 'result.json').write_text(json.dumps(result, indent=1))
-    return result, _table(result)
+    return result, scores_table(result)
 
 
 def _baselines(cfg: Config, val: LabelledImages, classes: tuple[str, ...]) -> dict:
@@ -140,20 +140,3 @@ def _baselines(cfg: Config, val: LabelledImages, classes: tuple[str, ...]) -> di
         'colour of the pixel alone': colour['mIoU'],
         'place in the image alone': position['mIoU'],
     }
-
-
-def _table(result: dict) -> str:
-    table = PrettyTable(['class', 'IoU %', 'accuracy %'], align='r')
-    table.float_format = '.1'
-    table.align['class'] = 'l'
-    for name, row in result['classes'].items():
-        table.add_row([name, row['IoU'], '-' if row['Acc'] is None else row['Acc']])
-    lines = [
-        table.get_string(),
-        f'mIoU {result["mIoU"]:.1f} over {len(result["classes"])} classes present, '
-        f'mean accuracy {result["mAcc"]:.1f}, pixel accuracy {result["aAcc"]:.1f}, '
-        f'{result["images"]} images',
-    ]
-    for name, miou in result.get('baselines', {}).items():
-        lines.append(f'mIoU {miou:.1f} from the {name} (for comparison)')
-    return '\n'.join(lines)

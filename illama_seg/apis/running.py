@@ -26,6 +26,7 @@ from illama_seg.apis.predict import (
     load_weights,
     write_image,
 )
+from illama_seg.apis.scores import ScoresWriter
 from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
 from illama_seg.pretrain import check_classes
 
@@ -136,6 +137,9 @@ def build_tester(
 ) -> Runner:
     """Build a test run and load the weights, all of them.
 
+    Of a segmentor it also writes what :func:`illama_seg.apis.write_scores` does, into
+    the work dir.
+
     Args:
         cfg: config of :func:`load_config`.
         checkpoint: a checkpoint of this segmentor or classifier.
@@ -148,9 +152,10 @@ def build_tester(
         ValueError: the checkpoint is not of this model, or an option cannot be used.
     """
     _check_writable(cfg.work_dir, '--work-dir')
+    segments = 'head' not in cfg.model
     for folder, option in ((out, '--out'), (show_dir, '--show-dir')):
         if folder is not None:
-            if 'head' in cfg.model:
+            if not segments:
                 raise ValueError(
                     f'{option}: {cfg.filename} classifies; only a segmentation can be '
                     'drawn. Its metrics are in the work dir'
@@ -176,6 +181,8 @@ def build_tester(
         runner = Runner.from_cfg(cfg)
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     load_weights(model.module if tta else model, state, checkpoint)
+    if segments:
+        runner.register_hook(ScoresWriter(cfg.work_dir))
     if out is not None:
         dataset = runner.test_loop.dataloader.dataset
         folder = getattr(dataset, 'data_prefix', {}).get('img_path')

@@ -2,5 +2,12 @@
 
 from illama_seg.evaluation.baselines import colour_baseline, position_baseline
 from illama_seg.evaluation.confusion import ConfusionMatrix
+from illama_seg.evaluation.label_files import LabelIds, count_label_files
 
-__all__ = ['ConfusionMatrix', 'colour_baseline', 'position_baseline']
+__all__ = [
+    'ConfusionMatrix',
+    'LabelIds',
+    'colour_baseline',
+    'count_label_files',
+    'position_baseline',
+]

@@ -61,7 +61,10 @@ class ConfusionMatrix:
         return np.divide(hits, total, out=np.full(len(hits), np.nan), where=total > 0)
 
     def summary(self) -> dict:
-        """Percentages: mIoU, mAcc, aAcc (pixel accuracy), and the classes' own."""
+        """Percentages: mIoU, mAcc, aAcc (pixel accuracy), and the classes' own.
+
+        ``final_score`` is that of ADE20K's benchmark, the mean of mIoU and aAcc.
+        """
         total = max(int(self.counts.sum()), 1)
         percent = [
             (name, float(100 * iou), float(100 * acc))
@@ -70,12 +73,41 @@ class ConfusionMatrix:
             )
             if not np.isnan(iou)
         ]
+        miou = float(np.mean([iou for _, iou, _ in percent])) if percent else 0.0
+        pixels = 100 * float(np.trace(self.counts)) / total
         return dict(
-            mIoU=float(np.mean([iou for _, iou, _ in percent])) if percent else 0.0,
+            mIoU=miou,
             mAcc=float(100 * np.nanmean(self.accuracy)) if percent else 0.0,
-            aAcc=100 * float(np.trace(self.counts)) / total,
+            aAcc=pixels,
+            final_score=(miou + pixels) / 2,
             classes={
                 name: dict(IoU=iou, Acc=None if np.isnan(acc) else acc)
                 for name, iou, acc in percent
             },
         )
+
+    def most_confused(self, limit: int, by: str = 'pixels') -> list[dict]:
+        """Pairs of classes taken for each other, the worst first.
+
+        Args:
+            limit: pairs to list.
+            by: 'pixels', or 'share' of the annotated class's pixels.
+
+        Returns:
+            ``dict(annotated=name, predicted=name, pixels=int, share=percent)`` of each.
+        """
+        wrong = self.counts.copy()
+        np.fill_diagonal(wrong, 0)
+        share = 100 * wrong / np.maximum(self.counts.sum(1, keepdims=True), 1)
+        order = np.argsort(-(wrong if by == 'pixels' else share), axis=None)
+        pairs = [divmod(int(place), len(wrong)) for place in order[:limit]]
+        return [
+            dict(
+                annotated=self.classes[truth],
+                predicted=self.classes[guess],
+                pixels=int(wrong[truth, guess]),
+                share=float(share[truth, guess]),
+            )
+            for truth, guess in pairs
+            if wrong[truth, guess]
+        ]

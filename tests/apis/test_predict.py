@@ -1,3 +1,6 @@
+import struct
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -5,6 +8,7 @@ import torch
 
 from illama_seg.apis import (
     find_images,
+    infer,
     load_config,
     load_segmentor,
     predict,
@@ -51,6 +55,31 @@ def test_a_damaged_image_is_named(damage, suffix, noise, tmp_path):
     path.write_bytes(damaged[damage])
     with pytest.raises(ValueError, match=rf'image{suffix} .* is damaged'):
         read_image(path)
+
+
+def test_an_image_beyond_opencvs_limit_is_named_with_the_variable(tmp_path):
+    def chunk(kind, data):
+        body = kind + data
+        return struct.pack('>I', len(data)) + body + struct.pack('>I', zlib.crc32(body))
+
+    header = struct.pack('>IIBBBBB', 40000, 40000, 8, 2, 0, 0, 0)
+    path = tmp_path / 'huge.png'
+    path.write_bytes(
+        b'\x89PNG\r\n\x1a\n'
+        + chunk(b'IHDR', header)
+        + chunk(b'IDAT', zlib.compress(b''))
+        + chunk(b'IEND', b'')
+    )
+    with pytest.raises(ValueError, match=r'huge\.png .* OPENCV_IO_MAX_IMAGE_PIXELS'):
+        read_image(path)
+
+
+def test_an_overlay_too_long_for_jpeg_is_a_png(model, noise, tmp_path, monkeypatch):
+    cv2.imwrite(str(tmp_path / 'image.png'), noise)
+    monkeypatch.setattr(infer, 'JPEG_SIDE', 50)
+    images = find_images([tmp_path / 'image.png'])
+    assert infer.segment_files(model, images, tmp_path / 'out')[1] == []
+    assert cv2.imread(str(tmp_path / 'out' / 'overlay' / 'image.png')).shape[1] == 64
 
 
 def test_a_missing_image_is_named(tmp_path):

@@ -256,6 +256,32 @@ def test_out_holds_the_predictions_as_ids_of_the_annotations(tested, run):
         np.testing.assert_array_equal(ids, predict(model, image) + 1)
 
 
+def test_test_writes_the_scores_of_what_it_predicted(tested, run, tmp_path, capsys):
+    scores = json.loads((tested / 'scores.json').read_text())
+    (file,) = (path for path in tested.glob('*/*.json'))
+    figures = json.loads(file.read_text())
+    for key in ('mIoU', 'mAcc', 'aAcc'):
+        assert scores[key] == pytest.approx(figures[key], abs=0.006)
+    assert scores['images'] == 2
+    for name in ('per_class.csv', 'confusion.png'):
+        assert (tested / name).is_file()
+    annotations = run.data / 'annotations' / 'validation'
+    arguments = [tested / 'out', annotations, '--out', tmp_path]
+    run_tool('analysis/evaluate_predictions', *arguments)
+    assert json.loads((tmp_path / 'scores.json').read_text()) == scores
+    numbers = (tested / 'confusion.json').read_text()
+    assert (tmp_path / 'confusion.json').read_text() == numbers
+    printed = capsys.readouterr().out
+    assert f'final score {scores["final_score"]:.1f}' in printed
+    assert f'{tmp_path}/confusion.png' in printed
+
+
+def test_predictions_without_annotations_end_with_both_folders(tested, tmp_path):
+    arguments = [tested / 'out', tmp_path / 'nowhere', '--out', tmp_path]
+    message = fails('analysis/evaluate_predictions', *arguments)
+    assert f'no folder {tmp_path / "nowhere"}' in message
+
+
 def test_show_dir_holds_a_picture_of_each_image(tested):
     pictures = list((tested / 'show').rglob('*.png'))
     assert len(pictures) == 2
@@ -354,6 +380,17 @@ def test_a_device_that_is_not_there_is_named(device, run, tmp_path):
     arguments = [run.config, run.checkpoint, run.data, '--out', tmp_path]
     message = fails('infer', *arguments, '--device', device)
     assert f'--device {device} cannot be used' in message
+
+
+def test_infer_segments_at_full_size_with_blended_windows(run, tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, (150, 170, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / 'big.png'), image)
+    command = [run.config, run.checkpoint, tmp_path / 'big.png', '--out', tmp_path]
+    run_tool('infer', *command, '--full-size', '--blend', 'hann', '--batch-size', 3)
+    ids = np.asarray(Image.open(tmp_path / 'labels' / 'big.png'))
+    model = load_segmentor(run.config, run.checkpoint)
+    expected = predict(model, image, full_size=True, blend='hann', batch_size=3)
+    np.testing.assert_array_equal(ids, expected + 1)
 
 
 # Checkpoints

@@ -1,0 +1,97 @@
+"""Picture of a confusion matrix that stays readable with 150 classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from illama_seg.evaluation import ConfusionMatrix
+
+CELL = 0.1  # inches, the least that a class's name needs
+LISTED = 25
+
+
+def draw_confusion(matrix: ConfusionMatrix, path: str | Path) -> dict:
+    """Draw the shares of each annotated class and list the pairs most confused.
+
+    Only classes that occur are drawn, in their own order; colours are of the share's
+    square root, so that 1 % shows.
+
+    Args:
+        matrix: counts of a data set.
+        path: picture to write.
+
+    Returns:
+        The lists beside the matrix, ``dict(by_pixels=[...], by_share=[...])``, of
+        :meth:`ConfusionMatrix.most_confused`.
+    """
+    pairs = dict(
+        by_pixels=matrix.most_confused(LISTED),
+        by_share=matrix.most_confused(LISTED, 'share'),
+    )
+    rows, columns = matrix.counts.sum(1), matrix.counts.sum(0)
+    present = np.flatnonzero(rows + columns)
+    if not len(present):
+        present = np.arange(len(matrix.classes))
+    counts = matrix.counts[np.ix_(present, present)]
+    shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = max(6.5, CELL * len(present))
+    names, lists = 1.7, 5.4  # inches beside the matrix
+    width, height = side + names + 0.9 + lists, side + names + 0.6
+    figure = Figure(figsize=(width, height))
+    box = (names / width, names / height, side / width, side / height)
+    axes = figure.add_axes(box)
+    shown = axes.imshow(np.sqrt(shares), cmap='Blues', vmin=0, vmax=10, aspect='auto')
+    _name(axes, [matrix.classes[number].strip() for number in present], side)
+    if len(present) <= 20:
+        for row, column in np.ndindex(shares.shape):
+            axes.text(
+                column,
+                row,
+                f'{shares[row, column]:.0f}',
+                color='white' if shares[row, column] > 35 else 'black',
+                ha='center',
+                va='center',
+                fontsize=8,
+            )
+    bar_box = ((names + side + 0.15) / width, box[1], 0.18 / width, box[3])
+    ticks = np.array([0, 1, 5, 10, 25, 50, 75, 100])
+    bar = figure.colorbar(shown, cax=figure.add_axes(bar_box), ticks=np.sqrt(ticks))
+    bar.ax.set_yticklabels([f'{tick} %' for tick in ticks], fontsize=8)
+    summary = matrix.summary()
+    axes.set_title(
+        f'share of each annotated class; mIoU {summary["mIoU"]:.1f}, pixel accuracy '
+        f'{summary["aAcc"]:.1f}',
+        fontsize=11,
+    )
+    text = '\n\n'.join(
+        _listing(title, listed)
+        for title, listed in (
+            ('most pixels', pairs['by_pixels']),
+            ('largest share of the class', pairs['by_share']),
+        )
+    )
+    left = (names + side + 0.9) / width
+    figure.text(left, box[1] + box[3], text, va='top', fontsize=8, family='monospace')
+    figure.savefig(path, dpi=130)
+    return pairs
+
+
+def _name(axes: Axes, names: list[str], side: float) -> None:
+    size = min(9, 72 * side / max(len(names), 1) * 0.8)
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=size)
+    axes.set_yticks(range(len(names)), names, fontsize=size)
+    axes.tick_params(length=2, pad=1)
+    axes.set_xlabel('predicted', fontsize=10)
+    axes.set_ylabel('annotated', fontsize=10)
+
+
+def _listing(title: str, pairs: list[dict]) -> str:
+    lines = [f'CONFUSED MOST: {title}', ' share       pixels  annotated -> predicted']
+    for pair in pairs:
+        names = f'{pair["annotated"].strip()} -> {pair["predicted"].strip()}'
+        lines.append(f'{pair["share"]:5.1f} %{pair["pixels"]:12,}  {names[:42]}')
+    return '\n'.join(lines)

@@ -1,0 +1,95 @@
+"""Scores of predictions that lie in files, without a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmengine.registry import DATASETS, init_default_scope
+
+from illama_seg.apis.mistakes import options_explained
+from illama_seg.apis.running import load_config
+from illama_seg.apis.scores import scores_table, write_scores
+from illama_seg.evaluation import LabelIds, count_label_files
+
+
+def evaluate_predictions(
+    predictions: str | Path,
+    annotations: str | Path,
+    out: str | Path,
+    config: str | Path | None = None,
+    num_classes: int | None = None,
+    from_zero: bool = False,
+    ignore_index: int | None = None,
+    predictions_from_zero: bool = False,
+    in_both: bool = False,
+    num_workers: int | None = None,
+) -> tuple[dict, str]:
+    """Score predicted label PNGs against annotations without a model.
+
+    Without ``config`` and ``num_classes`` the ids are ADE20K's: 0 not annotated,
+    1..150.
+
+    Args:
+        predictions: folder of PNGs, one channel, at the size of the images.
+        annotations: folder of PNGs of the same names.
+        out: folder for what :func:`write_scores` writes.
+        config: take classes and ids from the test data set of this config.
+        num_classes: of a data set without config; ids are 1..num_classes, 0 is not
+            annotated.
+        from_zero: ids of the annotations count from 0, all are annotated.
+        ignore_index: a further id that is not counted, beside 255.
+        predictions_from_zero: predictions are class numbers from 0, whatever the
+            annotations' ids.
+        in_both: leave out the images that only one of the folders has.
+        num_workers: processes; by default one for each core.
+
+    Returns:
+        The result, as in scores.json, and a readable table of it.
+
+    Raises:
+        FileNotFoundError: a folder or a file's counterpart is missing.
+        ValueError: options that exclude each other, or files that cannot be compared.
+    """
+    if config is not None and (num_classes is not None or from_zero):
+        raise ValueError(
+            '--config names the classes and how their ids count: leave out '
+            '--num-classes and --from-zero'
+        )
+    for name, value, low, high in (
+        ('--num-classes', num_classes, 1, 255),
+        ('--ignore-index', ignore_index, 0, 255),
+        ('--workers', num_workers, 1, 1024),
+    ):
+        if value is not None and not low <= value <= high:
+            raise ValueError(f'{name} {value}: expected {low}..{high}')
+    if num_classes is None:
+        meta = _metainfo(config)
+    else:
+        names = tuple(f'class {number}' for number in range(num_classes))
+        meta = dict(classes=names, reduce_zero_label=not from_zero)
+    ids = LabelIds.of(
+        meta['classes'],
+        bool(meta.get('reduce_zero_label')) and not from_zero,
+        meta.get('label_map'),
+        ignore_index,
+        predictions_from_zero,
+    )
+    matrix, images = count_label_files(
+        predictions, annotations, ids, in_both, num_workers
+    )
+    result = write_scores(matrix, images, out)
+    return result, scores_table(result)
+
+
+def _metainfo(config: str | Path | None) -> dict:
+    """Classes and ids of a config's test data set, or of ADE20K; reads no data."""
+    settings: dict = dict(type='CheckedADE20KDataset')
+    init_default_scope('mmseg')
+    if config is not None:
+        cfg = load_config(config)
+        if 'test_dataloader' not in cfg:
+            raise ValueError(f'{config} has no test_dataloader to take classes from')
+        settings = cfg.test_dataloader.dataset
+    with options_explained(config or 'ADE20K'):
+        dataset = DATASETS.build(dict(settings, pipeline=[], lazy_init=True))
+    return dataset.metainfo

@@ -1,0 +1,241 @@
+"""Logits of pictures of any size, in windows and in memory that is bounded.
+
+Windows lie where mmseg's ``slide_inference`` puts them. They are walked row by row, and
+a row of pixels is finished and handed over as soon as no later window touches it, so
+logits are kept for one row of windows only. A wide picture is cut into strips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.signal import windows
+from tqdm import tqdm
+
+# What a pixel of a window counts where windows overlap, along one side of it.
+BLENDS: dict[str, Callable[[int], Tensor]] = {
+    'mean': torch.ones,
+    'hann': lambda length: windows.hann(length + 2)[1:-1],
+    'gaussian': lambda length: windows.gaussian(length, std=length / 8),
+}
+
+# Rows and columns of the output, and their logits (num_classes, rows, columns).
+Block = tuple[slice, slice, Tensor]
+
+
+class Side:
+    """Height or width: its windows, and between which of its pixels each output lies.
+
+    Args:
+        size: pixels that the model sees.
+        out: pixels of the output, between which logits are interpolated linearly.
+        crop: pixels of a window; a smaller picture is one window.
+        stride: pixels from one window to the next; the last one ends with the picture.
+        blend: a key of ``BLENDS``.
+        align_corners: of the interpolation, as the decoder has it.
+
+    Raises:
+        ValueError: if windows would leave gaps.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        out: int,
+        crop: int,
+        stride: int,
+        blend: str = 'mean',
+        align_corners: bool = False,
+    ) -> None:
+        if not 1 <= stride <= crop:
+            raise ValueError(
+                f'model.test_cfg.stride={stride}, crop_size={crop}: expected '
+                '1 <= stride <= crop_size, or pixels between the windows are not seen'
+            )
+        self.size, self.out, self.length = size, out, min(crop, size)
+        count = -(-max(size - crop, 0) // stride) + 1
+        self.starts = [min(k * stride, size - self.length) for k in range(count)]
+        self.weight = BLENDS[blend](self.length)
+        self.total = torch.zeros(size)
+        for start in self.starts:
+            self.total[start : start + self.length] += self.weight
+        places = torch.arange(out, dtype=torch.float32)
+        if align_corners and out > 1:
+            places = places * ((size - 1) / (out - 1))
+        elif not align_corners:
+            places = ((places + 0.5) * (size / out) - 0.5).clamp(min=0)
+        self.first = places.long().clamp(max=size - 1)
+        self.second = (self.first + (size != out)).clamp(max=size - 1)
+        self.share = places - self.first
+
+    def finished(self, end: int) -> int:
+        """Number of outputs that need no pixel from ``end`` on."""
+        return int(torch.searchsorted(self.second, end))
+
+    def strips(self, longest: int) -> Iterator[tuple[int, int]]:
+        """Outputs in strips that read up to ``longest`` pixels and end with a window.
+
+        ``longest`` is at least one pixel more than a window.
+        """
+        begin = 0
+        while begin < self.out:
+            farthest = int(self.first[begin]) + longest
+            ends = [start + self.length for start in self.starts]
+            end = self.finished(max(e for e in ends if e <= farthest))
+            yield begin, end
+            begin = end
+
+    def touching(self, begin: int, end: int) -> list[int]:
+        """Windows that outputs ``begin`` to ``end`` depend on."""
+        low, high = int(self.first[begin]), int(self.second[end - 1])
+        return [start for start in self.starts if low - self.length < start <= high]
+
+    def resample(
+        self, values: Tensor, begin: int, end: int, offset: int, dim: int
+    ) -> Tensor:
+        """Outputs ``begin`` to ``end`` of pixels that start at ``offset``."""
+        if self.size == self.out:
+            return values
+        device = values.device
+        first, second = (
+            values.index_select(dim, (pixels[begin:end] - offset).to(device))
+            for pixels in (self.first, self.second)
+        )
+        share = self.share[begin:end].to(device)
+        return torch.lerp(first, second, share[:, None] if dim == 1 else share)
+
+
+def sliding_logits(
+    model: Any,
+    inputs: Tensor,
+    out_size: tuple[int, int] | None = None,
+    blend: str = 'mean',
+    batch_size: int = 1,
+    band_bytes: int = 2**30,
+) -> Iterator[Block]:
+    """Logits of a picture, block by block; together the blocks cover the output once.
+
+    Besides the picture this keeps ``band_bytes`` and what the model needs for a batch
+    of windows. A picture wider than ``band_bytes`` allow is cut into strips; windows
+    on a cut are computed twice.
+
+    Args:
+        model: mmseg's ``EncoderDecoder``; the mode 'whole' of its ``test_cfg`` is one
+            window.
+        inputs: (C, H, W), as the test pipeline packs it, not normalised.
+        out_size: (height, width) of the output; by default that of ``inputs``.
+        blend: how windows count where they overlap: 'mean', as mmseg does, or less
+            towards a window's border: 'hann', 'gaussian'.
+        batch_size: windows that the model gets at once.
+        band_bytes: for the logits of a row of windows; one window at least is kept.
+
+    Yields:
+        Rows and columns of the output, and their logits (num_classes, rows, columns)
+        in float32 on the model's device.
+
+    Raises:
+        ValueError: if the windows leave gaps, or an argument is out of range.
+    """
+    if blend not in BLENDS:
+        raise ValueError(f'blend {blend!r}: expected one of {", ".join(BLENDS)}')
+    if batch_size < 1:
+        raise ValueError(f'batch size {batch_size}: expected at least 1 window')
+    size = tuple(inputs.shape[-2:])
+    crops = strides = size
+    if model.test_cfg.get('mode', 'whole') == 'slide':
+        crops, strides = model.test_cfg.crop_size, model.test_cfg.stride
+    rows, columns = (
+        Side(*numbers, blend, model.align_corners)
+        for numbers in zip(size, out_size or size, crops, strides, strict=True)
+    )
+    longest = band_bytes // (4 * model.out_channels * (rows.length + 1))
+    strips = list(columns.strips(max(longest, columns.length + 1)))
+    count = len(rows.starts) * sum(len(columns.touching(*strip)) for strip in strips)
+    with tqdm(total=count, unit='window', leave=False, disable=count < 32) as bar:
+        for strip in strips:
+            # Not named: the next strip's band would be made beside this one's.
+            yield from _Walk(model, inputs, rows, columns, strip).blocks(
+                batch_size, bar
+            )
+
+
+class _Walk:
+    """The way down one strip of the output, with the logits that are not finished."""
+
+    def __init__(
+        self,
+        model: Any,
+        inputs: Tensor,
+        rows: Side,
+        columns: Side,
+        strip: tuple[int, int],
+    ) -> None:
+        self.model, self.inputs = model, inputs
+        self.rows, self.columns, self.strip = rows, columns, strip
+        device = next(model.parameters()).device
+        self.weight = (rows.weight[:, None] * columns.weight).to(device)
+        self.left = int(columns.first[strip[0]])
+        self.right = int(columns.second[strip[1] - 1]) + 1
+        # Windows form a grid, so their weights' sum is a product of the two sides'.
+        self.totals = (
+            rows.total.to(device)[:, None],
+            columns.total[self.left : self.right].to(device),
+        )
+        # One row more than a window: to interpolate between the last two rows.
+        self.band = torch.zeros(
+            model.out_channels, rows.length + 1, self.right - self.left, device=device
+        )
+        self.top = self.bottom = 0  # the rows of the picture that the band holds
+
+    def blocks(self, batch_size: int, bar: tqdm) -> Iterator[Block]:
+        """Go down, and hand over rows as soon as no window below touches them."""
+        rows, done = self.rows, 0
+        starts = self.columns.touching(*self.strip)
+        for y, below in zip(rows.starts, [*rows.starts[1:], rows.size], strict=True):
+            self._move(min(y, int(rows.first[done])), y + rows.length)
+            for number in range(0, len(starts), batch_size):
+                corners = starts[number : number + batch_size]
+                for x, logits in zip(corners, self._logits(y, corners), strict=True):
+                    self._add(y, x, logits)
+                bar.update(len(corners))
+            ready = rows.finished(below)
+            for begin in range(done, ready, 16):
+                end = min(begin + 16, ready)
+                yield slice(begin, end), slice(*self.strip), self._finish(begin, end)
+            done = ready
+            if done == rows.out:
+                return
+
+    def _move(self, top: int, bottom: int) -> None:
+        """Forget the rows above ``top`` and make room for those down to ``bottom``."""
+        kept, moved = self.bottom - top, top - self.top
+        if moved:
+            for plane in self.band:
+                plane[:kept] = plane[moved : moved + kept].clone()
+                plane[kept:] = 0
+        self.top, self.bottom = top, bottom
+
+    @torch.no_grad()
+    def _logits(self, y: int, corners: list[int]) -> Tensor:
+        """(len(corners), num_classes, height, width) of windows, weighted, float32."""
+        height, width = self.rows.length, self.columns.length
+        crops = [self.inputs[:, y : y + height, x : x + width] for x in corners]
+        batch = self.model.data_preprocessor(dict(inputs=crops), False)['inputs']
+        metas = [dict(img_shape=batch.shape[2:])] * len(crops)
+        return self.model.encode_decode(batch, metas).float().mul_(self.weight)
+
+    def _add(self, y: int, x: int, logits: Tensor) -> None:
+        begin, end = max(x, self.left), min(x + self.columns.length, self.right)
+        place = self.band[:, y - self.top :, begin - self.left : end - self.left]
+        place[:, : self.rows.length] += logits[:, :, begin - x : end - x]
+
+    def _finish(self, begin: int, end: int) -> Tensor:
+        """Logits of outputs ``begin`` to ``end``, (num_classes, rows, columns)."""
+        low, high = int(self.rows.first[begin]), int(self.rows.second[end - 1]) + 1
+        sums = self.band[:, low - self.top : high - self.top]
+        mean = sums / (self.totals[0][low:high] * self.totals[1])
+        mean = self.rows.resample(mean, begin, end, low, 1)
+        return self.columns.resample(mean, *self.strip, self.left, 2)

@@ -1,0 +1,249 @@
+"""Count a folder of predicted label images against a folder of annotations."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from illama_seg.evaluation.confusion import ConfusionMatrix
+
+IGNORED, UNKNOWN = -1, -2
+SHOWN = 8  # files named in a message
+
+
+@dataclass(frozen=True)
+class LabelIds:
+    """What the numbers in label images mean.
+
+    Args:
+        classes: names of the classes.
+        annotated: (256,) class number of each id in the annotations, ``IGNORED`` or
+            ``UNKNOWN``.
+        predicted: (256,) the same of the ids in the predictions.
+    """
+
+    classes: tuple[str, ...]
+    annotated: np.ndarray
+    predicted: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        classes: Sequence[str],
+        reduce_zero_label: bool = False,
+        label_map: dict[int, int] | None = None,
+        ignore_index: int | None = None,
+        predictions_from_zero: bool = False,
+    ) -> LabelIds:
+        """Read ids as mmseg's ``LoadAnnotations`` does.
+
+        Args:
+            classes: names of the classes.
+            reduce_zero_label: id 0 is not annotated, ids 1, 2, ... are the classes.
+            label_map: of a data set of some of another's classes; applied afterwards.
+            ignore_index: a further id that is not counted, beside 255.
+            predictions_from_zero: predictions are class numbers, whatever the ids of
+                the annotations.
+        """
+        number = np.arange(256)
+        if reduce_zero_label:
+            number = np.where(number == 0, 255, number - 1)
+            number[255] = 255
+        known = np.where(number < len(classes), number, UNKNOWN)
+        for old, new in (label_map or {}).items():
+            known[number == old] = new
+        known[(known == 255) | (number == 255)] = IGNORED
+        if ignore_index is not None:
+            known[ignore_index] = IGNORED
+        predicted = np.where(known == IGNORED, UNKNOWN, known)
+        if predictions_from_zero:
+            predicted = np.where(np.arange(256) < len(classes), np.arange(256), UNKNOWN)
+        return cls(tuple(classes), known.astype(np.int16), predicted.astype(np.int16))
+
+
+def count_label_files(
+    predictions: str | Path,
+    annotations: str | Path,
+    ids: LabelIds,
+    in_both: bool = False,
+    num_workers: int | None = None,
+) -> tuple[ConfusionMatrix, int]:
+    """Count predicted PNGs against annotated ones of the same name, in processes.
+
+    Memory does not grow with the number of images.
+
+    Args:
+        predictions: folder, searched with its subfolders.
+        annotations: the same of the annotations.
+        ids: what the numbers in both mean.
+        in_both: leave out the images that only one of the folders has.
+        num_workers: processes; by default one for each core.
+
+    Returns:
+        The counts and the number of images.
+
+    Raises:
+        FileNotFoundError: if a folder is missing or a file has no counterpart.
+        ValueError: if files are damaged, differ in size or hold other ids; names the
+            first of them.
+    """
+    found, expected = _pngs(Path(predictions)), _pngs(Path(annotations))
+    names = sorted(found & expected)
+    if not in_both or not names:
+        _check_names(Path(predictions), Path(annotations), found, expected)
+    workers = num_workers or os.cpu_count() or 1
+    matrix, faults = ConfusionMatrix(ids.classes), []
+    count = partial(_count_chunk, Path(predictions), Path(annotations), ids)
+    # Forked, processes need not import torch again; none of it runs in them.
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context('fork' if 'fork' in methods else None)
+    with (
+        tqdm(total=len(names), unit='image') as bar,
+        ProcessPoolExecutor(
+            min(workers, len(names)), context, _allow_big_pictures
+        ) as pool,
+    ):
+        for counts, messages, number in pool.map(count, _chunks(names, 16)):
+            matrix.counts += counts
+            faults += messages
+            bar.update(number)
+    if faults:
+        raise ValueError(
+            f'{len(faults)} of {len(names)} images cannot be compared:\n  '
+            + '\n  '.join(faults[:SHOWN])
+            + ('\n  ...' if len(faults) > SHOWN else '')
+        )
+    return matrix, len(names)
+
+
+def _pngs(folder: Path) -> set[str]:
+    """Names below the folder, without suffix."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f'no folder {folder}')
+    files = {
+        path.relative_to(folder).with_suffix('').as_posix()
+        for path in folder.rglob('*')
+        if path.suffix == '.png'
+    }
+    if not files:
+        raise FileNotFoundError(
+            f'no PNG in {folder}: expected label images, one channel, as '
+            'tools/test.py --out and tools/infer.py (labels/) write them'
+        )
+    return files
+
+
+def _check_names(
+    predictions: Path, annotations: Path, found: set[str], expected: set[str]
+) -> None:
+    for names, here, there in (
+        (expected - found, annotations, predictions),
+        (found - expected, predictions, annotations),
+    ):
+        if names:
+            shown = ', '.join(f'{name}.png' for name in sorted(names)[:SHOWN])
+            raise FileNotFoundError(
+                f'{len(names)} images of {here} are not in {there}: {shown}'
+                f'{", ..." if len(names) > SHOWN else ""}. Both folders need the same '
+                'names; to count only those in both ('
+                f'{len(found & expected)}): --partial'
+            )
+
+
+def _allow_big_pictures() -> None:
+    """Pillow takes a big picture for an attack; these folders are the user's own."""
+    Image.MAX_IMAGE_PIXELS = None
+
+
+def _chunks(names: Iterable[str], size: int) -> Iterator[list[str]]:
+    names = iter(names)
+    return iter(lambda: list(islice(names, size)), [])
+
+
+def _count_chunk(
+    predictions: Path, annotations: Path, ids: LabelIds, names: list[str]
+) -> tuple[np.ndarray, list[str], int]:
+    matrix, faults = ConfusionMatrix(ids.classes, IGNORED), []
+    for name in names:
+        guess, truth = predictions / f'{name}.png', annotations / f'{name}.png'
+        try:
+            label, prediction = _compared(guess, truth, ids)
+        except ValueError as error:
+            faults.append(str(error))
+        else:
+            matrix.update(label, prediction)
+    return matrix.counts, faults, len(names)
+
+
+def _compared(
+    guess_path: Path, truth_path: Path, ids: LabelIds
+) -> tuple[np.ndarray, np.ndarray]:
+    """Class numbers of an annotation and of its prediction, checked."""
+    truth_ids, guess_ids = read_labels(truth_path), read_labels(guess_path)
+    if truth_ids.shape != guess_ids.shape:
+        raise ValueError(
+            f'{guess_path} is {guess_ids.shape} (height, width), its annotation '
+            f'{truth_path} is {truth_ids.shape}: predictions need the size of the '
+            'image as it is on the disk, not as the model saw it'
+        )
+    truth = ids.annotated[truth_ids]
+    unknown = truth_ids[truth == UNKNOWN]
+    if unknown.size:
+        raise ValueError(
+            f'{truth_path}: id {unknown[0]} in {unknown.size} pixels; annotations of '
+            f'these {len(ids.classes)} classes have {_spans(ids.annotated)}. Are '
+            '--config, --num-classes, --from-zero or --ignore-index those of another '
+            'data set?'
+        )
+    guess = ids.predicted[guess_ids]
+    unknown = guess_ids[(guess == UNKNOWN) & (truth >= 0)]
+    if unknown.size:
+        raise ValueError(
+            f'{guess_path}: id {unknown[0]} in {unknown.size} pixels that are '
+            f'annotated; predictions need {_spans(ids.predicted, False)}. Ids of the '
+            'annotations go without --predictions-from-zero, class numbers from 0 with '
+            'it'
+        )
+    return truth, guess
+
+
+def _spans(table: np.ndarray, with_ignored: bool = True) -> str:
+    """Ids of a table in words, such as '1..150 (classes), 0, 255 (not counted)'."""
+    numbers = np.flatnonzero(table >= 0)
+    text = f'{numbers.min()}..{numbers.max()} (classes)'
+    ignored = ', '.join(map(str, np.flatnonzero(table == IGNORED)))
+    return f'{text}, {ignored} (not counted)' if ignored and with_ignored else text
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """Read a label image: (H, W) uint8; a palette's numbers, not its colours.
+
+    Raises:
+        ValueError: if it is damaged or not one channel of 8 bits; names the file.
+    """
+    try:
+        labels = np.asarray(Image.open(path))
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(f'{path} is damaged or no image: {error}') from error
+    if labels.dtype == bool:
+        labels = labels.astype(np.uint8)
+    if labels.ndim != 2:
+        raise ValueError(
+            f'{path} has {labels.shape[2]} channels; expected one, of label ids (the '
+            'folder of --out of tools/test.py, not of --show-dir)'
+        )
+    if labels.dtype != np.uint8:
+        if labels.max() > 255 or labels.min() < 0:
+            raise ValueError(f'{path}: id {labels.max()}; expected 0..255')
+        labels = labels.astype(np.uint8)
+    return labels

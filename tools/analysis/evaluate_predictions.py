@@ -1,0 +1,64 @@
+"""Score predicted PNGs: python tools/analysis/evaluate_predictions.py PRED_DIR ANN_DIR
+
+Prints mIoU, accuracies and the benchmark's final score without a model; writes
+scores.json, per_class.csv, confusion.png and confusion.json. The label images of
+tools/test.py --out and of tools/infer.py (labels/) are what it takes.
+"""
+
+import argparse
+import sys
+
+from illama_seg.apis import evaluate_predictions
+from illama_seg.apis.scores import FILES
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description='Evaluate saved predictions')
+    parser.add_argument('predictions', help='folder of label PNGs')
+    parser.add_argument('annotations', help='folder of PNGs of the same names')
+    parser.add_argument('--out', default='evaluation', help='folder for the results')
+    parser.add_argument(
+        '--config',
+        help="take classes and ids from this config's test data; ADE20K's by default",
+    )
+    parser.add_argument(
+        '--num-classes', type=int, help='ids are 1..N and 0 is not annotated'
+    )
+    parser.add_argument(
+        '--from-zero', action='store_true', help='ids are 0..N-1 instead'
+    )
+    parser.add_argument(
+        '--ignore-index', type=int, help='a further id not to count, beside 255'
+    )
+    parser.add_argument(
+        '--predictions-from-zero',
+        action='store_true',
+        help='predictions are class numbers from 0, whatever the annotations have',
+    )
+    parser.add_argument(
+        '--partial', action='store_true', help='count the images that both folders have'
+    )
+    parser.add_argument('--workers', type=int, help='processes; one for each core')
+    args = parser.parse_args()
+    try:
+        _, table = evaluate_predictions(
+            args.predictions,
+            args.annotations,
+            args.out,
+            args.config,
+            args.num_classes,
+            args.from_zero,
+            args.ignore_index,
+            args.predictions_from_zero,
+            args.partial,
+            args.workers,
+        )
+    except (ValueError, OSError) as error:
+        sys.exit(f'error: {error}')
+    print(table)
+    for name in FILES:
+        print(f'{args.out}/{name}')
+
+
+if __name__ == '__main__':
+    main()
