@@ -10,7 +10,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.fileio import load
 from mmengine.logging import MMLogger
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from illama_seg.apis.mistakes import options_explained
@@ -79,7 +79,8 @@ def get_model(
             part.init_cfg = None
     # Before the model is built, which may take a while.
     state = None if source is None else read_checkpoint(fetch_checkpoint(source))
-    with options_explained(cfg), DefaultScope.overwrite_default_scope('mmseg'):
+    init_default_scope(cfg.default_scope)  # mmseg's inference needs it afterwards too
+    with options_explained(cfg):
         model = MODELS.build(cfg.model)
         with _no_list_of_parameters():
             model.init_weights()

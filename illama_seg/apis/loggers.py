@@ -55,7 +55,7 @@ def _need(package: str) -> None:
 def _add(cfg: Config, backend: dict) -> None:
     backends = cfg.visualizer.vis_backends
     if backend['type'] not in [other['type'] for other in backends]:
-        backends.append(backend)
+        cfg.visualizer.vis_backends = [*backends, backend]
 
 
 def _logged_in() -> bool:

@@ -1,4 +1,4 @@
-"""mmdet's Mask R-CNN on the backbone, where mmdet and mmcv's operators are installed."""
+"""mmdet's Mask R-CNN on the backbone, where mmdet and mmcv's operators are there."""
 
 import pytest
 import torch
@@ -16,10 +16,9 @@ SIZE = 64, 80
 
 
 def roi_extractor(output_size):
-    layer = dict(type='RoIAlign', output_size=output_size, use_torchvision=True)
     return dict(
         type='SingleRoIExtractor',
-        roi_layer=layer,
+        roi_layer=dict(type='RoIAlign', output_size=output_size),
         out_channels=CHANNELS,
         featmap_strides=[4, 8, 16, 32],
     )
@@ -63,9 +62,7 @@ def detector():
                 rescales=[4, 2, 1, 0.5],
                 norm_cfg=dict(type='BN'),
             ),
-            dict(
-                type='FPN', in_channels=[DIMS] * 4, out_channels=CHANNELS, num_outs=5
-            ),
+            dict(type='FPN', in_channels=[DIMS] * 4, out_channels=CHANNELS, num_outs=5),
         ],
         rpn_head=dict(
             type='RPNHead',
