@@ -14,7 +14,7 @@ PRETRAIN := work_dirs/pretrain_demo
 
 install: $(VENV)/installed
 
-$(VENV)/installed: requirements.txt pyproject.toml
+$(VENV)/installed: requirements.txt pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo 'Python 3.10 or newer is needed: make PYTHON=python3.12 ...'; exit 1; }
 	@echo '== installing into $(VENV) (PyTorch takes some gigabytes)'

@@ -13,6 +13,7 @@ from illama_seg import (  # noqa: E402
     backbones,
     datasets,
     engine,
+    hub,
     pretrain,
     timm_models,
 )
@@ -22,6 +23,7 @@ __all__ = [
     'backbones',
     'datasets',
     'engine',
+    'hub',
     'pretrain',
     'timm_models',
 ]

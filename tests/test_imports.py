@@ -34,9 +34,18 @@ ALLOWED = {
         ANYTHING,
     ),
     'timm_models': ({'backbones', 'checkpoints'}, {'torch', 'timm'}),
+    'hub': (set(), {'mmengine'}),
     'version': (set(), {'cv2', 'packaging'}),
     '__init__': (
-        {'version', 'backbones', 'datasets', 'engine', 'pretrain', 'timm_models'},
+        {
+            'version',
+            'backbones',
+            'datasets',
+            'engine',
+            'hub',
+            'pretrain',
+            'timm_models',
+        },
         set(),
     ),
 }

@@ -20,7 +20,7 @@ from illama_seg.apis import (
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Segment images')
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file, or name of a config')
     parser.add_argument('checkpoint', help='checkpoint file or URL')
     parser.add_argument('inputs', nargs='+', help='images or folders of images')
     parser.add_argument('--out', default='outputs', help='folder for the results')

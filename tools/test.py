@@ -13,7 +13,7 @@ from illama_seg.apis import CfgOptions, build_tester, load_config, mistakes_expl
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Test (and evaluate) a model')
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file, or name of a config')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--work-dir', help='folder for the log and the metrics as JSON')
     parser.add_argument('--out', help='folder for the predictions as label PNGs')

@@ -4,17 +4,32 @@ import argparse
 import os
 import sys
 
-from illama_seg.apis import CfgOptions, build_trainer, load_config, mistakes_explained
+from illama_seg.apis import (
+    CfgOptions,
+    add_tensorboard,
+    add_wandb,
+    build_trainer,
+    load_config,
+    mistakes_explained,
+)
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a model')
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file, or name of a config')
     parser.add_argument('--work-dir', help='folder for logs and checkpoints')
     parser.add_argument(
         '--resume', action='store_true', help='go on from the newest checkpoint there'
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision')
+    parser.add_argument(
+        '--tensorboard', action='store_true', help='log for TensorBoard too'
+    )
+    parser.add_argument(
+        '--wandb',
+        action='store_true',
+        help='log for Weights & Biases too; offline, unless you are logged in',
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -35,6 +50,10 @@ def main() -> None:
     args = parse_args()
     try:
         cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
+        if args.tensorboard:
+            add_tensorboard(cfg)
+        if args.wandb:
+            add_wandb(cfg)
         runner = build_trainer(cfg, amp=args.amp, resume=args.resume)
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')

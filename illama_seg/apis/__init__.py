@@ -4,8 +4,11 @@ from illama_seg.apis.compare import compare_runs
 from illama_seg.apis.data_check import browse_dataset, check_dataset
 from illama_seg.apis.draw import add_legend, draw_curves, draw_rows, overlay
 from illama_seg.apis.evaluate_files import evaluate_predictions
+from illama_seg.apis.hub import get_config, get_model
 from illama_seg.apis.infer import segment_files
+from illama_seg.apis.loggers import add_tensorboard, add_wandb
 from illama_seg.apis.mistakes import mistakes_explained
+from illama_seg.apis.names import list_models
 from illama_seg.apis.predict import find_images, load_segmentor, predict, read_image
 from illama_seg.apis.report import LabelledImages, evaluate, report_run
 from illama_seg.apis.roadmap import run_roadmap
@@ -30,6 +33,8 @@ __all__ = [
     'CfgOptions',
     'LabelledImages',
     'add_legend',
+    'add_tensorboard',
+    'add_wandb',
     'browse_dataset',
     'build_tester',
     'build_trainer',
@@ -41,6 +46,9 @@ __all__ = [
     'evaluate',
     'evaluate_predictions',
     'find_images',
+    'get_config',
+    'get_model',
+    'list_models',
     'load_config',
     'load_segmentor',
     'mistakes_explained',

@@ -21,6 +21,7 @@ from mmengine.runner import Runner
 
 from illama_seg.apis.batches import set_accumulation
 from illama_seg.apis.mistakes import options_explained
+from illama_seg.apis.names import find_config, nearest_names
 from illama_seg.apis.predict import (
     annotation_ids,
     load_weights,
@@ -65,17 +66,19 @@ def load_config(
 ) -> Config:
     """Read a config and set its work dir, by default ``work_dirs/<config name>``.
 
+    Args:
+        path: config file, or the name of a config of this package, which is looked for
+            where there is no such file.
+        cfg_options: overrides: dotted key -> value.
+        work_dir: folder for logs and checkpoints.
+        launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
+
     Raises:
-        FileNotFoundError: if there is no such file; lists the configs beside it.
+        FileNotFoundError: if there is no such config; lists those beside it and the
+            nearest names.
         ValueError: if the config cannot be read or an override does not fit it.
     """
-    path = Path(path)
-    if not path.is_file():
-        beside = sorted(file.name for file in path.parent.glob('*.py'))
-        raise FileNotFoundError(
-            f'no config {path}'
-            + (f'; in {path.parent} there are: {", ".join(beside)}' if beside else '')
-        )
+    path = _config_file(Path(path))
     variable = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID'}.get(launcher)
     if variable and variable not in os.environ:
         raise ValueError(
@@ -100,6 +103,22 @@ def load_config(
     cfg.launcher = launcher
     cfg.work_dir = str(work_dir or cfg.get('work_dir') or f'work_dirs/{path.stem}')
     return cfg
+
+
+def _config_file(path: Path) -> Path:
+    found = path if path.is_file() else find_config(path)
+    if found is not None:
+        return found
+    beside = sorted(file.name for file in path.parent.glob('*.py'))
+    raise FileNotFoundError(
+        f'no config {path}; '
+        + (
+            f'in {path.parent} there are: {", ".join(beside)}; '
+            if beside and path.suffix == '.py'
+            else ''
+        )
+        + f'the nearest that can be given by name: {", ".join(nearest_names(path))}'
+    )
 
 
 def build_trainer(cfg: Config, amp: bool = False, resume: bool = False) -> Runner:

@@ -1,11 +1,13 @@
-"""Optimisation and schedules, registered with MMEngine's root registries."""
+"""Optimisation, schedules and logging, registered with MMEngine's root registries."""
 
 from illama_seg.engine.optim import BFloat16OptimWrapper, LayerDecayConstructor
 from illama_seg.engine.schedule import WarmupCosineLR, WholeUpdatesSampler
 from illama_seg.engine.soft_mask import SoftMaskHook
+from illama_seg.engine.visual import ConfigWandbVisBackend
 
 __all__ = [
     'BFloat16OptimWrapper',
+    'ConfigWandbVisBackend',
     'LayerDecayConstructor',
     'SoftMaskHook',
     'WarmupCosineLR',

@@ -29,6 +29,22 @@ def test_a_missing_config_is_named_with_those_beside_it():
     assert CONFIG.name in str(error.value)
 
 
+def test_a_config_is_also_found_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (CONFIG.stem, CONFIG.name, f'configs/{CONFIG.name}'):
+        cfg = load_config(name)
+        assert cfg.filename == str(CONFIG)
+        assert cfg.work_dir == f'work_dirs/{CONFIG.stem}'
+
+
+def test_a_file_that_is_there_goes_before_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / CONFIG.name).write_text('a = 1')
+    assert load_config(CONFIG.name).a == 1
+    with pytest.raises(FileNotFoundError, match=f'nearest .*{CONFIG.stem}'):
+        load_config(f'elsewhere/{CONFIG.name}')
+
+
 @pytest.mark.parametrize('text', ['model = dict(', "_base_ = 'nowhere.py'", 'a = b.c'])
 def test_a_config_that_cannot_be_read_is_named(text, tmp_path):
     path = tmp_path / 'broken.py'
