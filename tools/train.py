@@ -16,6 +16,11 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision')
     parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate with the batch',
+    )
+    parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=CfgOptions,
@@ -35,7 +40,7 @@ def main() -> None:
     args = parse_args()
     try:
         cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
-        runner = build_trainer(cfg, amp=args.amp, resume=args.resume)
+        runner = build_trainer(cfg, args.amp, args.resume, args.auto_scale_lr)
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
     with mistakes_explained(cfg):

@@ -3,11 +3,13 @@
 from illama_seg.engine.optim import BFloat16OptimWrapper, LayerDecayConstructor
 from illama_seg.engine.schedule import WarmupCosineLR, WholeUpdatesSampler
 from illama_seg.engine.soft_mask import SoftMaskHook
+from illama_seg.engine.time_estimate import TimeEstimateHook
 
 __all__ = [
     'BFloat16OptimWrapper',
     'LayerDecayConstructor',
     'SoftMaskHook',
+    'TimeEstimateHook',
     'WarmupCosineLR',
     'WholeUpdatesSampler',
 ]
