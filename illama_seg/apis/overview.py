@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -44,6 +45,8 @@ def describe_run(runner: Runner) -> str:
     model: Any = runner.model
     model = model.module if is_model_wrapper(model) else model
     resumed_from = _resumed_from(runner)
+    dtype, precision = _precision(runner)
+    attention = describe_attention(model, dtype, count_tokens(model), training=True)
     rows = [
         ('run', f'{runner.cfg.filename} in {runner.work_dir}'),
         ('train data', _data(runner.train_dataloader)),
@@ -52,9 +55,9 @@ def describe_run(runner: Runner) -> str:
         ('batch', _batch(runner)),
         ('learning rate', _learning_rate(runner, bool(resumed_from))),
         ('weights', resumed_from or _weights(runner, model)),
-        ('precision', _precision(runner)[1]),
+        ('precision', precision),
         ('devices', _devices(runner)),
-        ('attention', _attention(model, _precision(runner)[0])),
+        ('attention', attention),
     ]
     if runner.max_iters - runner.iter > ESTIMATED_AFTER:
         rows.append(('time', f'estimated after {ESTIMATED_AFTER} iterations'))
@@ -158,27 +161,33 @@ def _devices(runner: Runner) -> str:
     return f'{text}; of {found}: tools/dist_train.sh CONFIG {found} uses all'
 
 
-def _attention(model: nn.Module, dtype: torch.dtype) -> str:
+def describe_attention(
+    model: nn.Module, dtype: torch.dtype, num_tokens: int, training: bool
+) -> str:
+    """Mask and implementation that a model's attention takes for such tokens."""
     layers = [m for m in model.modules() if isinstance(m, SelfAttention)]
     if not layers:
         return 'not of this package'
-    layer, tokens = layers[0], _num_tokens(model)
+    layer = layers[0]
     if layer.mask != 'soft':
-        return f'{layer.mask}, scaled_dot_product_attention, {tokens} tokens'
-    weight = layer.qkv.weight
-    implementation = layer.impl
+        return f'{layer.mask}, scaled_dot_product_attention, {num_tokens} tokens'
+    weight, implementation = layer.qkv.weight, layer.impl
     if implementation == 'auto':
         head_dim = weight.shape[1] // layer.num_heads
         kind = weight.device.type, dtype, head_dim
-        implementation = automatic_implementation(*kind, tokens, True)
-    return f'soft mask by {implementation!r}, {tokens} tokens'
+        implementation = automatic_implementation(*kind, num_tokens, training)
+    return f'soft mask by {implementation!r}, {num_tokens} tokens'
 
 
-def _num_tokens(model: nn.Module) -> int:
-    """Of a training image: the crop's, else those of the positional embedding."""
-    backbone: Any = next(m for m in model.modules() if hasattr(m, 'patch_embed'))
-    size = getattr(getattr(model, 'data_preprocessor', None), 'size', None)
-    if not size:
+def count_tokens(model: nn.Module, shape: Sequence[int] | None = None) -> int:
+    """Of an image of (height, width); by default of a training crop."""
+    backbone: Any = next(
+        (m for m in model.modules() if hasattr(m, 'patch_embed')), None
+    )
+    if backbone is None:
+        return 0
+    shape = shape or getattr(getattr(model, 'data_preprocessor', None), 'size', None)
+    if not shape:  # the positional embedding's
         return math.prod(backbone.grid_size) + 1
     patch = backbone.patch_embed.proj.stride
-    return math.prod(-(-side // p) for side, p in zip(size, patch, strict=True)) + 1
+    return math.prod(-(-side // p) for side, p in zip(shape, patch, strict=True)) + 1
