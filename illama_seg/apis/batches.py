@@ -49,16 +49,29 @@ def set_accumulation(cfg: Config) -> None:
     )
 
 
-def note_recipe_batch(cfg: Config) -> None:
-    """Keep a config's own ``effective_batch`` as what its learning rate is for."""
-    if cfg.get('effective_batch') is not None:
-        own = dict(enable=False, base_batch_size=cfg.effective_batch)
-        cfg.setdefault('auto_scale_lr', own)
+def note_recipe(cfg: Config) -> None:
+    """Keep what a config's file says of its batch, and the learning rate for it.
+
+    In ``auto_scale_lr``, mmengine's place for it, before overrides change them.
+    """
+    scaling = cfg.get('auto_scale_lr')
+    if scaling is None and cfg.get('effective_batch') is not None:
+        scaling = dict(enable=False, base_batch_size=cfg.effective_batch)
+    rate = cfg.get('optim_wrapper', {}).get('optimizer', {}).get('lr')
+    if scaling is not None:
+        cfg.auto_scale_lr = {'base_lr': rate, **scaling}
 
 
 def recipe_batch(cfg: Config) -> int | None:
     """Images to an update that the config's learning rate is for, if it says so."""
     return (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
+
+
+def fitting_rate(cfg: Config, batch: int) -> float | None:
+    """Learning rate for a batch, linearly from the recipe's; None where unknown."""
+    rate = (cfg.get('auto_scale_lr') or {}).get('base_lr')
+    recipe = recipe_batch(cfg)
+    return rate * batch / recipe if rate and recipe else None
 
 
 def enable_auto_scale_lr(cfg: Config) -> None:

@@ -14,7 +14,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, find_latest_checkpoint
 from torch import nn
 
-from illama_seg.apis.batches import recipe_batch
+from illama_seg.apis.batches import fitting_rate, recipe_batch
 from illama_seg.checkpoints import LoadReport
 from illama_seg.engine.schedule import updates_every
 from illama_seg.layers import SelfAttention, automatic_implementation
@@ -101,23 +101,36 @@ def _batch(runner: Runner) -> str:
 
 
 def _learning_rate(runner: Runner, resumed: bool) -> str:
-    groups = runner.optim_wrapper.optimizer.param_groups
-    rates = {group.get('initial_lr', group['lr']) for group in groups}
+    rates = _highest_rates(runner)
     low, high = min(rates), max(rates)
     text = f'{high:.4g}' if math.isclose(low, high) else f'{low:.4g} to {high:.4g}'
-    total, recipe = images_to_an_update(runner), recipe_batch(runner.cfg)
     if resumed:
-        return f"{text}, the checkpoint's"
-    if recipe is None or total == recipe:
+        return f'{text}, as resumed'
+    total, cfg = images_to_an_update(runner), runner.cfg
+    recipe, fits = recipe_batch(cfg), fitting_rate(cfg, total)
+    if fits is None or recipe is None or total == recipe:
         return text
-    ratio = total / recipe
-    if runner.cfg.auto_scale_lr.get('enable'):
-        return f'{text}, scaled by {total} / {recipe}'
-    fits = runner.cfg.optim_wrapper.optimizer.get('lr', high) * ratio
+    rate = cfg.optim_wrapper.optimizer.lr
+    if cfg.auto_scale_lr.get('enable'):
+        rate *= total / recipe
+    base = f'{cfg.auto_scale_lr.base_lr:.4g} for {recipe}'
+    if math.isclose(rate, fits, rel_tol=0.01):
+        return f"{text}, by linear scaling of the recipe's {base}"
     return (
-        f'{text}; by linear scaling {fits:.4g} fits this batch: --auto-scale-lr, or '
-        f'--cfg-options optim_wrapper.optimizer.lr={fits:.4g}'
+        f"{text}; linear scaling of the recipe's {base} gives {fits:.4g}: "
+        f'--auto-scale-lr, or --cfg-options optim_wrapper.optimizer.lr={fits:.4g}'
     )
+
+
+def _highest_rates(runner: Runner) -> list[float]:
+    """Of each parameter group, what the schedules start from."""
+    groups = runner.optim_wrapper.optimizer.param_groups
+    schedulers = runner.param_schedulers
+    for scheduler in schedulers if isinstance(schedulers, list) else ():
+        if scheduler.param_name == 'lr':
+            # mmengine adds one for its log, which it does not scale.
+            return scheduler.base_values[: len(groups)]
+    return [group.get('initial_lr', group['lr']) for group in groups]
 
 
 def _resumed_from(runner: Runner) -> str:

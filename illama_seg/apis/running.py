@@ -21,7 +21,7 @@ from mmengine.runner import Runner
 
 from illama_seg.apis.batches import (
     enable_auto_scale_lr,
-    note_recipe_batch,
+    note_recipe,
     scaling_of_an_iteration,
     set_accumulation,
 )
@@ -97,7 +97,7 @@ def load_config(
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program: it may raise anything
         raise ValueError(f'config {path}: {type(error).__name__}: {error}') from error
-    note_recipe_batch(cfg)
+    note_recipe(cfg)
     try:
         cfg.merge_from_dict(cfg_options or {})
     except (KeyError, TypeError, IndexError, AssertionError) as error:

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper
+from mmengine.registry import MODELS
 from tiny_run import CONFIG, ROOT, run_tool, start_fresh, tiny_options
 from torch import nn
 
-from illama_seg.apis import build_trainer, load_config
+from illama_seg.apis import build_trainer, load_config, overview
 from illama_seg.apis.batches import scaling_of_an_iteration
 from illama_seg.apis.overview import OverviewHook, describe_run
 from illama_seg.backbones import ILLaMA
@@ -22,17 +23,25 @@ ARCH = dict(embed_dims=8, num_layers=1, num_heads=2)
 
 
 def fake_runner(
-    images=2, world_size=1, counts=1, recipe=16, enabled=False, model=None, **more
+    images=2,
+    world_size=1,
+    counts=1,
+    recipe=16,
+    enabled=False,
+    model=None,
+    lr=LR,
+    **more,
 ):
     """What describe_run reads of a runner, at the first of 300 iterations."""
     model = model or ILLaMA(arch=ARCH, out_indices=(0,), img_size=32)
     ratio = images * world_size * counts / recipe if recipe and enabled else 1
-    optimizer = torch.optim.SGD(model.parameters(), lr=LR * ratio)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr * ratio)
     wrapper = more.pop('wrapper', OptimWrapper)(optimizer, accumulative_counts=counts)
     cfg = Config(
         dict(
-            optim_wrapper=dict(optimizer=dict(lr=LR)),
-            auto_scale_lr=recipe and dict(enable=enabled, base_batch_size=recipe),
+            optim_wrapper=dict(optimizer=dict(lr=lr)),
+            auto_scale_lr=recipe
+            and dict(enable=enabled, base_batch_size=recipe, base_lr=LR),
         )
     )
     dataset = mock.MagicMock(metainfo=dict(classes=('a', 'b')))
@@ -48,6 +57,7 @@ def fake_runner(
         train_dataloader=SimpleNamespace(batch_size=images, dataset=dataset),
         val_loop=None,
         optim_wrapper=wrapper,
+        param_schedulers=None,
         _resume=False,
         _load_from=None,
         _has_loaded=False,
@@ -72,15 +82,17 @@ def test_batch_is_all_processes_times_images_times_accumulation(
     total = images * world_size * counts
     assert f'= {total}, ' in found['batch']
     assert ('NOT the recipe' in found['batch']) == (total != recipe)
-    fits = f'{LR * total / recipe:.4g} fits this batch: --auto-scale-lr'
+    fits = f'for {recipe} gives {LR * total / recipe:.4g}: --auto-scale-lr'
     assert (fits in found['learning rate']) == (total != recipe)
     passes = 300 * images * world_size / 1200
     assert f'{passes:,.1f} times through the data' in found['length']
 
 
-def test_a_scaled_learning_rate_is_shown_with_the_factor():
-    found = rows(fake_runner(images=4, enabled=True))
-    assert found['learning rate'] == f'{LR / 4:.4g}, scaled by 4 / 16'
+@pytest.mark.parametrize('given', [dict(enabled=True), dict(lr=LR / 4)])
+def test_a_scaled_learning_rate_is_told_from_one_that_is_not(given):
+    found = rows(fake_runner(images=4, **given))
+    expected = f"{LR / 4:.4g}, by linear scaling of the recipe's 6e-05 for 16"
+    assert found['learning rate'] == expected
 
 
 def test_without_a_recipe_nothing_is_compared():
@@ -135,6 +147,22 @@ def test_pretrained_keys_are_counted_once_loaded(golden_checkpoint):
     )
 
 
+def test_a_classifiers_pretrained_backbone_is_reported(tmp_path):
+    options = {
+        'model.backbone.arch': ARCH | dict(num_layers=4),
+        'model.head.in_channels': 8,
+    }
+    cfg = load_config(ROOT / 'configs' / 'pretrain' / 'illama_micro_digits.py', options)
+    torch.save(MODELS.build(cfg.model).state_dict(), tmp_path / 'a.pth')
+    cfg.model.init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'a.pth'))
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    found = rows(fake_runner(model=model))
+    total = len(model.backbone.state_dict())
+    assert f'a.pth: loaded {total} of {total} backbone keys' in found['weights']
+    assert found['attention'].endswith(', 17 tokens')
+
+
 def test_an_empty_work_dir_has_nothing_to_resume(tmp_path):
     found = rows(fake_runner(_resume=True, work_dir=str(tmp_path)))
     assert found['weights'] == f'nothing to resume in {tmp_path}; from scratch'
@@ -142,6 +170,26 @@ def test_an_empty_work_dir_has_nothing_to_resume(tmp_path):
 
 def test_a_checkpoint_to_start_from_is_named():
     assert rows(fake_runner(_load_from='a.pth'))['weights'] == 'all of a.pth'
+
+
+@pytest.mark.parametrize(
+    ('world_size', 'found', 'text'),
+    [
+        (1, 1, '1 x Card, 79 GiB'),
+        (1, 8, '1 x Card, 79 GiB; of 8: tools/dist_train.sh CONFIG 8 uses all'),
+        (8, 8, '8 x Card, 79 GiB'),
+    ],
+)
+def test_gpus_are_named_and_idle_ones_pointed_out(world_size, found, text, monkeypatch):
+    cuda = mock.MagicMock(wraps=torch.cuda)
+    cuda.is_available = lambda: True
+    cuda.current_device = lambda: 0
+    cuda.device_count = lambda: found
+    card = SimpleNamespace(name='Card', total_memory=79 * 2**30)
+    cuda.get_device_properties = lambda _: card
+    monkeypatch.setattr(overview.torch, 'cuda', cuda)
+    shown = rows(fake_runner(world_size=world_size))
+    assert shown['devices'] == text and f'{world_size} GPU x' in shown['batch']
 
 
 def test_only_the_main_process_logs(monkeypatch):
@@ -191,13 +239,14 @@ def test_a_resumed_run_says_from_where(run, tmp_path, tiny):
     log = log_of(tmp_path)
     assert f'weights        resumed from {run.checkpoint}, at iteration 2\n' in log
     assert '3 iterations, 1.5 times through the data; 2 iterations are done' in log
-    assert "6e-05, the checkpoint's" in log
+    assert 'learning rate  6e-05, as resumed' in log
 
 
 def test_auto_scale_lr_counts_accumulated_images(run, tmp_path, tiny):
     config, arguments = tiny('optim_wrapper.accumulative_counts=2')
     run_tool('train', config, '--auto-scale-lr', *arguments)
-    assert 'learning rate  1.5e-05, scaled by 4 / 16' in log_of(tmp_path)
+    text = "learning rate  1.5e-05, by linear scaling of the recipe's 6e-05 for 16"
+    assert text in log_of(tmp_path)
     state = torch.load(tmp_path / 'iter_2.pth', weights_only=False)
     groups = state['optimizer']['param_groups']
     assert {group['initial_lr'] for group in groups} == {1.5e-5}
@@ -211,14 +260,26 @@ def test_auto_scale_lr_needs_a_batch_to_scale_from(run, tmp_path, tiny):
 
 def test_a_classification_recipes_batch_is_that_of_its_file(tmp_path):
     config = ROOT / 'configs' / 'pretrain' / 'illama_micro_digits.py'
-    cfg = load_config(config, {'effective_batch': 32}, tmp_path)
-    assert cfg.auto_scale_lr == dict(enable=False, base_batch_size=64)
+    options = {'effective_batch': 32, 'optim_wrapper.optimizer.lr': 5.0}
+    cfg = load_config(config, options, tmp_path)
+    assert cfg.auto_scale_lr == dict(enable=False, base_batch_size=64, base_lr=2e-3)
     cfg.train_dataloader.batch_size = 8
     with mock.patch('illama_seg.apis.running.Runner.from_cfg') as from_cfg:
         build_trainer(cfg, auto_scale_lr=True)
     # mmengine divides one iteration's images by it: 8 of 16, as 32 of 64.
     scaling = from_cfg.return_value.auto_scale_lr
     assert scaling == dict(enable=True, base_batch_size=16)
+
+
+def test_a_resumed_rate_is_what_the_schedule_goes_on_from(tmp_path, monkeypatch):
+    """WarmupCosineLR takes the config's, mmengine's schedules the checkpoint's."""
+    runner = fake_runner(_resume=True, _has_loaded=True, work_dir=str(tmp_path))
+    for group in runner.optim_wrapper.optimizer.param_groups:
+        group['initial_lr'] = 9.0
+    assert rows(runner)['learning rate'] == '9, as resumed'
+    schedule = SimpleNamespace(param_name='lr', base_values=[2.0, 7.0])
+    runner.param_schedulers = [schedule]
+    assert rows(runner)['learning rate'] == '2, as resumed'
 
 
 def test_no_scaling_is_left_as_it_is():
