@@ -224,7 +224,7 @@ def log_of(work_dir):
 
 
 def test_the_block_stands_last_before_the_first_iteration(run):
-    lines = log_of(run.work_dir).splitlines()
+    lines = run.log.splitlines()
     (start,) = (n for n, line in enumerate(lines) if line.startswith('run   '))
     (first,) = (n for n, line in enumerate(lines) if 'Iter(train) [1/2]' in line)
     end = lines.index('-' * 72, start)
