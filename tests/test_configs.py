@@ -7,11 +7,10 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from illama_seg.backbones import ARCHITECTURES
 from illama_seg.checkpoints import RELEASED
-from illama_seg.layers import SelfAttention
+from illama_seg.evaluation import count_multiply_accumulates
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 NAMES = sorted(path.stem for path in CONFIGS.glob('*.py'))
@@ -287,22 +286,8 @@ def test_parameters_of_the_plain_vit_are_those_of_table_10(size, table):
 def test_multiply_accumulates_are_those_of_table_10(
     size, without_products, with_products
 ):
-    model = build(ade20k(size)).eval()
-    products = []
-
-    def count_products(module, args):
-        batch, num_tokens, dims = args[0].shape  # q k^T and the weights times v
-        products.append(2 * batch * num_tokens**2 * dims)
-
-    for module in model.modules():
-        if isinstance(module, SelfAttention):
-            module.register_forward_pre_hook(count_products)
-    image = torch.zeros(1, 3, 512, 512, device='meta')
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.decode_head(model.neck(model.backbone(image)))
-    counts = counter.get_flop_counts()['Global']
-    linear = ('convolution', 'addmm', 'mm')
-    macs = sum(n for op, n in counts.items() if str(op).split('.')[1] in linear) / 2
-    assert macs / 1e9 == pytest.approx(without_products, rel=5e-4)
-    total = (macs + sum(products)) / 1e9
+    macs = count_multiply_accumulates(build(ade20k(size)), (512, 512))
+    counted = macs.total(attention=False, auxiliary=False) / 1e9
+    assert counted == pytest.approx(without_products, rel=5e-4)
+    total = macs.total(attention=True, auxiliary=False) / 1e9
     assert total == pytest.approx(with_products, rel=5e-4)

@@ -152,7 +152,7 @@ for registry, names in (
     (r.DATASETS, ['ImageNetDataset', 'ImageNet21KPDataset', 'DigitsDataset']),
     (r.DATASETS, ['CIFAR10Dataset', 'CIFAR100Dataset']),
     (r.DATA_SAMPLERS, ['WholeUpdatesSampler']),
-    (r.HOOKS, ['SoftMaskHook']),
+    (r.HOOKS, ['SoftMaskHook', 'TimeEstimateHook']),
     (r.METRICS, ['Accuracy']),
     (r.PARAM_SCHEDULERS, ['WarmupCosineLR']),
     (r.TRANSFORMS, ['CheckAnnotations', 'LoadRGBImage', 'ClsTransform']),

@@ -23,6 +23,11 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision')
     parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate with the batch',
+    )
+    parser.add_argument(
         '--tensorboard', action='store_true', help='log for TensorBoard too'
     )
     parser.add_argument(
@@ -54,7 +59,7 @@ def main() -> None:
             add_tensorboard(cfg)
         if args.wandb:
             add_wandb(cfg)
-        runner = build_trainer(cfg, amp=args.amp, resume=args.resume)
+        runner = build_trainer(cfg, args.amp, args.resume, args.auto_scale_lr)
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
     with mistakes_explained(cfg):

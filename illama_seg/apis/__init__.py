@@ -1,5 +1,6 @@
 """What a script imports: make data, build runs, load models, predict, draw."""
 
+from illama_seg.apis.benchmark import run_benchmark
 from illama_seg.apis.compare import compare_runs
 from illama_seg.apis.data_check import browse_dataset, check_dataset
 from illama_seg.apis.draw import add_legend, draw_curves, draw_rows, overlay
@@ -58,6 +59,7 @@ __all__ = [
     'prepare_camvid',
     'read_image',
     'report_run',
+    'run_benchmark',
     'run_roadmap',
     'segment_files',
     'select_llama_weights',

@@ -19,9 +19,15 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner
 
-from illama_seg.apis.batches import set_accumulation
+from illama_seg.apis.batches import (
+    enable_auto_scale_lr,
+    note_recipe,
+    scaling_of_an_iteration,
+    set_accumulation,
+)
 from illama_seg.apis.mistakes import options_explained
 from illama_seg.apis.names import find_config, nearest_names
+from illama_seg.apis.overview import ESTIMATED_AFTER, OverviewHook
 from illama_seg.apis.predict import (
     annotation_ids,
     load_weights,
@@ -29,6 +35,7 @@ from illama_seg.apis.predict import (
 )
 from illama_seg.apis.scores import ScoresWriter
 from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
+from illama_seg.engine import TimeEstimateHook
 from illama_seg.pretrain import check_classes
 
 # Variables of the configs, put in their places when the file is read.
@@ -94,6 +101,7 @@ def load_config(
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program: it may raise anything
         raise ValueError(f'config {path}: {type(error).__name__}: {error}') from error
+    note_recipe(cfg)
     try:
         cfg.merge_from_dict(cfg_options or {})
     except (KeyError, TypeError, IndexError, AssertionError) as error:
@@ -121,14 +129,20 @@ def _config_file(path: Path) -> Path:
     )
 
 
-def build_trainer(cfg: Config, amp: bool = False, resume: bool = False) -> Runner:
+def build_trainer(
+    cfg: Config, amp: bool = False, resume: bool = False, auto_scale_lr: bool = False
+) -> Runner:
     """Check data, weights, schedule and work dir, then build the training run.
+
+    It says what it is about to do right before its first iteration.
 
     Args:
         cfg: config of :func:`load_config`.
         amp: mixed precision: bfloat16 where the device computes in it, else float16
             with a loss scale.
         resume: go on from the newest checkpoint in the work dir.
+        auto_scale_lr: scale the learning rate with the batch, from the one that the
+            config's ``auto_scale_lr.base_batch_size`` or ``effective_batch`` names.
 
     Raises:
         FileNotFoundError: data or a checkpoint is missing.
@@ -139,12 +153,18 @@ def build_trainer(cfg: Config, amp: bool = False, resume: bool = False) -> Runne
     _check_pretrained(cfg)
     _check_schedule(cfg)
     set_accumulation(cfg)
+    if auto_scale_lr:
+        enable_auto_scale_lr(cfg)
     _keep_freed_memory()
     if amp:
         _set_amp(cfg)
     cfg.resume = resume or cfg.get('resume', False)
     with options_explained(cfg):
-        return Runner.from_cfg(cfg)
+        runner = Runner.from_cfg(cfg)
+    runner.auto_scale_lr = scaling_of_an_iteration(cfg)
+    runner.register_hook(TimeEstimateHook(ESTIMATED_AFTER))
+    runner.register_hook(OverviewHook())
+    return runner
 
 
 def build_tester(

@@ -164,7 +164,8 @@ class ILLaMA(BaseModule):
                     "dict(type='Pretrained', checkpoint=PATH_OR_URL)"
                 )
             logger = MMLogger.get_current_instance()
-            load_into_backbone(self, init_cfg['checkpoint'], logger)
+            source = init_cfg['checkpoint']
+            self.load_report = load_into_backbone(self, source, logger)
         self._is_init = True
 
     def set_soft_mask_rate(self, rate: float) -> None:

@@ -46,10 +46,25 @@ class LoadReport:
         default_factory=list
     )
 
-    def __str__(self) -> str:
+    @property
+    def summary(self) -> str:
+        """One line: the keys that were loaded, resized, missing."""
+        resized, missing = [key for key, *_ in self.resized], self.missing
+        return ', '.join(
+            [
+                self._loaded(),
+                f'{len(resized)} resized{f" ({listed(resized)})" if resized else ""}',
+                f'{len(missing)} missing{f" ({listed(missing)})" if missing else ""}',
+            ]
+        )
+
+    def _loaded(self) -> str:
         total = len(self.matched) + len(self.missing)
         total += len(self.left_out) + len(self.mismatched)
-        lines = [f'{self.source}: loaded {len(self.matched)} of {total} backbone keys']
+        return f'{self.source}: loaded {len(self.matched)} of {total} backbone keys'
+
+    def __str__(self) -> str:
+        lines = [self._loaded()]
         for kind in ('resized', 'left_out', 'mismatched'):
             lines += [
                 f'  {kind}: {k} {old} -> {new}' for k, old, new in vars(self)[kind]

@@ -1,6 +1,10 @@
 """Parts of the backbone; they import torch, and triton where it is installed."""
 
-from illama_seg.layers.attention import causal_attention, soft_causal_attention
+from illama_seg.layers.attention import (
+    automatic_implementation,
+    causal_attention,
+    soft_causal_attention,
+)
 from illama_seg.layers.block import (
     FFNS,
     MASKS,
@@ -28,6 +32,7 @@ __all__ = [
     'SelfAttention',
     'SwiGLU',
     'apply_rotary',
+    'automatic_implementation',
     'causal_attention',
     'join_class_slot',
     'make_norm',

@@ -126,10 +126,18 @@ PREFERENCE = {
 
 
 def _automatic(q: Tensor) -> str:
-    half = q.device.type == 'cpu' and q.dtype.itemsize == 2
-    if half and q.requires_grad and q.shape[2] <= SHORT:
+    kind = q.device.type, q.dtype, q.shape[-1]
+    return automatic_implementation(*kind, q.shape[2], q.requires_grad)
+
+
+def automatic_implementation(
+    device: str, dtype: torch.dtype, head_dim: int, num_tokens: int, training: bool
+) -> str:
+    """Name of what 'auto' takes on a type of device, for q of (B, h, N, d)."""
+    half = device == 'cpu' and dtype.itemsize == 2
+    if half and training and num_tokens <= SHORT:
         return 'reference'
-    return _best(q.device.type, q.dtype, q.shape[-1])
+    return _best(device, dtype, head_dim)
 
 
 @torch.compiler.assume_constant_result

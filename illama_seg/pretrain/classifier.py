@@ -80,7 +80,8 @@ class ImageClassifier(BaseModel):
         if self.init_cfg is not None:
             logger = MMLogger.get_current_instance()
             source = self.init_cfg['checkpoint']
-            load_into_backbone(self.backbone, source, logger)
+            report = load_into_backbone(self.backbone, source, logger)
+            self.backbone.load_report = report
             self._load_head(source, logger)
         self._is_init = True
 

@@ -1,3 +1,5 @@
+from unittest import mock
+
 import pytest
 from mmengine.dist import get_dist_info
 from tiny_run import CONFIG, data_options, make_ade20k
@@ -19,7 +21,12 @@ def cfg(tmp_path):
 def built(monkeypatch):
     """The configs a runner was built of; none is built."""
     configs = []
-    monkeypatch.setattr(running.Runner, 'from_cfg', configs.append)
+
+    def from_cfg(cfg):
+        configs.append(cfg)
+        return mock.MagicMock()
+
+    monkeypatch.setattr(running.Runner, 'from_cfg', from_cfg)
     return configs
 
 

@@ -1,0 +1,307 @@
+"""tools/doctor.py: the report, and each known problem with its cure."""
+
+import ast
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from tiny_run import ROOT
+
+from illama_seg.version import REQUIRED
+
+SCRIPT = ROOT / 'tools' / 'doctor.py'
+SPEC = importlib.util.spec_from_file_location('doctor', SCRIPT)
+doctor = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(doctor)
+
+CONTINUED = {
+    'numpy': '2.4.6',
+    'opencv-python': '4.12.0.88',
+    'torch': '2.14.1+cu130',
+    'torchvision': '0.29.1+cu130',
+    'timm': '1.0.31',
+    'onedl-mmengine': '0.10.12',
+    'onedl-mmcv': '2.3.6',
+    'onedl-mmsegmentation': '1.4.2',
+}
+ORIGINAL = {k: v for k, v in CONTINUED.items() if not k.startswith('onedl')} | {
+    'torch': '2.6.0',
+    'torchvision': '0.21.0',
+    'mmengine': '0.10.8',
+    'mmcv': '2.1.0',
+    'mmsegmentation': '1.2.2',
+}
+CARD = dict(
+    name='GPU', memory_gib=79.6, capability=[9, 0], bf16=True, flash_attention=True
+)
+
+
+def facts(versions=CONTINUED, errors=None, **more):
+    """A machine with nothing wrong, but for what is given."""
+    torch = dict(
+        cuda=True,
+        cuda_version='13.0',
+        architectures=['sm_80', 'sm_90', 'compute_90'],
+        threads=8,
+        gpus=[CARD],
+    )
+    return dict(
+        python='3.11.2',
+        executable='python',
+        system='Linux',
+        versions=versions,
+        import_errors=dict.fromkeys([*doctor.PACKAGES, 'illama_seg']) | (errors or {}),
+        torch=torch | more.pop('torch', {}),
+        nvidia_driver='580.1',
+        cpu=dict(name='CPU', cores=8, features=[]),
+        shared_memory_mib=8000,
+        open_files=65536,
+        omp_num_threads=None,
+    ) | dict(more)
+
+
+def without(name):
+    return {key: value for key, value in CONTINUED.items() if key != name}
+
+
+@pytest.mark.parametrize('versions', [CONTINUED, ORIGINAL], ids=['onedl', 'original'])
+def test_both_families_are_well(versions):
+    assert list(doctor.problems(facts(versions))) == []
+
+
+EXT = "ModuleNotFoundError: No module named 'mmcv._ext'"
+LIBGL = 'ImportError: libGL.so.1: cannot open shared object file'
+
+
+@pytest.mark.parametrize(
+    ('given', 'level', 'what', 'cure'),
+    [
+        (dict(python='3.9.18'), 'wrong', 'Python 3.9.18', '3.10'),
+        (
+            dict(versions=without('timm'), errors={'timm': 'No module'}),
+            'wrong',
+            'timm is missing',
+            'pip install "timm>=1.0"',
+        ),
+        (
+            dict(versions=CONTINUED | {'torch': '2.5.1', 'torchvision': '0.20.1'}),
+            'wrong',
+            'torch 2.5.1 is too old',
+            'pip install -U "torch>=2.6"',
+        ),
+        (
+            dict(versions=CONTINUED | {'mmengine': '0.10.12'}),
+            'wrong',
+            'onedl-mmengine 0.10.12 and mmengine 0.10.12 are installed at once',
+            'pip uninstall -y onedl-mmengine mmengine && pip install onedl-mmengine',
+        ),
+        (
+            dict(versions=CONTINUED | {'mmcv-full': '1.7.2'}),
+            'wrong',
+            'mmcv-full 1.7.2',
+            'pip install onedl-mmcv',
+        ),
+        (
+            dict(versions=CONTINUED | {'opencv-python-headless': '4.11.0.86'}),
+            'wrong',
+            'opencv-python-headless 4.11.0.86 are installed at once',
+            'pip install opencv-python-headless',
+        ),
+        (
+            dict(versions=CONTINUED | {'opencv-python-headless': '4.12.0.88'}),
+            'note',
+            'opencv-python-headless 4.12.0.88 are installed at once',
+            'pip install opencv-python-headless',
+        ),
+        (
+            dict(versions=CONTINUED | {'torchvision': '0.28.0'}),
+            'wrong',
+            'torchvision 0.28.0 is not for torch 2.14.1',
+            '"torchvision==0.29.*"',
+        ),
+        (
+            dict(versions=CONTINUED | {'torchvision': '0.29.1+cpu'}),
+            'wrong',
+            'torchvision 0.29.1+cpu is not for torch 2.14.1+cu130',
+            'from the index',
+        ),
+        (
+            dict(versions=CONTINUED | {'torch': '2.2.2', 'torchvision': '0.17.2'}),
+            'wrong',
+            'torch 2.2.2 was compiled for NumPy 1',
+            'numpy<2',
+        ),
+        (
+            dict(versions=CONTINUED | {'opencv-python': '4.9.0.80'}),
+            'wrong',
+            'opencv-python 4.9.0.80 was compiled for NumPy 1',
+            'pip install -U opencv-python',
+        ),
+        (
+            dict(versions=ORIGINAL | {'mmcv': '2.2.0'}),
+            'wrong',
+            'mmsegmentation 1.2.2 refuses mmcv 2.2.0',
+            'mmcv==2.1.0',
+        ),
+        (
+            dict(versions=ORIGINAL, errors={'mmcv.ops': EXT}),
+            'wrong',
+            'needs the compiled operators of mmcv',
+            'onedl-mmcv',
+        ),
+        (
+            dict(versions=ORIGINAL | {'mmengine': '0.10.5', 'transformers': '4.50.0'}),
+            'wrong',
+            'Adafactor',
+            'mmengine>=0.10.6',
+        ),
+        (
+            dict(versions=ORIGINAL | {'mmengine': '0.10.7'}),
+            'note',
+            'cannot resume',
+            'onedl-mmengine',
+        ),
+        (dict(errors={'cv2': LIBGL}), 'wrong', 'libGL.so.1', 'opencv-python-headless'),
+        (
+            dict(errors={'mmseg.apis': "No module named 'ftfy'"}),
+            'wrong',
+            'import mmseg.apis',
+            'pip install ftfy regex',
+        ),
+        (dict(errors={'timm': 'ValueError: odd'}), 'wrong', 'odd', 'says more'),
+        (
+            dict(torch=dict(cuda=False, cuda_version=None, gpus=[])),
+            'wrong',
+            'built for the CPU only',
+            'pytorch.org',
+        ),
+        (
+            dict(torch=dict(cuda=False, gpus=[])),
+            'wrong',
+            'built for CUDA 13.0',
+            'driver',
+        ),
+        (
+            dict(torch=dict(architectures=['sm_100'])),
+            'wrong',
+            'no kernel image',
+            'another CUDA',
+        ),
+        (
+            dict(torch=dict(gpus=[CARD | dict(bf16=False)])),
+            'note',
+            'no bfloat16',
+            'float16',
+        ),
+        (dict(shared_memory_mib=64), 'wrong', '64 MiB of shared', '--shm-size'),
+        (dict(shared_memory_mib=1000), 'note', '1000 MiB of shared', '--ipc=host'),
+        (dict(open_files=256), 'wrong', '256 open files', 'ulimit -n'),
+        (dict(open_files=1024), 'note', '1024 open files', 'ulimit -n'),
+        (dict(omp_num_threads='64'), 'note', 'OMP_NUM_THREADS=64', 'unset'),
+    ],
+)
+def test_a_known_problem_is_found_with_its_cure(given, level, what, cure):
+    found = list(doctor.problems(facts(**given)))
+    matching = [problem for problem in found if what in problem['what']]
+    assert matching, found
+    assert matching[0]['level'] == level and cure in matching[0]['cure']
+    # Too old a package is told of apart from what does not go with it.
+    assert len(found) == 1 or 'torch' in what or 'Adafactor' in what
+
+
+@pytest.mark.parametrize(
+    'given',
+    [
+        dict(torch=dict(cuda=False, cuda_version=None, gpus=[]), nvidia_driver=None),
+        dict(torch=dict(architectures=['sm_80', 'compute_80'])),  # made on first use
+        dict(torch=dict(gpus=[CARD | dict(capability=[8, 6])])),
+        dict(shared_memory_mib=None, open_files=None),
+        dict(omp_num_threads='1'),  # what torchrun sets
+        dict(errors={'mmcv.ops': EXT}),  # onedl-mmsegmentation does without
+    ],
+)
+def test_what_is_well_is_not_a_problem(given):
+    assert list(doctor.problems(facts(**given))) == []
+
+
+def test_one_cause_is_told_once_and_what_stands_on_a_missing_package_not_at_all():
+    error = 'OSError: libtorch.so: undefined symbol: x'
+    names = ('torch', 'torchvision', 'timm', 'illama_seg')
+    (found,) = doctor.problems(facts(errors=dict.fromkeys(names, error)))
+    assert 'import torch: ' in found['what']
+    given = facts(without('timm'), {'timm': 'No module', 'illama_seg': 'No timm'})
+    (found,) = doctor.problems(given)
+    assert found['what'] == 'timm is missing'
+
+
+def test_lowest_versions_are_those_of_the_package():
+    for name, (distributions, lowest) in REQUIRED.items():
+        theirs, theirs_lowest = doctor.PACKAGES[name]
+        assert theirs_lowest == lowest
+        assert theirs[: len(distributions)] == distributions
+
+
+def test_it_imports_nothing_but_the_standard_library():
+    names = set()
+    for node in ast.walk(ast.parse(SCRIPT.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split('.')[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module.split('.')[0])
+    assert names <= set(sys.stdlib_module_names)
+
+
+@pytest.fixture
+def broken(tmp_path):
+    """A folder in front of the installed packages, whose torch and mmseg break."""
+    (tmp_path / 'torch.py').write_text("raise ImportError('torch is broken')")
+    (tmp_path / 'mmseg.py').write_text('import os; os._exit(11)')
+    for name in ('cv2', 'torchvision', 'timm', 'mmengine', 'mmcv', 'illama_seg'):
+        (tmp_path / f'{name}.py').touch()  # nothing here takes its time
+    return tmp_path
+
+
+def test_it_reports_where_torch_and_mmseg_cannot_be_imported(broken):
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), '--json', str(broken / 'out' / 'report.json')],
+        env=os.environ | {'PYTHONPATH': str(broken)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 1 and not done.stderr
+    assert 'WRONG  import torch: ImportError: torch is broken' in done.stdout
+    assert 'WRONG  import mmseg: it ended the process (11)' in done.stdout
+    report = json.loads((broken / 'out' / 'report.json').read_text())
+    assert report['torch'] == {} and report['import_errors']['timm'] is None
+    assert {'wrong', 'note'} >= {found['level'] for found in report['problems']}
+    assert report['versions'].keys() >= {'torch', 'numpy'}
+    assert report['cpu']['cores'] >= 1 and report['open_files'] != 0
+
+
+def test_a_machine_that_is_well_ends_with_0(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, 'gather', facts)
+    monkeypatch.setattr(sys, 'argv', ['doctor.py'])
+    with pytest.raises(SystemExit) as end:
+        doctor.main()
+    assert not end.value.code
+    text = capsys.readouterr().out
+    assert text.endswith('nothing wrong\n')
+    assert '2.14.1+cu130 (torch)' in text and '0.10.12 (onedl-mmengine)' in text
+    assert 'GPU, 79.6 GiB, bfloat16 yes, flash attention yes' in text
+
+
+def test_an_import_without_end_is_given_up(tmp_path, monkeypatch):
+    (tmp_path / 'endless.py').write_text('while True: pass')
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    errors = doctor.try_imports(['json', 'endless', 'ast'], timeout=2)
+    assert errors == {'json': None, 'endless': 'no end in 2 s', 'ast': None}
+
+
+def test_torch_answers_what_is_asked():
+    asked = doctor.ask_torch()
+    assert asked['threads'] >= 1 and isinstance(asked['cuda'], bool)
+    assert len(asked['gpus']) == 0 or asked['gpus'][0]['memory_gib'] > 0
