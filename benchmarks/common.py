@@ -83,7 +83,10 @@ def peak_in_new_process(script: str, case: list, threads: int) -> float | None:
         text=True,
     )
     if done.returncode:
-        print(done.stderr.strip().splitlines()[-1:], file=sys.stderr)
+        last = (done.stderr.strip().splitlines() or [''])[-1]
+        # Below 0: ended by that signal, 9 where the machine had no memory left.
+        text = f'ended by signal {-done.returncode}' if done.returncode < 0 else last
+        print(f'{" ".join(map(str, case))}: {text}', file=sys.stderr)
         return None
     return float(done.stdout.split()[-1])
 

@@ -211,6 +211,7 @@ def draw(rows: list[dict], path: Path, title: str) -> None:
 
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, ScalarFormatter
 
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(11, 4.5), constrained_layout=True
@@ -244,6 +245,8 @@ def draw(rows: list[dict], path: Path, title: str) -> None:
                 )
     ticks = sorted({row['tokens'] for row in memories})
     right.set_xticks(ticks, [str(tick) for tick in ticks])
+    right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    right.yaxis.set_major_formatter(ScalarFormatter())
     right.minorticks_off()
     right.set_xlabel('tokens')
     right.set_ylabel('peak memory per image, MiB')

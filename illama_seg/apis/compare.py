@@ -10,9 +10,11 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from prettytable import PrettyTable
 
+from illama_seg.apis.draw import read_scalars
+
 # Scalar of a validation -> title, and what mmengine counts its steps in.
 METRICS = {'mIoU': ('mIoU', 'iteration'), 'accuracy/top1': ('top-1', 'epoch')}
-Points = list[tuple[int, float]]
+Points = list[list[float]]
 
 
 def compare_runs(runs: Sequence[str | Path], out: str | Path) -> str:
@@ -79,15 +81,9 @@ def _members(folder: Path) -> list[Path]:
 
 
 def _scalars(run: Path) -> dict[str, Points]:
-    """Scalar -> [(step, value)]; a run that was resumed has several files."""
-    values: dict[str, dict[int, float]] = {}
-    for path in sorted(run.glob('*/vis_data/scalars.json')):
-        for line in path.read_text().splitlines():
-            row = json.loads(line)
-            for key in (*METRICS, 'loss', 'soft_mask_rate'):
-                if key in row:
-                    values.setdefault(key, {})[row['step']] = row[key]
-    return {key: sorted(points.items()) for key, points in values.items()}
+    found = read_scalars(sorted(run.glob('*/vis_data/scalars.json')))
+    kept = (*METRICS, 'loss', 'soft_mask_rate')
+    return {key: points for key, points in found.items() if key in kept}
 
 
 def _summary(curves: list[Points], best) -> dict:

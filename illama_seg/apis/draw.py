@@ -177,6 +177,28 @@ def _hex(colour: Sequence[int]) -> str:
     return '#{:02x}{:02x}{:02x}'.format(*colour)
 
 
+def read_scalars(files: Sequence[str | Path]) -> dict[str, list[list[float]]]:
+    """Curves of a run, as mmengine logs them.
+
+    Args:
+        files: ``scalars.json``, a JSON object a line, one file for each time that the
+            run was started, in order; later ones win.
+
+    Returns:
+        Name of a scalar -> ``[[step, value], ...]``.
+    """
+    values: dict[str, dict[int, float]] = {}
+    for file in files:
+        for line in filter(None, Path(file).read_text().splitlines()):
+            row = json.loads(line)
+            for key in row.keys() - {'step'}:
+                values.setdefault(key, {})[row['step']] = row[key]
+    return {
+        key: [[step, points[step]] for step in sorted(points)]
+        for key, points in values.items()
+    }
+
+
 def draw_curves(scalars: Sequence[str | Path], path: str | Path) -> dict:
     """Draw the loss and the mIoU of a run over its iterations.
 
@@ -188,12 +210,8 @@ def draw_curves(scalars: Sequence[str | Path], path: str | Path) -> dict:
     Returns:
         ``dict(loss=[[iteration, loss], ...], mIoU=[[iteration, percent], ...])``.
     """
-    text = '\n'.join(Path(file).read_text() for file in scalars)
-    lines = [json.loads(line) for line in text.splitlines() if line]
-    curves = {}
-    for key in ('loss', 'mIoU'):
-        values = {line['step']: line[key] for line in lines if key in line}
-        curves[key] = [[step, values[step]] for step in sorted(values)]
+    found = read_scalars(scalars)
+    curves = {key: found.get(key, []) for key in ('loss', 'mIoU')}
     figure = Figure(figsize=(9, 3.4), layout='constrained')
     for axis, (key, points) in zip(figure.subplots(1, 2), curves.items(), strict=True):
         if points:
