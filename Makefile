@@ -10,7 +10,8 @@ BIN := $(VENV)/bin
 DEMO := work_dirs/demo
 PRETRAIN := work_dirs/pretrain_demo
 
-.PHONY: demo test check roadmap pretrain-demo bench install clean-demo
+.PHONY: demo test check roadmap pretrain-demo bench install \
+  clean-demo clean-pretrain-demo clean-roadmap
 
 install: $(VENV)/installed
 
@@ -52,6 +53,10 @@ pretrain-demo: install
 	$(BIN)/python tools/analysis/compare.py $(PRETRAIN)/pretrained $(PRETRAIN)/scratch \
 	  --out $(PRETRAIN)
 
+# From another classifier it is another segmentation.
+$(foreach seed,0 1 2,$(PRETRAIN)/pretrained/$(seed)/iter_240.pth): \
+  $(PRETRAIN)/classifier/epoch_12.pth
+
 # An interrupted run starts anew: it is a minute or two.
 $(PRETRAIN)/%/iter_240.pth:
 	$(BIN)/python tools/train.py configs/upernet_illama_demo_pretrained.py \
@@ -61,6 +66,12 @@ $(PRETRAIN)/%/iter_240.pth:
 
 clean-demo:
 	rm -rf $(DEMO)
+
+clean-pretrain-demo:
+	rm -rf $(PRETRAIN)
+
+clean-roadmap:
+	rm -rf work_dirs/roadmap
 
 test: install
 	@echo '== tests'

@@ -24,6 +24,7 @@ from illama_seg.apis.sliding import sliding_logits
 from illama_seg.checkpoints import (
     convert_checkpoint,
     select_llama_weights,
+    weights_path,
     write_weights,
 )
 from illama_seg.datasets.ade20k import prepare_ade20k
@@ -64,6 +65,7 @@ __all__ = [
     'segment_files',
     'select_llama_weights',
     'sliding_logits',
+    'weights_path',
     'write_scene_crops',
     'write_scenes',
     'write_scores',

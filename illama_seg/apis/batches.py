@@ -34,10 +34,16 @@ def set_accumulation(cfg: Config) -> None:
     images = cfg.train_dataloader.batch_size
     at_once = processes * images
     if at_once < 1 or effective < 1 or effective % at_once:
+        nearest = max(effective // max(at_once, 1), 1) * at_once
         raise ValueError(
             f'effective_batch={effective} is not a multiple of {at_once} images '
             f'({processes} processes x train_dataloader.batch_size={images}): set '
-            '--cfg-options train_dataloader.batch_size=... to divide it'
+            + (
+                '--cfg-options train_dataloader.batch_size=... to divide it'
+                if at_once < 1 or effective % processes == 0
+                else f'--cfg-options effective_batch={nearest}, and --auto-scale-lr, '
+                'or take another number of processes'
+            )
         )
     counts = effective // at_once
     cfg.optim_wrapper.accumulative_counts = counts

@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
 from illama_seg.apis.draw import draw_sheet, side_by_side
-from illama_seg.apis.mistakes import options_explained
+from illama_seg.apis.mistakes import check_segmentation, options_explained
 from illama_seg.apis.report import LabelledImages
 from illama_seg.datasets.inspection import Finding, class_table
 from illama_seg.datasets.validation import CheckedSplit, check_splits
@@ -55,7 +55,7 @@ def check_dataset(
     """
     if num_images < 0:
         raise ValueError(f'--num-images {num_images}: expected at least 0')
-    _check_segmentation(cfg)
+    check_segmentation(cfg)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     settings = {
         split: cfg[f'{split}_dataloader'].dataset
@@ -109,7 +109,7 @@ def browse_dataset(
     for option, value in (('--num-images', num_images), ('--draws', draws)):
         if value < 1:
             raise ValueError(f'{option} {value}: expected at least 1')
-    _check_segmentation(cfg)
+    check_segmentation(cfg)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     with options_explained(cfg):
         plain = LabelledImages(cfg, split)
@@ -134,14 +134,6 @@ def browse_dataset(
     title = f'{name}, {split}: the file, and what the pipeline makes of it'
     draw_sheet(rows, _legend(present, classes, palette), picture, title)
     return picture
-
-
-def _check_segmentation(cfg: Config) -> None:
-    if 'decode_head' not in cfg.get('model', {}):
-        raise ValueError(
-            f'{cfg.filename} has no model.decode_head: expected the config of a '
-            'segmentation, such as configs/upernet_illama_demo.py'
-        )
 
 
 def _heads(cfg: Config) -> dict[str, int]:

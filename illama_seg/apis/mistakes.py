@@ -28,6 +28,20 @@ def explain_misfit(config: str | Path | Config, error: Exception) -> str:
     return f'{name}, or an override, does not fit: {reason}'
 
 
+def check_segmentation(cfg: Config) -> None:
+    """Refuse a config without a segmentation head.
+
+    Raises:
+        ValueError: names the config, and the tools for a classification.
+    """
+    if 'decode_head' not in cfg.get('model', {}):
+        raise ValueError(
+            f'{cfg.filename} has no model.decode_head: expected the config of a '
+            'segmentation, such as configs/upernet_illama_demo.py. A classification '
+            'goes through tools/train.py, tools/test.py and tools/analysis/compare.py'
+        )
+
+
 @contextmanager
 def mistakes_explained(cfg: Config) -> Iterator[None]:
     """End the program with a message for what a user can mend, met during a run.

@@ -14,7 +14,7 @@ from mmengine.dataset import Compose
 from mmseg.apis import inference_model, init_model
 from torch import Tensor, nn
 
-from illama_seg.apis.mistakes import options_explained
+from illama_seg.apis.mistakes import check_segmentation, options_explained
 from illama_seg.apis.sliding import sliding_logits
 from illama_seg.checkpoints import (
     fetch_checkpoint,
@@ -42,9 +42,11 @@ def load_segmentor(
 
     Raises:
         FileNotFoundError: if a file is missing.
-        ValueError: if the checkpoint is not of this model or cannot be read safely, or
-            there is no such device.
+        ValueError: if the config is not of a segmentor, the checkpoint is not of this
+            model or cannot be read safely, or there is no such device.
     """
+    cfg = config if isinstance(config, Config) else Config.fromfile(config)
+    check_segmentation(cfg)
     state = read_checkpoint(fetch_checkpoint(checkpoint), mmap=True)
     device = device or ('cuda:0' if torch.cuda.is_available() else 'cpu')
     try:
@@ -54,8 +56,8 @@ def load_segmentor(
             f'--device {device} cannot be used: {str(error).splitlines()[0]}; leave it '
             "out for a GPU where there is one, or use 'cpu'"
         ) from error
-    with options_explained(config):
-        model = init_model(config, None, device)
+    with options_explained(cfg):
+        model = init_model(cfg, None, device)
     load_weights(model, state, checkpoint)
     meta = state.get('meta', {}).get('dataset_meta')
     if not meta:

@@ -36,7 +36,7 @@ from illama_seg.apis.predict import (
 from illama_seg.apis.scores import ScoresWriter
 from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
 from illama_seg.engine import TimeEstimateHook
-from illama_seg.pretrain import check_classes
+from illama_seg.pretrain import check_classes, check_topk
 
 # Variables of the configs, put in their places when the file is read.
 _SUBSTITUTED = {
@@ -291,6 +291,9 @@ def _check_data(cfg: Config, splits: tuple[str, ...]) -> None:
             classes[split] = dataset.metainfo.get('classes') or ()
     if 'head' in cfg.model:
         check_classes(cfg.model.head.num_classes, classes)
+        for split in splits:
+            option = f'{split}_evaluator'
+            check_topk(option, cfg.get(option), cfg.model.head.num_classes)
 
 
 def _check_pretrained(cfg: Config) -> None:

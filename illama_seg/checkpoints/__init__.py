@@ -15,7 +15,7 @@ from illama_seg.checkpoints.reading import (
     read_checkpoint,
 )
 from illama_seg.checkpoints.released import RELEASED, ReleasedFile
-from illama_seg.checkpoints.writing import write_weights
+from illama_seg.checkpoints.writing import weights_path, write_weights
 
 __all__ = [
     'GRID_KEY',
@@ -32,5 +32,6 @@ __all__ = [
     'our_names',
     'read_checkpoint',
     'select_llama_weights',
+    'weights_path',
     'write_weights',
 ]

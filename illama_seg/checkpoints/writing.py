@@ -37,11 +37,7 @@ def write_weights(
     Raises:
         ValueError: if the suffix is another one.
     """
-    path = Path(path).expanduser()
-    if path.suffix not in SUFFIXES:
-        raise ValueError(
-            f'{path}: expected a name that ends in {" or ".join(SUFFIXES)}'
-        )
+    path = weights_path(path)
     # Copies: no views of larger tensors, and none that share memory.
     state = OrderedDict(
         (key, value.detach().clone(memory_format=torch.contiguous_format))
@@ -61,3 +57,17 @@ def write_weights(
             with open(part, 'wb') as file:  # by its name torch would put it inside
                 torch.save(content if is_ours else {'model': state}, file)
         os.replace(part, path)
+
+
+def weights_path(path: str | Path) -> Path:
+    """Where :func:`write_weights` can write.
+
+    Raises:
+        ValueError: if the suffix is neither ``.pth`` nor ``.safetensors``.
+    """
+    path = Path(path).expanduser()
+    if path.suffix not in SUFFIXES:
+        raise ValueError(
+            f'{path}: expected a name that ends in {" or ".join(SUFFIXES)}'
+        )
+    return path

@@ -24,7 +24,8 @@ class SoftMaskHook(Hook):
     the parameter updates before the cutoff, both ends included, as
     ``numpy.linspace(1, 0, updates)``. From the cutoff on it is 0. Validation during
     training uses the rate of the moment; after training and in tests it is 0.
-    Checkpoints do not hold it. It is logged as the scalar ``soft_mask_rate``.
+    Checkpoints do not hold it. It is logged as the scalar ``soft_mask_rate``. A best
+    checkpoint of the time before the cutoff may be worth much less in a test.
 
     Args:
         mode: 'constant' or 'linear'.
@@ -63,8 +64,7 @@ class SoftMaskHook(Hook):
             longest = runner.max_iters // (epoch_length if self.by_epoch else 1)
             raise ValueError(
                 f'SoftMaskHook cutoff={self.cutoff} {unit} is longer than the training '
-                f'({longest} {unit}): lower custom_hooks.N.cutoff of it, or train '
-                'longer'
+                f'({longest} {unit}): lower its cutoff in custom_hooks, or train longer'
             )
         self._every = updates_every(runner.optim_wrapper)
         self._num_updates = cutoff_iters // self._every

@@ -1,7 +1,7 @@
 """Image classification in mmpretrain's style, registered with MMEngine's registries."""
 
 from illama_seg.pretrain.arrays import CIFAR10Dataset, CIFAR100Dataset, DigitsDataset
-from illama_seg.pretrain.checks import check_classes
+from illama_seg.pretrain.checks import check_classes, check_topk
 from illama_seg.pretrain.classifier import ImageClassifier
 from illama_seg.pretrain.folders import (
     ImageFolderDataset,
@@ -30,5 +30,6 @@ __all__ = [
     'LoadRGBImage',
     'PackClsInputs',
     'check_classes',
+    'check_topk',
     'collate_images',
 ]

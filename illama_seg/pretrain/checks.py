@@ -1,8 +1,29 @@
-"""Whether data sets and classifier speak of the same classes."""
+"""Whether data sets, classifier and accuracy speak of the same classes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+
+
+def check_topk(option: str, evaluator: object, num_classes: int) -> None:
+    """Compare the k of an accuracy with the classes, before anything is trained.
+
+    Args:
+        option: the evaluator's name, 'val_evaluator'.
+        evaluator: its config, or a list of them.
+        num_classes: of the head.
+
+    Raises:
+        ValueError: names the option, the k and the number of classes.
+    """
+    for metric in evaluator if isinstance(evaluator, Sequence) else [evaluator]:
+        topk = metric.get('topk', ()) if isinstance(metric, Mapping) else ()
+        largest = max([topk] if isinstance(topk, int) else topk, default=0)
+        if largest > num_classes:
+            raise ValueError(
+                f'{option}.topk={topk}, but there are {num_classes} classes: '
+                f'--cfg-options {option}.topk=1'
+            )
 
 
 def check_classes(num_classes: int, classes: Mapping[str, Sequence[str]]) -> None:

@@ -22,6 +22,7 @@ class ImageFolderDataset(BaseDataset):
     JSON as ImageNet's (``{"0": ["n01440764", "tench"], ...}``, or a list), or a line
     for each class, the folder and, after a space, its name. A list of images, one
     ``PATH LABEL`` to a line, takes the place of the folders; it needs the index file.
+    Hidden files and folders are left out.
 
     Args:
         data_root: folder of all data.
@@ -71,7 +72,11 @@ class ImageFolderDataset(BaseDataset):
             folders = list(index)
             samples = list(self._listed(root, len(folders)))
         else:
-            found = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+            found = sorted(
+                entry.name
+                for entry in os.scandir(root)
+                if entry.is_dir() and entry.name[0] != '.'
+            )
             folders = found if index is None else list(index)
             if index is not None and set(folders) != set(found):
                 raise ValueError(
@@ -113,9 +118,9 @@ class ImageFolderDataset(BaseDataset):
     def _listed(self, root: str, num_classes: int) -> Iterator[dict]:
         lines = _read(self.ann_file).splitlines()
         for number, line in enumerate(lines, 1):
-            name, _, label = line.strip().rpartition(' ')
             if not line.strip():
                 continue
+            name, label = ['', *line.strip().rsplit(None, 1)][-2:]
             if not name or not label.isdecimal() or int(label) >= num_classes:
                 raise ValueError(
                     f'{self.ann_file}, line {number}: {line!r}, expected PATH LABEL '
@@ -138,7 +143,7 @@ class ImageFolderDataset(BaseDataset):
                     line.split(None, 1) for line in text.splitlines() if line.strip()
                 ]
             index = {str(row[0]): str(row[-1]).strip() for row in rows}
-        except (ValueError, KeyError, IndexError) as error:
+        except (ValueError, KeyError, IndexError, TypeError) as error:
             raise ValueError(
                 f'{path} is no class index: {type(error).__name__}: {error}; expected '
                 'JSON {"0": ["FOLDER", "NAME"], ...}, or a line FOLDER NAME for each'
@@ -180,7 +185,7 @@ test_dataloader.dataset.data_root=DIR"""
 
 def _files(folder: str) -> Iterator[str]:
     for parent, folders, names in os.walk(folder):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if name[0] != '.')
         yield from (os.path.join(parent, name) for name in names if name[0] != '.')
 
 

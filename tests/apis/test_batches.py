@@ -43,6 +43,13 @@ def test_a_batch_that_does_not_divide_is_refused_with_all_numbers(batch_size):
     assert f'1 processes x train_dataloader.batch_size={batch_size}' in str(error.value)
 
 
+def test_processes_that_cannot_share_the_batch_are_told_one_that_they_can(monkeypatch):
+    monkeypatch.setenv('WORLD_SIZE', '6')
+    with pytest.raises(ValueError, match=r'4096 is not a multiple of 768') as error:
+        set_accumulation(config(4096, 128, 'pytorch'))
+    assert 'effective_batch=3840, and --auto-scale-lr' in str(error.value)
+
+
 def test_a_config_without_an_effective_batch_is_left_alone():
     cfg = Config(dict(optim_wrapper=dict(type='OptimWrapper')))
     set_accumulation(cfg)

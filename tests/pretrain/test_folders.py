@@ -74,6 +74,16 @@ def test_a_class_index_gives_order_and_names(name, text, root):
     assert data.get_data_info(0)['img_path'].endswith('cat/0.JPEG')
 
 
+def test_hidden_files_and_folders_are_no_classes_and_no_images(root):
+    for folder in (root / 'train', root / 'train' / 'ant'):
+        hidden = folder / '.ipynb_checkpoints'
+        shutil.copytree(root / 'train' / 'bee', hidden)
+        (folder / '.DS_Store').touch()
+    data = build(root)
+    assert data.metainfo['classes'] == ('ant', 'bee', 'cat')
+    assert labels(data) == [0, 0, 1, 1, 2, 2]
+
+
 def test_a_class_index_without_names_gives_the_folders(root):
     (root / 'index.txt').write_text('bee\ncat\nant\n')
     data = build(root, class_index='index.txt')
@@ -82,7 +92,7 @@ def test_a_class_index_without_names_gives_the_folders(root):
 
 def test_a_list_of_images_takes_the_place_of_the_folders(root):
     (root / 'index.txt').write_text('ant\nbee\ncat\n')
-    (root / 'list.txt').write_text('cat/1.JPEG 2\nant/0.JPEG 0\n')
+    (root / 'list.txt').write_text('cat/1.JPEG 2\n\nant/0.JPEG\t0\n')
     data = build(root, class_index='index.txt', ann_file='list.txt')
     assert labels(data) == [2, 0]
     assert data.get_data_info(0)['img_path'].endswith('train/cat/1.JPEG')
@@ -114,6 +124,7 @@ def test_an_index_of_other_classes_is_shown_with_what_differs(text, root):
     [
         ('index.json', '{"0": ', 'is no class index'),
         ('index.json', '{"1": ["ant"]}', 'is no class index'),
+        ('index.json', '5', 'is no class index'),
         ('index.txt', 'ant\nant\n', 'names a folder twice'),
     ],
 )

@@ -112,6 +112,7 @@ def test_a_resumed_run_ends_as_one_that_was_not_interrupted(trained, tmp_path):
         ('model.head.num_classes=12', 'the train data has 10 classes'),
         ('model.init_cfg.checkpoint=typo.pth', 'typo.pth'),
         ('train_dataloader.dataset.split=all', "split='all'"),
+        ('val_evaluator.topk=(1,11)', 'val_evaluator.topk=(1, 11), but there are 10'),
     ],
 )
 def test_a_mistake_is_met_before_anything_is_built(option, text, tmp_path, monkeypatch):
@@ -127,7 +128,6 @@ def test_a_mistake_is_met_before_anything_is_built(option, text, tmp_path, monke
         ('custom_hooks.0.mode=cosine', "mode='cosine': expected one of"),
         ('param_scheduler.0.warmup=2', 'warmup='),
         ('effective_batch=64', 'effective_batch=64, but the training set has 33'),
-        ('val_evaluator.topk=(1,11)', 'topk=(1, 11), but there are 10 classes'),
         ('model.head.in_channels=9', 'in_channels=9, but the backbone has 16'),
     ],
 )

@@ -9,7 +9,7 @@ goes into model.backbone.init_cfg.checkpoint; what it lacks starts from scratch.
 import argparse
 import sys
 
-from illama_seg.apis import select_llama_weights, write_weights
+from illama_seg.apis import select_llama_weights, weights_path, write_weights
 
 
 def main() -> None:
@@ -25,6 +25,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     try:
+        weights_path(args.out)  # before the long work
         weights = select_llama_weights(args.source, args.arch, args.rotary_pairs)
         write_weights(weights, args.out)
     except (ValueError, OSError) as error:
