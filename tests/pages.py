@@ -26,10 +26,18 @@ def blocks(text):
 
 def section(text, title):
     """What stands under a heading, up to the next of its level or above."""
-    level = re.search(rf'^(#+) {re.escape(title)}$', text, re.MULTILINE)
+    level, fenced, found = 0, False, []
+    for line in text.splitlines(keepends=True):
+        fenced ^= line.startswith('```')
+        heading = None if fenced else re.match(r'(#+) (.*)', line)
+        if level and heading and len(heading[1]) <= level:
+            break
+        if level:
+            found.append(line)
+        elif heading and heading[2] == title:
+            level = len(heading[1])
     assert level, title
-    rest = text[level.end() :]
-    return re.split(rf'^#{{1,{len(level[1])}}} ', rest, flags=re.MULTILINE)[0]
+    return ''.join(found)
 
 
 def calls(text):
