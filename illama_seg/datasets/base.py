@@ -15,10 +15,12 @@ from PIL import Image
 IGNORED = 255
 
 
+@DATASETS.register_module()
 class CheckedSegDataset(BaseSegDataset):
     """An image folder beside an annotation folder, checked when it is listed.
 
-    Takes the arguments of mmseg's ``BaseSegDataset``; ``img_suffix`` may be several.
+    For data of one's own, with ``metainfo=dict(classes=..., palette=...)``. Takes the
+    arguments of mmseg's ``BaseSegDataset``; ``img_suffix`` may be several.
 
     Raises:
         FileNotFoundError: a folder or an annotation is missing; the message shows the

@@ -78,6 +78,25 @@ def test_an_annotation_file_list_is_refused_rather_than_ignored(root):
         build(root, ann_file='list.txt')
 
 
+def test_data_of_ones_own_need_no_class_but_names_in_the_config(root):
+    settings = dict(
+        type='CheckedSegDataset',
+        data_root=str(root),
+        data_prefix=dict(img_path='img', seg_map_path='ann'),
+        metainfo=dict(classes=('soil', 'crop')),
+        pipeline=[*LOAD, dict(type='CheckAnnotations', num_classes=2)],
+    )
+    data = DATASETS.build(settings)
+    assert data.metainfo['classes'] == ('soil', 'crop')
+    assert np.all(data[0]['gt_seg_map'] == 1)
+    write(root, 'a', labels=np.full((6, 9), 2, np.uint8))
+    with pytest.raises(ValueError, match=r'ann/a\.png: label 2 .* need 0\.\.1'):
+        data[0]
+    (root / 'ann' / 'b.png').unlink()
+    with pytest.raises(FileNotFoundError, match=r'img/b\.jpg has no annot'):
+        DATASETS.build(settings)
+
+
 @pytest.mark.parametrize('shape', [(6, 8), (9, 6), (6, 9, 3)])
 def test_an_annotation_of_another_size_is_named_with_its_image(shape, root):
     write(root, 'b', labels=np.ones(shape, np.uint8))

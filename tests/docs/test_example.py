@@ -1,0 +1,115 @@
+"""The example of docs/your_own_dataset.md, run as it stands there."""
+
+import json
+import shlex
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from pages import ROOT, blocks, calls, section
+from PIL import Image
+from tiny_run import run_tool
+
+PAGE = (ROOT / 'docs' / 'your_own_dataset.md').read_text()
+EXAMPLE = section(PAGE, 'The example')
+COLOURS = np.array([(150, 110, 70), (60, 160, 60), (220, 60, 60), (9, 9, 9)], np.uint8)
+SIZE = 60, 80
+
+
+def make_fields(folder, count):
+    """Photographs with labels in colours: soil, rows of crop, a weed; an odd corner."""
+    rng = np.random.default_rng(0)
+    for kind in ('photos', 'colour_labels'):
+        (folder / kind).mkdir()
+    for number in range(count):
+        labels = np.zeros(SIZE, np.uint8)
+        labels[:, :: 2 + number % 3] = 1
+        labels[20:40, 10 + number : 30 + number] = 2
+        labels[:4, :4] = 3
+        photo = COLOURS[labels] + rng.integers(0, 30, (*SIZE, 3), np.uint8)
+        cv2.imwrite(str(folder / f'photos/field_{number}.jpg'), photo[..., ::-1])
+        Image.fromarray(COLOURS[labels]).save(
+            folder / f'colour_labels/field_{number}.png'
+        )
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Where every block of the example was run, in its order."""
+    folder = tmp_path_factory.mktemp('example')
+    shutil.copytree(ROOT / 'configs', folder / 'configs')
+    make_fields(folder, 6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for block in blocks(EXAMPLE):
+            if block.file:
+                (folder / block.file).write_text(block.text)
+            elif block.language == 'python':
+                exec(compile(block.text, 'the page', 'exec'), {})
+            else:
+                run_calls(f'```bash\n{block.text}```')
+    return folder
+
+
+def run_calls(text):
+    for call in calls(text):
+        python, tool, *arguments = shlex.split(call, comments=True)
+        assert python == 'python'
+        tool = tool.removeprefix('tools/').removesuffix('.py')
+        try:
+            run_tool(tool, *arguments)
+        except SystemExit as end:  # check_dataset's, which says how many faults
+            assert not end.code, f'{call}: {end.code}'
+
+
+@pytest.mark.slow
+def test_colours_become_class_numbers_and_every_fifth_picture_is_for_validation(folder):
+    labels = np.asarray(Image.open(folder / 'labels/field_0.png'))
+    assert labels[:4, :4].tolist() == [[255] * 4] * 4
+    assert set(np.unique(labels)) == {0, 1, 2, 255}
+    for kind, suffix in (('images', '.jpg'), ('labels', '.png')):
+        names = {
+            split: {
+                path.stem for path in (folder / f'data/fields/{kind}' / split).iterdir()
+            }
+            for split in ('train', 'val')
+        }
+        assert len(names['train']) == 4 and len(names['val']) == 2
+        assert not names['train'] & names['val'], suffix
+
+
+@pytest.mark.slow
+def test_the_check_finds_no_fault_and_draws_what_the_page_names(folder):
+    report = json.loads(
+        (folder / 'work_dirs/fields/data_check/report.json').read_text()
+    )
+    assert report['faults'] == 0 and report['splits']['train']['images'] == 4
+    assert list(report['splits']['val']['classes']) == ['soil', 'crop', 'weed']
+
+
+@pytest.mark.slow
+def test_every_file_that_the_page_names_is_there(folder):
+    for path in (
+        'work_dirs/fields/data_check/contact_sheet.png',
+        'work_dirs/fields/browse_train.png',
+        'work_dirs/trial/iter_4.pth',
+        'work_dirs/trial/test/scores.json',
+        'work_dirs/trial/test/per_class.csv',
+        'work_dirs/trial/test/confusion.png',
+        'outputs/fields/overlay',
+        'outputs/fields/labels',
+    ):
+        assert (folder / path).exists() and path.split('/')[-1] in PAGE, path
+
+
+@pytest.mark.slow
+def test_prediction_files_are_class_numbers_and_score_as_the_test_did(folder):
+    (file, *_) = sorted((folder / 'outputs/fields/labels').rglob('*.png'))
+    labels = np.asarray(Image.open(file))
+    assert labels.shape == SIZE and set(np.unique(labels)) <= {0, 1, 2}
+    tested, from_files = (
+        json.loads((folder / 'work_dirs/trial' / name / 'scores.json').read_text())
+        for name in ('test', 'evaluation')
+    )
+    assert tested['mIoU'] == pytest.approx(from_files['mIoU'])
