@@ -91,9 +91,18 @@ def test_each_image_has_the_runs_figures_and_the_reason_why_it_is_drawn(compared
     assert numbers['checkpoints'] == dict(sky='iter_2.pth', road='iter_2.pth')
     assert 'better than every other: sky 1, road 1' in text
     assert files == ['classes.png', 'classes.json', 'images.png', 'images.json']
-    picture = cv2.imread(str(out / 'images.png'))[..., ::-1]
-    for colour in ([6, 230, 230], [140, 140, 140], [0, 102, 200]):  # sky, road, car
-        assert (picture == colour).all(-1).mean() > 0.01
+
+
+def test_the_picture_has_annotations_and_each_runs_predictions(compared):
+    picture = cv2.imread(str(compared[0] / 'images.png'))[..., ::-1]
+    sky, road, car = (
+        (picture == colour).all(-1).sum()
+        for colour in ([6, 230, 230], [140, 140, 140], [0, 102, 200])
+    )
+    # Rows of pixels: both annotations twice, and four predictions of one class.
+    assert car > 1000
+    assert sky / car == pytest.approx((2 * (48 + 15) + 4 * 63) / (2 * 16), rel=0.1)
+    assert road / car == pytest.approx((2 * (15 + 32) + 4 * 63) / (2 * 16), rel=0.1)
 
 
 def test_class_differences_are_those_of_all_images_together(compared):
