@@ -2,6 +2,7 @@
 
 from illama_seg.apis.benchmark import run_benchmark
 from illama_seg.apis.compare import compare_runs
+from illama_seg.apis.compare_images import compare_images
 from illama_seg.apis.data_check import browse_dataset, check_dataset
 from illama_seg.apis.draw import add_legend, draw_curves, draw_rows, overlay
 from illama_seg.apis.evaluate_files import evaluate_predictions
@@ -41,6 +42,7 @@ __all__ = [
     'build_tester',
     'build_trainer',
     'check_dataset',
+    'compare_images',
     'compare_runs',
     'convert_checkpoint',
     'draw_curves',

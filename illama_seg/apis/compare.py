@@ -39,7 +39,7 @@ def compare_runs(runs: Sequence[str | Path], out: str | Path) -> str:
     if len(set(names)) < len(names):
         raise ValueError(f'two runs of one name: {", ".join(names)}; rename a folder')
     groups = {
-        name: {run.name: _scalars(run) for run in _members(folder)}
+        name: {run.name: scalars_of(run) for run in runs_in(folder)}
         for name, folder in zip(names, folders, strict=True)
     }
     every = [scalars for group in groups.values() for scalars in group.values()]
@@ -65,7 +65,12 @@ def compare_runs(runs: Sequence[str | Path], out: str | Path) -> str:
     return _table(summary, metric)
 
 
-def _members(folder: Path) -> list[Path]:
+def runs_in(folder: Path) -> list[Path]:
+    """The folder where it is a work dir, else the work dirs in it.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f'no folder {folder}')
     runs = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
@@ -80,7 +85,8 @@ def _members(folder: Path) -> list[Path]:
     return runs
 
 
-def _scalars(run: Path) -> dict[str, Points]:
+def scalars_of(run: Path) -> dict[str, Points]:
+    """Curves of a run that are compared."""
     found = read_scalars(sorted(run.glob('*/vis_data/scalars.json')))
     kept = (*METRICS, 'loss', 'soft_mask_rate')
     return {key: points for key, points in found.items() if key in kept}

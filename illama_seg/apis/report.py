@@ -53,6 +53,28 @@ class LabelledImages:
         return Path(self.dataset.get_data_info(index)['img_path']).name
 
 
+def find_run(run: Path) -> tuple[Config, Path, list[Path]]:
+    """Config, last checkpoint and scalars of a work dir of ``tools/train.py``.
+
+    Raises:
+        FileNotFoundError: if one of them is missing.
+    """
+    configs, pointer = sorted(run.glob('*.py')), run / 'last_checkpoint'
+    scalars = sorted(run.glob('*/vis_data/scalars.json'))
+    if not (configs and pointer.is_file() and scalars):
+        raise FileNotFoundError(
+            f'{run} is not the work dir of a run: expected its config (*.py), '
+            'last_checkpoint and */vis_data/scalars.json, as tools/train.py writes them'
+        )
+    checkpoint = run / Path(pointer.read_text().strip()).name
+    if not checkpoint.is_file():
+        raise FileNotFoundError(
+            f'{run} has no {checkpoint.name}, which its last_checkpoint names: put '
+            'the file back, or the name of another one into last_checkpoint'
+        )
+    return load_config(configs[0], work_dir=run), checkpoint, scalars
+
+
 def evaluate(model: nn.Module, pairs: LabelledImages) -> tuple[dict, list[float]]:
     """Predict every image and compare.
 
@@ -94,15 +116,7 @@ def report_run(
     if num_images < 1:
         raise ValueError(f'--num-images {num_images}: expected at least 1')
     run = Path(run)
-    configs, pointer = sorted(run.glob('*.py')), run / 'last_checkpoint'
-    scalars = sorted(run.glob('*/vis_data/scalars.json'))
-    if not (configs and pointer.is_file() and scalars):
-        raise FileNotFoundError(
-            f'{run} is not the work dir of a run: expected its config (*.py), '
-            'last_checkpoint and */vis_data/scalars.json, as tools/train.py writes them'
-        )
-    checkpoint = run / Path(pointer.read_text().strip()).name
-    cfg = load_config(configs[0], work_dir=run)
+    cfg, checkpoint, scalars = find_run(run)
     model = load_segmentor(cfg.copy(), checkpoint)
     meta, pairs = dataset_meta(model), LabelledImages(cfg, 'val')
     result, accuracies = evaluate(model, pairs)
