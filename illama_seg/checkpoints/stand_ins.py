@@ -1,7 +1,7 @@
 """Read what mmengine saves beside the weights without building its objects."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,12 +38,18 @@ class _History(Opaque):
     pass
 
 
+def _no_bytes(*args: Any) -> bytes | Opaque:
+    """``bytes()``, as pickle writes the content of an empty array."""
+    return Opaque(*args) if args else b''
+
+
 # What mmengine puts in a checkpoint beside the weights: the message hub's curves and
 # numpy values. They are only noted, and `plain` makes plain data of them. The real
 # HistoryBuffer would not be harmless: its __setstate__ writes functions from the file
 # into a table that all buffers share, and it comes with getattr, which reaches
 # anything.
-_STAND_INS: dict[str, type[Opaque]] = {
+_STAND_INS: dict[str, Callable[..., Any]] = {
+    'builtins.bytes': _no_bytes,
     'builtins.getattr': Opaque,
     'builtins.slice': Opaque,
     'mmengine.logging.history_buffer.HistoryBuffer': _History,

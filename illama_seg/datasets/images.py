@@ -42,7 +42,7 @@ def check_image(path: str | os.PathLike, content: bytes | None = None) -> None:
     else:
         if size is None or size[0] * size[1] <= MAX_PIXELS:
             return
-    found = f'{size[0]:,} x {size[1]:,} pixels (height x width)' if size else 'more'
+    found = f'{size[0]:,} x {size[1]:,} pixels' if size else 'more than Pillow takes'
     raise ValueError(
         f'{path} was not decoded: its header says {found}, the limit is '
         f'{MAX_PIXELS:,} pixels. A small file that says so is made to fill the memory; '
@@ -59,8 +59,8 @@ def open_image(path: str | Path) -> Image.Image:
 def declared_size(file: BinaryIO) -> tuple[int, int] | None:
     """(height, width) that a header declares; None where there is none to be read.
 
-    PNG, JPEG, TIFF, WebP and BMP are read here, since Pillow allocates for a WebP when
-    it opens one, and hides the size of what it refuses; other formats by Pillow.
+    PNG, JPEG, TIFF, WebP, BMP and GIF are read here, since Pillow allocates for a WebP
+    when it opens one, and hides the size of what it refuses; other formats by Pillow.
 
     Raises:
         PIL.Image.DecompressionBombError: of Pillow, for a format that it reads.
@@ -74,6 +74,8 @@ def declared_size(file: BinaryIO) -> tuple[int, int] | None:
         return _tiff_size(file, head)
     elif head.startswith(b'RIFF') and head[8:12] == b'WEBP':
         width, height = _webp_size(head)
+    elif head.startswith((b'GIF87a', b'GIF89a')):
+        width, height = unpack('<HH', head[6:10])
     elif head.startswith(b'BM'):
         short = unpack('<I', head[14:18])[0] == 12
         width, height = unpack(
