@@ -3,6 +3,7 @@
 import functools
 import http.server
 import json
+import shutil
 import threading
 import warnings
 
@@ -22,7 +23,6 @@ from tiny_run import CONFIG, run_tool, start_fresh, tiny_options
 
 from illama_seg.apis import (
     convert_checkpoint,
-    evaluate_predictions,
     get_model,
     load_config,
     load_segmentor,
@@ -32,6 +32,7 @@ from illama_seg.apis import (
 )
 from illama_seg.backbones import ILLaMA
 from illama_seg.checkpoints import load_into_backbone, load_released, read_checkpoint
+from illama_seg.datasets import CheckedADE20KDataset
 from illama_seg.datasets.camvid import _count_labels
 from illama_seg.datasets.images import MAX_PIXELS
 from illama_seg.datasets.inspection import inspect_pair
@@ -149,6 +150,14 @@ def by_report(path, request):
     run_tool('analysis/report', folder)
 
 
+def by_compare(path, request):
+    """It reads what was logged, no weights."""
+    (path.parent / 'run').mkdir()
+    shutil.copytree(request.getfixturevalue('run').work_dir, path.parent / 'run' / '0')
+    shutil.copy(path, path.parent / 'run' / '0' / 'iter_2.pth')
+    run_tool('analysis/compare', path.parent / 'run', '--out', path.parent / 'out')
+
+
 def by_llama(path, request):
     path.rename(path.with_name('model.safetensors'))
     select_llama_weights(path.parent, ARCH)
@@ -222,6 +231,7 @@ TOOLS = {
     'infer': named_by_a_tool('infer', 'CONFIG', 'FILE', 'DATA', '--out', 'DIR'),
     'convert.py': named_by_a_tool('checkpoints/convert', 'FILE', 'DIR'),
     'report.py': by_report,
+    'compare.py': by_compare,
     'benchmark.py': named_by_a_tool('analysis/benchmark', CLASSIFIER, 'FILE'),
 }
 QUICK_DOORS = ('read_checkpoint', 'Runner.resume', 'MMSegInferencer, no config')
@@ -255,6 +265,9 @@ def check(name, door, kind, content, tmp_path, request):
     assert not marker.exists()
     if kind in HARMLESS and name != 'MMSegInferencer, no config':
         return
+    if name == 'compare.py':
+        assert message is None
+        return
     assert message is not None
     if name == 'timm, checkpoint_path':  # timm's own reader, and its own message
         return
@@ -284,7 +297,7 @@ def cases():
 
 
 @pytest.mark.filterwarnings('ignore')
-@pytest.mark.parametrize(('kind', 'name'), cases())
+@pytest.mark.parametrize(('kind', 'name'), list(cases()))
 def test_no_checkpoint_runs_code_at_any_door(kind, name, content, tmp_path, request):
     check(name, DOORS[name], kind, content, tmp_path, request)
 
@@ -302,28 +315,16 @@ def test_no_checkpoint_runs_code_in_any_tool(kind, name, content, tmp_path, requ
 
 
 def by_training(path, request):
-    dataset = request.getfixturevalue('dataset')
-    dataset.get_data_info = lambda idx: dict(
-        img_path=str(path), seg_map_path=str(path), seg_fields=[]
+    dataset = CheckedADE20KDataset(
+        data_root=str(request.getfixturevalue('run').data),
+        data_prefix=dict(
+            img_path='images/training', seg_map_path='annotations/training'
+        ),
+        pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')],
     )
-    type(dataset).prepare_data(dataset, 0)
-
-
-@pytest.fixture
-def labels(tmp_path):
-    """Folders of annotations and predictions, with an image each."""
-    for name in ('truth', 'guess'):
-        (tmp_path / name).mkdir()
-        Image.fromarray(np.ones((4, 4), np.uint8)).save(tmp_path / name / 'a.png')
-    return tmp_path
-
-
-def by_evaluation(path, request):
-    labels = request.getfixturevalue('labels')
-    path.rename(labels / 'guess' / 'a.png')
-    evaluate_predictions(
-        labels / 'guess', labels / 'truth', labels / 'out', num_workers=1
-    )
+    sample = dataset.get_data_info(0)
+    dataset.get_data_info = lambda idx: dict(sample, img_path=str(path))
+    dataset.prepare_data(0)
 
 
 def inspected(path, request, as_annotation):
@@ -347,6 +348,7 @@ def loaded(registry, kind, key):
 
 
 PICTURE_DOORS = {
+    'a data set of segmentation': by_training,
     'read_image, infer': lambda path, request: read_image(path),
     'LoadImageFromFile': loaded(TRANSFORMS, 'LoadImageFromFile', 'img_path'),
     'LoadAnnotations': loaded(SEG_TRANSFORMS, 'LoadAnnotations', 'seg_map_path'),
@@ -375,3 +377,14 @@ def test_no_picture_of_an_absurd_size_is_decoded(kind, name, tmp_path, request):
     ):
         assert text in message
     assert len(message.splitlines()) == 1
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('name', PICTURE_DOORS)
+def test_a_pickle_named_as_a_picture_is_none_and_does_not_run(
+    name, content, tmp_path, request
+):
+    path = tmp_path / 'planted.png'
+    marker = plant('pickle', path, content)
+    assert enter(PICTURE_DOORS[name], path, request) is not None
+    assert not marker.exists()
