@@ -2,7 +2,8 @@
 
 ``import illama_seg`` checks the versions and registers everything below with MMEngine's
 root registries, so that the names resolve unprefixed from the scopes of mmseg,
-mmpretrain and mmdet alike; and the models with timm.
+mmpretrain and mmdet alike; and the models with timm. It lets mmengine read checkpoints
+without running the code in them.
 """
 
 from illama_seg.version import __version__, check_versions
@@ -14,6 +15,7 @@ from illama_seg import (  # noqa: E402
     datasets,
     engine,
     hub,
+    mmengine_loading,
     pretrain,
     timm_models,
 )
@@ -24,6 +26,7 @@ __all__ = [
     'datasets',
     'engine',
     'hub',
+    'mmengine_loading',
     'pretrain',
     'timm_models',
 ]

@@ -35,6 +35,7 @@ ALLOWED = {
     ),
     'timm_models': ({'backbones', 'checkpoints'}, {'torch', 'timm'}),
     'hub': (set(), {'mmengine'}),
+    'mmengine_loading': ({'checkpoints'}, {'mmengine'}),
     'version': (set(), {'cv2', 'packaging'}),
     '__init__': (
         {
@@ -43,6 +44,7 @@ ALLOWED = {
             'datasets',
             'engine',
             'hub',
+            'mmengine_loading',
             'pretrain',
             'timm_models',
         },
@@ -152,7 +154,7 @@ for registry, names in (
     (r.DATASETS, ['ImageNetDataset', 'ImageNet21KPDataset', 'DigitsDataset']),
     (r.DATASETS, ['CIFAR10Dataset', 'CIFAR100Dataset']),
     (r.DATA_SAMPLERS, ['WholeUpdatesSampler']),
-    (r.HOOKS, ['SoftMaskHook', 'TimeEstimateHook']),
+    (r.HOOKS, ['SoftMaskHook', 'TimeEstimateHook', 'PlainCheckpointHook']),
     (r.METRICS, ['Accuracy']),
     (r.PARAM_SCHEDULERS, ['WarmupCosineLR']),
     (r.TRANSFORMS, ['CheckAnnotations', 'LoadRGBImage', 'ClsTransform']),

@@ -22,6 +22,7 @@ from illama_seg.checkpoints import (
     our_names,
     read_checkpoint,
 )
+from illama_seg.datasets.images import check_image
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
@@ -121,11 +122,13 @@ def read_image(path: str | Path) -> np.ndarray:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not an image or is damaged; names the file.
+        ValueError: if it is no image, is damaged, or declares too many pixels; names
+            the file.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'no image {path}')
+    check_image(path)
     data = np.fromfile(path, np.uint8)
     try:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None

@@ -35,7 +35,7 @@ from illama_seg.apis.predict import (
 )
 from illama_seg.apis.scores import ScoresWriter
 from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
-from illama_seg.engine import TimeEstimateHook
+from illama_seg.engine import PlainCheckpointHook, TimeEstimateHook
 from illama_seg.pretrain import check_classes, check_topk
 
 # Variables of the configs, put in their places when the file is read.
@@ -163,6 +163,7 @@ def build_trainer(
         runner = Runner.from_cfg(cfg)
     runner.auto_scale_lr = scaling_of_an_iteration(cfg)
     runner.register_hook(TimeEstimateHook(ESTIMATED_AFTER))
+    runner.register_hook(PlainCheckpointHook())
     runner.register_hook(OverviewHook())
     return runner
 

@@ -1,6 +1,5 @@
 """Convert checkpoints between the released names, ours, and safetensors."""
 
-import hashlib
 import os
 import tempfile
 from collections import Counter
@@ -18,10 +17,10 @@ from illama_seg.checkpoints.reading import (
     fetch_checkpoint,
     read_checkpoint,
 )
+from illama_seg.checkpoints.trust import sha256_of
 from illama_seg.checkpoints.writing import SUFFIXES, write_weights
 
 NAMES = ('released', 'ours')
-_CHUNK_BYTES = 1 << 20
 
 
 @dataclass
@@ -202,12 +201,8 @@ def _write(
         written, _ = find_weights(read_checkpoint(part, mmap=True), part)
         assert written.keys() == weights.keys()
         assert all(_are_same(written[key], weights[key]) for key in weights)
-        digest = hashlib.sha256()
-        with open(part, 'rb') as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                digest.update(chunk)
         plain = HASH_SUFFIX.sub(wanted.suffix, wanted.name).removesuffix(wanted.suffix)
-        named = wanted.with_name(f'{plain}-{digest.hexdigest()[:8]}{wanted.suffix}')
+        named = wanted.with_name(f'{plain}-{sha256_of(part)[:8]}{wanted.suffix}')
         os.replace(part, named)
     return named
 

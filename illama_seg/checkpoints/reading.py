@@ -1,6 +1,5 @@
 """Fetch checkpoint files and read them without running the code in them."""
 
-import argparse
 import http.client
 import logging
 import os
@@ -21,6 +20,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from illama_seg.checkpoints.released import RELEASED
+from illama_seg.checkpoints.stand_ins import ALLOWED, allowed_globals, plain
+from illama_seg.checkpoints.trust import check_trusted
 
 _LOGGER = logging.getLogger('illama_seg')
 # In the metadata of a backbone's state dict: the (h, w) of its positional embedding; in
@@ -31,34 +32,6 @@ GRID_KEY = 'grid_size'
 HASH_SUFFIX = re.compile(r'-(?!(?:19|20)\d{6}\.)([0-9a-f]{8,64})\.[A-Za-z]+$')
 
 
-class Opaque:
-    """Stands for an object in a checkpoint that is neither a weight nor plain data."""
-
-    def __init__(self, *args: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
-# What mmengine puts in a checkpoint beside the weights: the message hub's curves and
-# numpy scalars. Each becomes an Opaque. The real HistoryBuffer would not be harmless:
-# its __setstate__ writes functions from the file into a table that all buffers share,
-# and it comes with getattr, which reaches anything.
-_OPAQUE_NAMES = frozenset(
-    (
-        'builtins.getattr',
-        'builtins.slice',
-        'mmengine.logging.history_buffer.HistoryBuffer',
-        'numpy.dtype',
-        'numpy.ndarray',
-        'numpy._core.multiarray._reconstruct',
-        'numpy._core.multiarray.scalar',
-        'numpy.core.multiarray._reconstruct',
-        'numpy.core.multiarray.scalar',
-    )
-)
-_ALLOWED = _OPAQUE_NAMES | {'argparse.Namespace'}
 _TORCH_OWN = ('torch.', 'collections.', '_codecs.')
 
 
@@ -71,9 +44,10 @@ def read_checkpoint(
     """Read a local checkpoint file without running any code in it.
 
     Weights, containers, numbers, strings and ``argparse.Namespace`` come back as they
-    were saved. The rest of what mmengine saves (numpy values, ``HistoryBuffer``) comes
-    back as ``Opaque``. Names added by ``torch.serialization.add_safe_globals`` are
-    allowed too.
+    were saved. Of the rest that mmengine saves numpy's numbers and arrays come back as
+    numbers and tensors, a ``HistoryBuffer`` as a dict of the tensors ``log_history``
+    and ``count_history`` and of ``max_length``, anything else as ``Opaque``. Names
+    added by ``torch.serialization.add_safe_globals`` are allowed too.
 
     Args:
         path: a ``.safetensors`` file, or any file written by ``torch.save``.
@@ -86,24 +60,26 @@ def read_checkpoint(
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file asks for code to be run, is truncated, or is no
-            checkpoint.
+        ValueError: if the file asks for code to be run, is truncated, unpacks to more
+            than it is, or is no checkpoint.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         known = RELEASED.get(path.name)
         hint = f'; it can be had from {known.url}' if known else ''
         raise FileNotFoundError(f'no checkpoint file at {path}{hint}')
+    _check_packing(path)
     try:
         if path.suffix == '.safetensors':
             return _read_safetensors(path, str(map_location))
-        with _allowed_globals():
+        with allowed_globals():
             content = torch.load(
                 path,
                 map_location=map_location,
                 weights_only=True,
                 mmap=mmap and zipfile.is_zipfile(path),
             )
+        content = plain(content)
     except (OSError, MemoryError):
         raise
     except Exception as error:  # every reader has errors of its own for a bad file
@@ -119,7 +95,9 @@ def fetch_checkpoint(path_or_url: str | Path, folder: str | Path | None = None) 
     """Local path of a checkpoint; a URL is downloaded once.
 
     A name that ends in 8 or more digits of a sha256 (``name-0123abcd.pth``) is checked
-    against it. A download is kept only if it is complete and can be read safely.
+    against it. A download is kept only if it is complete and can be read safely. Of the
+    released files no checksums are published: theirs are noted in ``TRUSTED``, beside
+    the file, when it first comes, and have to stay the same.
 
     Args:
         path_or_url: local path, passed through with ``~`` expanded, or http(s) URL.
@@ -127,7 +105,7 @@ def fetch_checkpoint(path_or_url: str | Path, folder: str | Path | None = None) 
 
     Raises:
         ConnectionError: if the URL cannot be reached.
-        ValueError: if the download has another hash, or is no readable checkpoint.
+        ValueError: if the file has another hash, or is no readable checkpoint.
     """
     url = str(path_or_url)
     if not url.lower().startswith(('http://', 'https://')):
@@ -143,6 +121,9 @@ def fetch_checkpoint(path_or_url: str | Path, folder: str | Path | None = None) 
                 _download(url, target)
                 return target
     _LOGGER.info('using %s, downloaded before', target)
+    if name in RELEASED:
+        with _lock(target.parent):
+            check_trusted(target, target)
     return target
 
 
@@ -186,6 +167,8 @@ def _download(url: str, target: Path) -> None:
         except ValueError as error:
             reason = str(error).replace(str(part), target.name)
             raise ValueError(f'{url}: the download was not kept. {reason}') from error
+        if target.name in RELEASED:
+            check_trusted(part, target)
         os.replace(part, target)
 
 
@@ -206,27 +189,22 @@ def _lock(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-@contextmanager
-def _allowed_globals() -> Iterator[None]:
-    """Allow our names, and the user's where they do not clash with ours."""
-    theirs: list[Any] = torch.serialization.get_safe_globals()
-    ours: list[Any] = [(Opaque, name) for name in _OPAQUE_NAMES]
-    ours.append((argparse.Namespace, 'argparse.Namespace'))
-    torch.serialization.clear_safe_globals()
-    torch.serialization.add_safe_globals(
-        [item for item in theirs if _global_name(item) not in _ALLOWED] + ours
-    )
+def _check_packing(path: Path) -> None:
+    """Refuse a zip that would fill the memory: torch only stores, byte for byte."""
     try:
-        yield
-    finally:
-        torch.serialization.clear_safe_globals()
-        torch.serialization.add_safe_globals(theirs)
-
-
-def _global_name(item: Any) -> str:
-    if isinstance(item, tuple):
-        return item[1]
-    return f'{item.__module__}.{item.__qualname__}'
+        if path.suffix == '.safetensors' or not zipfile.is_zipfile(path):
+            return
+        with zipfile.ZipFile(path) as archive:
+            declared = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):
+        return  # torch says what is wrong with it
+    size = path.stat().st_size
+    if declared > size:
+        raise ValueError(
+            f'{path} was refused: it unpacks to {declared:,} bytes and has {size:,}, '
+            'where torch.save does not compress. If you compressed it and trust it, '
+            'read it with torch.load and save it again'
+        )
 
 
 def _explain(path: Path, error: Exception) -> str:
@@ -268,7 +246,7 @@ def _foreign_global(path: Path) -> str | None:
                         strings += pushed.split(' ')
                     if opcode.name in ('GLOBAL', 'STACK_GLOBAL'):
                         name = '.'.join(strings[-2:])
-                        if not name.startswith(_TORCH_OWN) and name not in _ALLOWED:
+                        if not name.startswith(_TORCH_OWN) and name not in ALLOWED:
                             return name
     except Exception:  # the end of the last pickle
         return None

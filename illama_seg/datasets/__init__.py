@@ -7,11 +7,14 @@ from illama_seg.datasets.base import (
     CheckedSegDataset,
     ScenesDataset,
 )
+from illama_seg.datasets.loading import LoadAnnotations, LoadImageFromFile
 
 __all__ = [
     'CamVidDataset',
     'CheckAnnotations',
     'CheckedADE20KDataset',
     'CheckedSegDataset',
+    'LoadAnnotations',
+    'LoadImageFromFile',
     'ScenesDataset',
 ]

@@ -7,6 +7,7 @@ import http.client
 import logging
 import os
 import shutil
+import stat
 import tarfile
 import time
 import urllib.error
@@ -20,6 +21,8 @@ from tqdm import tqdm
 
 _BLOCK = 1 << 20
 _WAIT = 2.0  # seconds before the second attempt; each later one waits twice as long
+# An archive may unpack to so many times its size; pictures hardly shrink in one.
+_MAX_RATIO, _ALWAYS = 100, 100 << 20
 
 
 def download(url: str, target: Path, md5: str, attempts: int = 3) -> None:
@@ -118,8 +121,9 @@ def unpack(archive: Path, folder: Path) -> None:
     """Unpack a .zip or .tar.gz; nothing is written if a member would leave the folder.
 
     Raises:
-        ValueError: if the archive is damaged, unsafe or no archive, or the disk is too
-            small.
+        ValueError: if the archive is damaged or no archive, the disk is too small, or
+            it is unsafe: a member leads out of the folder, is a link or a device, or
+            all of them are more than ``_MAX_RATIO`` times the archive.
     """
     try:
         if zipfile.is_zipfile(archive):
@@ -149,6 +153,9 @@ def _unpack_zip(archive: Path, folder: Path) -> None:
             parts = PurePosixPath(name).parts
             if name.startswith('/') or '..' in parts or ':' in name.split('/')[0]:
                 raise ValueError(f'{archive} is unsafe: {name} leads out of it')
+            kind = stat.S_IFMT(member.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise ValueError(f'{archive} is unsafe: {name} is a link or a device')
         _check_space(archive, folder, sum(member.file_size for member in members))
         for member in tqdm(members, 'unpacking', unit='file', disable=None):
             file.extract(member, folder)
@@ -159,12 +166,23 @@ def _unpack_tar(archive: Path, folder: Path) -> None:
         members = file.getmembers()
         for member in members:
             tarfile.data_filter(member, str(folder))  # raises where it leads out
+            if not (member.isfile() or member.isdir()):
+                raise ValueError(
+                    f'{archive} is unsafe: {member.name} is a link or a device'
+                )
         _check_space(archive, folder, sum(member.size for member in members))
         for member in tqdm(members, 'unpacking', unit='file', disable=None):
             file.extract(member, folder, filter='data')
 
 
 def _check_space(archive: Path, folder: Path, needed: int) -> None:
+    size = archive.stat().st_size
+    if needed > max(_MAX_RATIO * size, _ALWAYS):
+        raise ValueError(
+            f'{archive} is unsafe: its {size:,} bytes unpack to {needed:,}, more than '
+            f'{_MAX_RATIO} times as many, which is made to fill the disk. If you know '
+            'what is in it, unpack it yourself and give the folder'
+        )
     free = shutil.disk_usage(folder.parent).free
     if free < needed:
         raise ValueError(

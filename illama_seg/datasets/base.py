@@ -9,7 +9,6 @@ import numpy as np
 from mmengine.fileio import isdir, list_dir_or_file
 from mmengine.registry import DATASETS, TRANSFORMS
 from mmseg.datasets import ADE20KDataset, BaseSegDataset
-from mmseg.datasets.transforms import LoadAnnotations  # noqa: F401 (registers it)
 from PIL import Image
 
 IGNORED = 255

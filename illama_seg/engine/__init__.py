@@ -1,6 +1,7 @@
 """Optimisation, schedules and logging, registered with MMEngine's root registries."""
 
 from illama_seg.engine.optim import BFloat16OptimWrapper, LayerDecayConstructor
+from illama_seg.engine.plain_checkpoint import PlainCheckpointHook
 from illama_seg.engine.schedule import WarmupCosineLR, WholeUpdatesSampler
 from illama_seg.engine.soft_mask import SoftMaskHook
 from illama_seg.engine.time_estimate import TimeEstimateHook
@@ -10,6 +11,7 @@ __all__ = [
     'BFloat16OptimWrapper',
     'ConfigWandbVisBackend',
     'LayerDecayConstructor',
+    'PlainCheckpointHook',
     'SoftMaskHook',
     'TimeEstimateHook',
     'WarmupCosineLR',

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from illama_seg.datasets.images import open_image
 from illama_seg.evaluation.confusion import ConfusionMatrix
 
 IGNORED, UNKNOWN = -1, -2
@@ -161,7 +162,7 @@ def _check_names(
 
 
 def _allow_big_pictures() -> None:
-    """Pillow takes a big picture for an attack; these folders are the user's own."""
+    """Pillow takes less for an attack than ``check_image``, which is asked as well."""
     Image.MAX_IMAGE_PIXELS = None
 
 
@@ -229,10 +230,11 @@ def read_labels(path: Path) -> np.ndarray:
     """Read a label image: (H, W) uint8; a palette's numbers, not its colours.
 
     Raises:
-        ValueError: if it is damaged or not one channel of 8 bits; names the file.
+        ValueError: if it is damaged, not one channel of 8 bits, or declares too many
+            pixels; names the file.
     """
     try:
-        labels = np.asarray(Image.open(path))
+        labels = np.asarray(open_image(path))
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise ValueError(f'{path} is damaged or no image: {error}') from error
     if labels.dtype == bool:

@@ -8,6 +8,7 @@ from mmengine.registry import TRANSFORMS
 from PIL import Image
 from timm.data import auto_augment, create_transform
 
+from illama_seg.datasets.images import check_image
 from illama_seg.pretrain.structures import DataSample
 
 
@@ -16,7 +17,8 @@ class LoadRGBImage:
     """Read ``img_path``, or take ``img``, (H, W) or (H, W, 3) uint8 -> PIL image, RGB.
 
     Raises:
-        ValueError: if the file is no image or is damaged; names it.
+        ValueError: if the file is no image, is damaged, or declares too many pixels;
+            names it.
     """
 
     def __call__(self, results: dict) -> dict:
@@ -24,6 +26,7 @@ class LoadRGBImage:
         if 'img' in results:
             return dict(results, img=Image.fromarray(results['img']).convert('RGB'))
         path = results['img_path']
+        check_image(path)
         try:
             with Image.open(path) as image:
                 return dict(results, img=image.convert('RGB'))

@@ -1,10 +1,12 @@
 import argparse
 import hashlib
 import http.server
+import json
 import logging
 import os
 import pickle
 import threading
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from illama_seg.checkpoints import (
     load_into_backbone,
     load_released,
     read_checkpoint,
+    trust,
 )
 
 DATA = Path(__file__).parents[1] / 'data'
@@ -395,7 +398,13 @@ def test_a_checkpoint_of_mmengine_is_read_without_its_objects(tmp_path):
         before = set(torch.serialization.get_safe_globals())
         checkpoint = read_checkpoint(path)
         assert set(torch.serialization.get_safe_globals()) == before
-    assert 'train/loss' in checkpoint['message_hub']['log_scalars']
+    curve = checkpoint['message_hub']['log_scalars']['train/loss']
+    for kind, expected in zip(
+        ('log', 'count'), runner.message_hub.get_scalar('train/loss').data, strict=True
+    ):
+        found = curve[f'{kind}_history'].numpy()
+        np.testing.assert_array_equal(found, expected, strict=True)
+    assert curve['max_length'] == 1000000
     assert checkpoint['meta']['iter'] == 1
     assert checkpoint['optimizer']['state']
     assert statistics == HistoryBuffer._statistics_methods
@@ -405,6 +414,52 @@ def test_a_checkpoint_of_mmengine_is_read_without_its_objects(tmp_path):
     assert_same(
         load_released(path), {k.removeprefix('backbone.'): v for k, v in whole.items()}
     )
+
+
+@pytest.mark.parametrize(
+    'value',
+    [
+        np.float64(0.1),
+        np.float32(0.1),
+        np.int64(-7),
+        np.bool_(True),
+        np.arange(6).reshape(2, 3),
+        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        np.zeros((0, 2), np.uint8),
+        np.array(3.5),
+        np.array([[True, False]]),
+    ],
+    ids=repr,
+)
+def test_numpys_values_come_back_as_numbers_and_tensors(value, tmp_path):
+    path = saved({'a': [value, (value, 'text')]}, tmp_path / 'x.pth')
+    found, (again, text) = read_checkpoint(path)['a']
+    assert text == 'text'
+    if isinstance(value, np.generic):
+        assert found == again == value.item() and type(found) is type(value.item())
+    else:
+        np.testing.assert_array_equal(found.numpy(), value, strict=True)
+
+
+@pytest.mark.parametrize('value', [np.array(['a']), np.array([1], '>i4')], ids=repr)
+def test_an_array_of_another_kind_is_only_stood_in_for(value, tmp_path):
+    path = saved({'a': value, 'b': torch.ones(1)}, tmp_path / 'x.pth')
+    assert not isinstance(read_checkpoint(path)['a'], (torch.Tensor, np.ndarray))
+
+
+def test_a_structure_that_holds_itself_is_refused(tmp_path):
+    content = {'b': torch.ones(1)}
+    content['a'] = [content]
+    with pytest.raises(ValueError, match=r'x\.pth'):
+        read_checkpoint(saved(content, tmp_path / 'x.pth'))
+
+
+def test_a_zip_that_unpacks_to_more_than_it_is_is_refused(official, tmp_path):
+    path = saved(official, tmp_path / 'x.pth')
+    with zipfile.ZipFile(path, 'a', zipfile.ZIP_DEFLATED) as file:
+        file.writestr('x/data/zeros', bytes(4 << 20))
+    with pytest.raises(ValueError, match=r'x\.pth was refused: it unpacks to 5,'):
+        read_checkpoint(path)
 
 
 def test_the_eight_released_files_are_listed_with_the_accuracy_in_their_names():
@@ -507,3 +562,72 @@ def test_a_download_that_does_not_fit_is_named_where_it_is_kept(
     with pytest.raises(ValueError) as error:
         load_into_backbone(Backbone(dims=24), RELEASED[kept.name].url)
     assert f'kept in {kept}; delete it to download it again' in str(error.value)
+
+
+# Trust on first use
+
+TINY = 'illama-tiny-in1k-75.0.pth'
+
+
+@pytest.fixture
+def trusted(cache, server, monkeypatch):
+    """The record of a released file that came once; a new process from then on."""
+    monkeypatch.setattr(trust, '_checked', {})
+    fetch_checkpoint(server[0] + TINY)
+    trust._checked.clear()
+    return cache / trust.TRUSTED
+
+
+def test_the_checksum_of_a_released_file_is_noted_when_it_first_comes(
+    cache, server, caplog
+):
+    with caplog.at_level(logging.INFO, ROOT_LOGGER):
+        fetch_checkpoint(server[0] + TINY)
+    digest = hashlib.sha256(OFFICIAL.read_bytes()).hexdigest()
+    assert json.loads((cache / trust.TRUSTED).read_text()) == {TINY: digest}
+    for text in ('this first file is trusted', digest, trust.TRUSTED):
+        assert text in caplog.text
+    fetch_checkpoint(server[0] + 'other.pth')
+    assert len(json.loads((cache / trust.TRUSTED).read_text())) == 1
+
+
+def test_a_released_file_that_changed_is_refused_with_both_checksums(
+    trusted, server, official
+):
+    file = trusted.with_name(TINY)
+    fetch_checkpoint(server[0] + TINY)  # as it was
+    old = hashlib.sha256(file.read_bytes()).hexdigest()
+    saved({'model': official, 'more': 1}, file)
+    new = hashlib.sha256(file.read_bytes()).hexdigest()
+    with pytest.raises(ValueError) as error:
+        fetch_checkpoint(server[0] + TINY)
+    for text in (str(file), old, new, 'Delete it to download', 'delete its line there'):
+        assert text in str(error.value)
+    file.unlink()
+    assert fetch_checkpoint(server[0] + TINY) == file
+
+
+def test_another_file_under_a_released_name_is_not_kept(trusted, server):
+    trusted.with_name(TINY).unlink()
+    trusted.write_text(json.dumps({TINY: '0' * 64}))
+    with pytest.raises(ValueError, match=rf'the download of {TINY}.*\n.*\n0000.*kept'):
+        fetch_checkpoint(server[0] + TINY)
+    assert not trusted.with_name(TINY).exists()
+    trusted.write_text('{}')  # the line was deleted
+    assert fetch_checkpoint(server[0] + TINY).is_file()
+
+
+@pytest.mark.parametrize('content', ['nonsense', '[]'])
+def test_a_damaged_record_is_named(content, trusted, server):
+    trusted.write_text(content)
+    with pytest.raises(ValueError, match=rf'{trust.TRUSTED} cannot be read.*delete it'):
+        fetch_checkpoint(server[0] + TINY)
+
+
+def test_a_file_is_hashed_once_in_a_process(trusted, server, monkeypatch):
+    hashed = []
+    real = trust.sha256_of
+    monkeypatch.setattr(trust, 'sha256_of', lambda p: hashed.append(p) or real(p))
+    for _ in range(3):
+        fetch_checkpoint(server[0] + TINY)
+    assert len(hashed) == 1

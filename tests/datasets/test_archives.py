@@ -1,5 +1,7 @@
 import hashlib
 import http.server
+import io
+import stat
 import tarfile
 import threading
 import urllib.error
@@ -135,17 +137,79 @@ def test_a_zip_that_climbs_out_writes_nothing(name, tmp_path):
     assert {p.name for p in tmp_path.rglob('*')} == {'a.zip', 'deep', 'folder'}
 
 
-def test_a_tar_with_a_link_to_the_outside_writes_nothing(tmp_path):
+@pytest.mark.parametrize(
+    ('name', 'kind', 'target'),
+    [
+        ('link', tarfile.SYMTYPE, '/etc'),
+        ('link', tarfile.SYMTYPE, 'good.txt'),
+        ('link', tarfile.LNKTYPE, '../../out.txt'),
+        ('link', tarfile.LNKTYPE, 'good.txt'),
+        ('pipe', tarfile.FIFOTYPE, ''),
+        ('disk', tarfile.BLKTYPE, ''),
+        ('../out.txt', tarfile.REGTYPE, ''),
+        ('a/../../out.txt', tarfile.REGTYPE, ''),
+    ],
+)
+def test_a_tar_with_a_link_a_device_or_a_way_out_writes_nothing(
+    name, kind, target, tmp_path
+):
     archive, folder = tmp_path / 'a.tar.gz', tmp_path / 'folder'
     folder.mkdir()
-    link = tarfile.TarInfo('link')
-    link.type, link.linkname = tarfile.SYMTYPE, '/etc'
+    link = tarfile.TarInfo(name)
+    link.type, link.linkname = kind, target
     with tarfile.open(archive, 'w:gz') as file:
         file.addfile(tarfile.TarInfo('good.txt'))
         file.addfile(link)
     with pytest.raises(ValueError, match=r'a\.tar\.gz.*unsafe'):
         unpack(archive, folder)
     assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize('kind', [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR])
+def test_a_zip_with_a_link_or_a_device_writes_nothing(kind, tmp_path):
+    archive, folder = tmp_path / 'a.zip', tmp_path / 'folder'
+    member = zipfile.ZipInfo('link')
+    member.external_attr = (kind | 0o777) << 16
+    with zipfile.ZipFile(archive, 'w') as file:
+        file.writestr('good.txt', 'x')
+        file.writestr(member, '/etc/passwd')
+    with pytest.raises(ValueError, match=r'a\.zip is unsafe: link is a link or a dev'):
+        unpack(archive, folder)
+    assert not folder.exists()
+
+
+def test_an_absolute_name_in_a_tar_stays_inside(tmp_path):
+    archive, folder = tmp_path / 'a.tar', tmp_path / 'folder'
+    folder.mkdir()
+    with tarfile.open(archive, 'w') as file:
+        file.addfile(tarfile.TarInfo(f'{tmp_path}/out.txt'))
+    unpack(archive, folder)
+    assert not (tmp_path / 'out.txt').exists()
+    assert [path.name for path in folder.rglob('*.txt')] == ['out.txt']
+
+
+@pytest.mark.parametrize('form', ['.zip', '.tar.gz'])
+def test_an_archive_that_would_fill_the_disk_is_refused(form, tmp_path, monkeypatch):
+    archive, folder = tmp_path / f'a{form}', tmp_path / 'folder'
+    content = bytes(3 << 20)
+    if form == '.zip':
+        with zipfile.ZipFile(archive, 'w', zipfile.ZIP_DEFLATED) as file:
+            file.writestr('zeros', content)
+    else:
+        member = tarfile.TarInfo('zeros')
+        member.size = len(content)
+        with tarfile.open(archive, 'w:gz') as file:
+            file.addfile(member, io.BytesIO(content))
+    monkeypatch.setattr(archives, '_ALWAYS', 2 << 20)
+    with pytest.raises(
+        ValueError, match=r'is unsafe: .* unpack to 3,145,728, more tha'
+    ):
+        unpack(archive, folder)
+    assert not folder.exists()
+    monkeypatch.setattr(archives, '_ALWAYS', 4 << 20)  # small ones may shrink well
+    folder.mkdir()
+    unpack(archive, folder)
+    assert (folder / 'zeros').stat().st_size == 3 << 20
 
 
 def test_a_disk_that_is_too_small_is_met_before_unpacking(tmp_path, monkeypatch):

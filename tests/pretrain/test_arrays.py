@@ -1,4 +1,5 @@
 import hashlib
+import os
 import pickle
 import tarfile
 
@@ -91,11 +92,11 @@ def python_archive(tmp_path, monkeypatch):
         for name, _ in getattr(datasets.CIFAR10, listed):
             pixels, labels = draw(name)
             content = dict(data=pixels, labels=labels.tolist())
-            (source / name).write_bytes(pickle.dumps(content))
+            (source / name).write_bytes(pickle.dumps(content, 2))
             entries.append([name, md5(source / name)])
         setattr(reader, listed, entries)
     meta = dict(label_names=list(CIFAR10Dataset.METAINFO['classes']))
-    (source / 'batches.meta').write_bytes(pickle.dumps(meta))
+    (source / 'batches.meta').write_bytes(pickle.dumps(meta, 2))
     reader.meta = dict(datasets.CIFAR10.meta, md5=md5(source / 'batches.meta'))
     archive = tmp_path / 'root' / datasets.CIFAR10.filename
     archive.parent.mkdir()
@@ -123,6 +124,22 @@ def test_a_damaged_python_batch_is_not_read(python_archive, offline):
     python_archive.write_bytes(b'nonsense')
     with pytest.raises((ValueError, ConnectionError), match='cifar-10-python'):
         build('CIFAR10Dataset', data_root=str(python_archive.parent))
+
+
+def test_a_python_batch_that_runs_code_is_refused_whatever_its_checksum(
+    python_archive, tmp_path
+):
+    class Attack:
+        def __reduce__(self):
+            return os.system, (f'touch {tmp_path / "ran"}',)
+
+    build('CIFAR10Dataset', data_root=str(python_archive.parent))
+    batch = python_archive.parent / 'cifar-10-batches-py' / 'data_batch_3'
+    batch.write_bytes(pickle.dumps(dict(data=Attack(), labels=[]), 2))
+    CIFAR10Dataset.READER.train_list[2][1] = md5(batch)
+    with pytest.raises(ValueError, match=r'data_batch_3 was refused: .*\.system'):
+        build('CIFAR10Dataset', data_root=str(python_archive.parent))
+    assert not (tmp_path / 'ran').exists()
 
 
 @pytest.mark.parametrize('number', [10, 100])

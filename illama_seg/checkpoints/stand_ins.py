@@ -1,0 +1,136 @@
+"""Read what mmengine saves beside the weights without building its objects."""
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Opaque:
+    """Stands for an object in a checkpoint that is neither a weight nor plain data."""
+
+    args: tuple = ()
+    state: Any = None
+
+    def __init__(self, *args: Any) -> None:
+        self.args = args
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+class _DType(Opaque):
+    pass
+
+
+class _Scalar(Opaque):
+    pass
+
+
+class _Array(Opaque):
+    pass
+
+
+class _History(Opaque):
+    pass
+
+
+def _no_bytes(*args: Any) -> bytes | Opaque:
+    """``bytes()``, as pickle writes the content of an empty array."""
+    return Opaque(*args) if args else b''
+
+
+# What mmengine puts in a checkpoint beside the weights: the message hub's curves and
+# numpy values. They are only noted, and `plain` makes plain data of them. The real
+# HistoryBuffer would not be harmless: its __setstate__ writes functions from the file
+# into a table that all buffers share, and it comes with getattr, which reaches
+# anything.
+_STAND_INS: dict[str, Callable[..., Any]] = {
+    'builtins.bytes': _no_bytes,
+    'builtins.getattr': Opaque,
+    'builtins.slice': Opaque,
+    'mmengine.logging.history_buffer.HistoryBuffer': _History,
+    'numpy.dtype': _DType,
+    'numpy.ndarray': Opaque,
+    'numpy._core.multiarray._reconstruct': _Array,
+    'numpy._core.multiarray.scalar': _Scalar,
+    'numpy.core.multiarray._reconstruct': _Array,
+    'numpy.core.multiarray.scalar': _Scalar,
+}
+_NUMPY_TYPES = {
+    'f8': torch.float64,
+    'f4': torch.float32,
+    'f2': torch.float16,
+    'i8': torch.int64,
+    'i4': torch.int32,
+    'i2': torch.int16,
+    'i1': torch.int8,
+    'u1': torch.uint8,
+    'b1': torch.bool,
+}
+ALLOWED = {*_STAND_INS, 'argparse.Namespace'}
+
+
+@contextmanager
+def allowed_globals() -> Iterator[None]:
+    """Allow our names, and the user's where they do not clash with ours."""
+    theirs: list[Any] = torch.serialization.get_safe_globals()
+    ours: list[Any] = [(stand_in, name) for name, stand_in in _STAND_INS.items()]
+    ours.append((argparse.Namespace, 'argparse.Namespace'))
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals(
+        [item for item in theirs if _global_name(item) not in ALLOWED] + ours
+    )
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(theirs)
+
+
+def _global_name(item: Any) -> str:
+    if isinstance(item, tuple):
+        return item[1]
+    return f'{item.__module__}.{item.__qualname__}'
+
+
+def plain(value: Any) -> Any:
+    """Put plain data where stand-ins hold any; dicts and lists are changed in place."""
+    if isinstance(value, (dict, list)):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, old in list(items):
+            if (new := plain(old)) is not old:
+                value[key] = new
+    elif type(value) is tuple:
+        return tuple(map(plain, value))
+    elif isinstance(value, _Scalar):
+        array = _tensor(value.args[0], (), False, value.args[1])
+        return value if array is None else array.item()
+    elif isinstance(value, _Array) and isinstance(value.state, tuple):
+        _, shape, dtype, is_fortran, data = value.state
+        array = _tensor(dtype, shape, is_fortran, data)
+        return value if array is None else array
+    elif isinstance(value, _History) and isinstance(value.state, dict):
+        log, count = (
+            plain(value.state.get(f'_{key}_history')) for key in ('log', 'count')
+        )
+        if isinstance(log, Tensor) and isinstance(count, Tensor):
+            length = value.state.get('max_length')
+            return dict(log_history=log, count_history=count, max_length=length)
+    return value
+
+
+def _tensor(dtype: Any, shape: Any, is_fortran: Any, data: Any) -> Tensor | None:
+    """An array from numpy's pickle; None if it is of no simple type."""
+    if not isinstance(dtype, _DType) or not dtype.args or not isinstance(data, bytes):
+        return None
+    kind, order = _NUMPY_TYPES.get(dtype.args[0]), (dtype.state or ('', '<'))[1]
+    if kind is None or order not in ('<', '=', '|'):
+        return None
+    flat = torch.frombuffer(bytearray(data), dtype=kind) if data else torch.empty(0)
+    if is_fortran:
+        return flat.to(kind).reshape(shape[::-1]).permute(*range(len(shape))[::-1])
+    return flat.to(kind).reshape(shape)
