@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import tarfile
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 from torchvision import datasets
 from torchvision.datasets.utils import check_integrity, download_and_extract_archive
@@ -119,6 +121,7 @@ class _CIFARDataset(ArrayDataset):
     BINARY: tuple[str, str, str]  # folder, archive, md5 of the archive
     FILES: dict[str, tuple[str, ...]]
     LABEL_BYTES: int
+    PUBLISHED = dict(train=50_000, test=10_000)
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """Images (N, 32, 32, 3), RGB."""
@@ -147,6 +150,13 @@ class _CIFARDataset(ArrayDataset):
                 )
             parts.append(part.reshape(-1, size))
         rows = np.concatenate(parts)
+        if len(rows) != self.PUBLISHED[self.split]:
+            print_log(
+                f'{folder}: {len(rows)} images to {self.split}, '
+                f'{self.PUBLISHED[self.split]} are published',
+                logger='current',
+                level=logging.WARNING,
+            )
         images = rows[:, self.LABEL_BYTES :].reshape(-1, 3, SIDE, SIDE)
         # CIFAR-100 has the coarse label first.
         labels = rows[:, self.LABEL_BYTES - 1].astype(np.int64)
@@ -164,6 +174,14 @@ class _CIFARDataset(ArrayDataset):
                 f'damaged ({error}): remove both'
             ) from error
         except OSError as error:
+            there = root / self.READER.base_folder, root / self.READER.filename
+            damaged = ' and '.join(str(path) for path in there if path.exists())
+            if damaged:
+                raise ValueError(
+                    f'{damaged}: damaged or not whole, and {self.READER.url} cannot be '
+                    f'downloaded: {error}. Remove what is damaged, and put a whole '
+                    f'{self.READER.filename} there'
+                ) from error
             raise ConnectionError(
                 f'no {type(self).__name__} in {root}, and {self.READER.url} cannot be '
                 f'downloaded: {error}\nWithout a network put there '
