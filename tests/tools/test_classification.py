@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from PIL import Image
 from test_tools import fails
 from tiny_run import ROOT, run_tool
 
@@ -141,3 +142,10 @@ def test_a_classification_cannot_be_painted(option, trained, tmp_path):
     checkpoint = trained / 'epoch_2.pth'
     message = fails('test', CONFIG, checkpoint, option, tmp_path / 'out')
     assert f'{option}: ' in message and not (tmp_path / 'out').exists()
+
+
+def test_a_classification_given_to_infer_is_sent_to_the_right_tools(trained, tmp_path):
+    Image.new('RGB', (8, 8)).save(tmp_path / 'a.png')
+    message = fails('infer', CONFIG, trained / 'epoch_2.pth', tmp_path / 'a.png')
+    assert 'expected the config of a segmentation' in message
+    assert 'tools/test.py' in message
