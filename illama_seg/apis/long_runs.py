@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
@@ -24,8 +25,29 @@ from illama_seg.engine import (
 SKIP_CORRUPT = 0.01  # what --skip-corrupt allows
 
 
+def build_long_run(cfg: Config) -> Runner:
+    """Build a training that can be killed at any moment, with its guards.
+
+    The config's ``skip_corrupt`` is the share of the training images that may be
+    corrupt, and are skipped; without it the first one stops the training.
+
+    Raises:
+        ValueError: ``skip_corrupt`` is out of its range; the checkpoints to resume from
+            are damaged.
+    """
+    make_resumable(cfg)
+    limit = cfg.get('skip_corrupt')
+    hooks: list[Hook] = [ResumeHook(), FiniteLossHook(), InterruptionHook()]
+    hooks += [] if limit is None else [CorruptImagesHook(limit)]
+    runner = Runner.from_cfg(cfg)
+    for hook in hooks:
+        runner.register_hook(hook)
+    resume_from_newest(runner)
+    return runner
+
+
 def make_resumable(cfg: Config) -> None:
-    """Put the package's loop and checkpoint hook in the places of mmengine's.
+    """Put the package's loop and hooks in the places of mmengine's.
 
     They take the same arguments. Loops and hooks of other types are left as they are.
     """
@@ -35,26 +57,13 @@ def make_resumable(cfg: Config) -> None:
     loop = cfg.train_cfg.get('type')
     if loop in RESUMABLE:
         cfg.train_cfg.type = RESUMABLE[loop]
-    checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint')
-    if checkpoint and checkpoint.get('type') == 'CheckpointHook':
-        checkpoint.type = 'SafeCheckpointHook'
-
-
-def guard_training(runner: Runner) -> None:
-    """Register the hooks that make a training survive what a long run meets.
-
-    The config's ``skip_corrupt`` is the share of the training images that may be
-    corrupt, and are skipped; without it the first one stops the training.
-
-    Raises:
-        ValueError: ``skip_corrupt`` is out of its range.
-    """
-    runner.register_hook(ResumeHook())
-    runner.register_hook(FiniteLossHook())
-    runner.register_hook(InterruptionHook())
-    limit = runner.cfg.get('skip_corrupt')
-    if limit:
-        runner.register_hook(CorruptImagesHook(limit))
+    hooks = cfg.setdefault('default_hooks', {})
+    # mmengine's own defaults, where a config does not speak of them.
+    hooks.setdefault('logger', dict(type='LoggerHook'))
+    hooks.setdefault('checkpoint', dict(type='CheckpointHook', interval=1))
+    for hook in filter(None, (hooks['logger'], hooks['checkpoint'])):
+        if hook.get('type') in ('LoggerHook', 'CheckpointHook'):
+            hook.type = f'Safe{hook.type}'
 
 
 def resume_from_newest(runner: Runner) -> None:
@@ -103,7 +112,8 @@ def newest_checkpoint(work_dir: str | Path) -> Path | None:
         for path in folder.glob('*.pth')
         if re.fullmatch(r'(iter|epoch)_\d+', path.stem)
     ]
-    others.sort(key=lambda path: (path.stat().st_mtime, path.stem), reverse=True)
+    others.sort(key=lambda p: (p.stat().st_mtime, int(p.stem.split('_')[1])))
+    others.reverse()
     named_files = {path.resolve() for path in candidates}
     candidates += [path for path in others if path.resolve() not in named_files]
     damaged: list[str] = []

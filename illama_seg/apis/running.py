@@ -25,12 +25,7 @@ from illama_seg.apis.batches import (
     scaling_of_an_iteration,
     set_accumulation,
 )
-from illama_seg.apis.long_runs import (
-    SKIP_CORRUPT,
-    guard_training,
-    make_resumable,
-    resume_from_newest,
-)
+from illama_seg.apis.long_runs import SKIP_CORRUPT, build_long_run
 from illama_seg.apis.mistakes import options_explained
 from illama_seg.apis.names import find_config, nearest_names
 from illama_seg.apis.overview import ESTIMATED_AFTER, OverviewHook
@@ -173,11 +168,8 @@ def build_trainer(
     if skip_corrupt:
         cfg.skip_corrupt = cfg.get('skip_corrupt') or SKIP_CORRUPT
     cfg.resume = resume or cfg.get('resume', False)
-    make_resumable(cfg)
     with options_explained(cfg):
-        runner = Runner.from_cfg(cfg)
-    guard_training(runner)
-    resume_from_newest(runner)
+        runner = build_long_run(cfg)
     runner.auto_scale_lr = scaling_of_an_iteration(cfg)
     runner.register_hook(TimeEstimateHook(ESTIMATED_AFTER))
     runner.register_hook(OverviewHook())

@@ -15,7 +15,7 @@ from illama_seg.engine.schedule import WarmupCosineLR, WholeUpdatesSampler
 from illama_seg.engine.seeding import SeededDataset, SeededSampler
 from illama_seg.engine.soft_mask import SoftMaskHook
 from illama_seg.engine.time_estimate import TimeEstimateHook
-from illama_seg.engine.visual import ConfigWandbVisBackend
+from illama_seg.engine.visual import ConfigWandbVisBackend, SafeLoggerHook
 
 __all__ = [
     'EXIT_CODE',
@@ -32,6 +32,7 @@ __all__ = [
     'ResumableIterTrainLoop',
     'ResumeHook',
     'SafeCheckpointHook',
+    'SafeLoggerHook',
     'SeededDataset',
     'SeededSampler',
     'SoftMaskHook',

@@ -233,8 +233,9 @@ class SafeCheckpointHook(CheckpointHook):
             free = f'{shutil.disk_usage(self.out_dir).free:,} bytes'
         return (
             f'checkpoint {name} could not be written to {self.out_dir}: '
-            f'{error.strerror or error}; it needs {self._needed:,} bytes, free: {free}'
-            f'. Make room there; the last whole one is {self.last_ckpt or "none"}'
+            f'{error.strerror or error}; it needs more than {self._needed:,} bytes, '
+            f'free: {free}. Make room there; the last whole one is '
+            f'{self.last_ckpt or "none"}'
         )
 
     def _point_to(self, runner: Runner, path: str) -> None:

@@ -113,7 +113,11 @@ class FiniteLossHook(Hook):
             files=self._files,
             files_of_the_batch_before=self._files_before,
         )
-        path.write_text(json.dumps(record, indent=1))
+        text = json.dumps(record, indent=1)
+        try:
+            path.write_text(text)
+        except OSError as error:
+            runner.logger.error(f'{path} could not be written ({error}): {text}')
         raise ValueError(
             f'the loss is {loss} in iteration {iteration}: the weights were not '
             f'updated, the checkpoints are as they were, and the files of the batch '

@@ -40,7 +40,7 @@ class _Resumable:
 
     def __init__(self, runner: Runner, dataloader: Any, **kwargs: Any) -> None:
         if isinstance(dataloader, dict):
-            skip_corrupt = bool(runner.cfg.get('skip_corrupt'))
+            skip_corrupt = runner.cfg.get('skip_corrupt') is not None
             dataloader = seeded(dataloader, skip_corrupt)
         super().__init__(runner, dataloader, **kwargs)  # type: ignore[call-arg]
 
@@ -59,7 +59,7 @@ class _Resumable:
 
 @LOOPS.register_module()
 class ResumableIterTrainLoop(_Resumable, IterBasedTrainLoop):
-    """``IterBasedTrainLoop``; its samples and random numbers depend on the place only."""
+    """``IterBasedTrainLoop``; samples and random numbers depend on the place only."""
 
     def __init__(self, runner: Runner, dataloader: Any, **kwargs: Any) -> None:
         super().__init__(runner, dataloader, **kwargs)

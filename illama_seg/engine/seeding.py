@@ -24,12 +24,20 @@ _SAMPLE, _ITERATION = 0, 1
 
 
 def seed_iteration(seed: int, iteration: int) -> None:
-    """Seed Python, numpy and torch, on all devices, for a training iteration."""
-    torch.manual_seed(_seed_cpu(_ITERATION, seed, iteration))
+    """Seed Python, numpy and torch, on the CPU and the GPU, for an iteration."""
+    number = _seed_cpu(_ITERATION, seed, iteration)
+    # torch.manual_seed formats a traceback where there is no GPU: half a millisecond.
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(number)
+
+
+def seed_sample(*key: int) -> None:
+    """Seed Python, numpy and torch on the CPU for what is drawn for a sample."""
+    _seed_cpu(_SAMPLE, *key)
 
 
 def _seed_cpu(*key: int) -> int:
-    """Seed the generators of a CPU; a number for others."""
+    """Seed the CPU's generators; the number that torch's got."""
     words = np.random.SeedSequence(key).generate_state(4).tolist()
     random.seed(words[0])
     np.random.seed(words[1])
@@ -131,7 +139,7 @@ class SeededDataset(Dataset):
     def __getitem__(self, index: int) -> Any:
         key = getattr(index, 'key', None)
         if key is not None:
-            _seed_cpu(_SAMPLE, *key)
+            seed_sample(*key)
         if not self.skip_corrupt:
             return self.dataset[int(index)]
         errors: list[str] = []
@@ -144,7 +152,7 @@ class SeededDataset(Dataset):
                 if len(errors) == self.NUM_TRIES:
                     raise
             # After a seed of its own: an error may come after any number of draws.
-            _seed_cpu(_SAMPLE, *(key or (0,)), len(errors))
+            seed_sample(*(key or (0,)), len(errors))
             index = random.randrange(len(self.dataset))
         if errors:
             item['data_samples'].set_metainfo(dict(skipped=tuple(errors)))
