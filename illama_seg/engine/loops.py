@@ -65,6 +65,14 @@ class ResumableIterTrainLoop(_Resumable, IterBasedTrainLoop):
         super().__init__(runner, dataloader, **kwargs)
         self.dataloader_iterator = _Stream(self.dataloader)
 
+    def run(self) -> Any:
+        """Launch training."""
+        try:
+            return super().run()
+        finally:
+            # Or the workers are waited for when the garbage is collected: 5 s each.
+            self.dataloader_iterator = _Stream(self.dataloader)
+
 
 @LOOPS.register_module()
 class ResumableEpochTrainLoop(_Resumable, EpochBasedTrainLoop):

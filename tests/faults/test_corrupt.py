@@ -1,10 +1,15 @@
+from unittest import mock
+
 import pytest
 import torch
-from tiny_long_runs import At, config, train
+from mmengine.registry import init_default_scope
+from tiny_long_runs import At, config
 from tiny_run import make_ade20k
 from toy_run import Messages, toy
 
+from illama_seg.apis import running
 from illama_seg.apis.long_runs import newest_checkpoint
+from illama_seg.engine import SeededDataset
 
 ONE = dict(train_data=dict(corrupt=[5]))
 
@@ -81,13 +86,27 @@ def test_a_limit_that_is_no_share_is_refused(tmp_path, limit):
 def test_a_damaged_jpeg_of_ade20k_is_named_or_skipped(tmp_path):
     data = make_ade20k(tmp_path / 'ade20k')
     path = data / 'images' / 'training' / 'training_2.jpg'
-    path.write_bytes(b'no image')
-    cfg = config('segmentation', data, tmp_path / 'a')
+    path.write_bytes(path.read_bytes()[:-100])
+    init_default_scope('mmseg')
+    given = config('segmentation', data, tmp_path).train_dataloader.dataset
     with pytest.raises(ValueError, match=r'training_2\.jpg'):
-        train(cfg)
-    cfg = config('segmentation', data, tmp_path / 'b', options=['skip_corrupt=0.25'])
-    cfg.train_cfg.max_iters, cfg.custom_hooks = 4, []
-    runner = train(cfg, skip_corrupt=True)
-    (record,) = (tmp_path / 'b').glob('*/*.log')
-    assert 'training_2.jpg' in record.read_text()
-    assert runner.iter == 4 and runner.cfg.skip_corrupt == 0.25
+        SeededDataset(given)[2]
+    sample = SeededDataset(given, skip_corrupt=True)[2]['data_samples']
+    assert 'training_2.jpg' in sample.skipped[0]
+    assert 'training_2.jpg' not in sample.img_path
+
+
+def test_the_flag_of_the_tool_allows_one_image_in_a_hundred(tmp_path, monkeypatch):
+    data = make_ade20k(tmp_path / 'ade20k')
+    cfg = config('segmentation', data, tmp_path / 'run')
+    found = []
+    monkeypatch.setattr(
+        running, 'build_long_run', lambda cfg: found.append(cfg) or mock.MagicMock()
+    )
+    running.build_trainer(cfg)
+    assert 'skip_corrupt' not in found[-1]
+    running.build_trainer(cfg, skip_corrupt=True)
+    assert found[-1].skip_corrupt == 0.01
+    cfg.skip_corrupt = 0.3
+    running.build_trainer(cfg, skip_corrupt=True)
+    assert found[-1].skip_corrupt == 0.3

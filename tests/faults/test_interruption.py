@@ -183,7 +183,7 @@ def test_processes_leave_together_whichever_got_the_signal(tmp_path):
         return in_child(function, tmp_path / f'output_{rank}.txt')
 
     children = [train_as(rank) for rank in range(2)]
-    codes = [ended(pid) for pid, _ in children]
+    codes = [ended(pid, 60) for pid, _ in children]
     outputs = [(tmp_path / f'output_{rank}.txt').read_text() for rank in range(2)]
     assert codes == [75, 75], outputs
     left = {json.loads((tmp_path / f'left_{rank}.json').read_text()) for rank in (0, 1)}

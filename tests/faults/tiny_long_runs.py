@@ -1,12 +1,15 @@
 """Trainings of both kinds, tiny, with everything that draws random numbers in them."""
 
+import argparse
 import os
-import re
 import signal
 import sys
+import time
+import traceback
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from tiny_run import CONFIG, ROOT, start_fresh, tiny_options
 
@@ -20,13 +23,21 @@ LENGTH = 12  # iterations
 EVERY = 2  # iterations to an update
 
 
+class PlainConfig(Config):
+    """Its text is not formatted, which takes most of the time of a checkpoint."""
+
+    @property
+    def pretty_text(self):
+        return f'cfg = {self._cfg_dict!r}'
+
+
 def config(kind, data, work_dir, workers=0, options=()):
     """Soft mask, drop path, EMA, accumulated gradients; Mixup or random crops."""
     common = [
         'randomness.seed=3',
         'model.backbone.drop_path_rate=0.3',
         f'train_dataloader.num_workers={workers}',
-        f'train_dataloader.persistent_workers={workers > 0}',
+        'train_dataloader.persistent_workers=False',
         'default_hooks.logger.interval=1',
         'default_hooks.checkpoint.by_epoch=False',
         f'default_hooks.checkpoint.interval={EVERY}',
@@ -59,14 +70,11 @@ def config(kind, data, work_dir, workers=0, options=()):
     soft_mask = dict(type='SoftMaskHook', mode='linear', **soft_mask)
     cfg = load_config(path, parse([*more, *common, *options]), work_dir)
     cfg.custom_hooks = [soft_mask, EMA]
-    cfg.pop('experiment_name', None)
-    return cfg
+    return PlainConfig(cfg._cfg_dict, filename=cfg.filename)
 
 
 def parse(options):
     """As --cfg-options does."""
-    import argparse
-
     parser = argparse.ArgumentParser()
     parser.add_argument('--cfg-options', nargs='+', action=CfgOptions)
     return parser.parse_args(['--cfg-options', *options]).cfg_options
@@ -170,8 +178,6 @@ def in_child(function, log):
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException:
-        import traceback
-
         traceback.print_exc()
     finally:
         os._exit(code)
@@ -182,10 +188,11 @@ def wait_for(readable, iterations):
     return all(os.read(readable, 1) for _ in range(iterations))
 
 
-def ended(pid):
-    """Exit code of a child, negative for a signal."""
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def numbers(text):
-    return [int(number) for number in re.findall(r'\d+', text)]
+def ended(pid, seconds=300):
+    """Exit code of a child, negative for a signal; that of SIGKILL if it hangs."""
+    deadline = time.monotonic() + seconds
+    while (found := os.waitpid(pid, os.WNOHANG)) == (0, 0):
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+    return os.waitstatus_to_exitcode(found[1])

@@ -3,12 +3,12 @@
 import logging
 
 import torch
-from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, METRICS, MODELS
 from mmengine.structures import BaseDataElement
+from tiny_long_runs import PlainConfig
 from tiny_run import start_fresh
 from torch import nn
 
@@ -79,7 +79,6 @@ def toy(work_dir, by_epoch=False, workers=0, length=8, resume=False, **more):
         return dict(
             batch_size=2,
             num_workers=workers,
-            persistent_workers=workers > 0,
             sampler=sampler,
             dataset=dict(type='ToyDataset', **dataset),
         )
@@ -113,7 +112,7 @@ def toy(work_dir, by_epoch=False, workers=0, length=8, resume=False, **more):
         experiment_name=f'toy_{id(more)}',
         default_scope='mmengine',
     )
-    return build_long_run(Config(cfg | more))
+    return build_long_run(PlainConfig(cfg | more))
 
 
 class Messages(logging.Handler):
