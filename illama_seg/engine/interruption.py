@@ -35,7 +35,8 @@ class InterruptionHook(Hook):
     These are what Slurm and torchrun send before they kill. In a validation it does not
     wait for the end. Processes that train together leave together, after the same
     iteration, whichever got the signal. A second signal of the kind ends the process at
-    once. Signals can be met in the main thread only; elsewhere the hook does nothing.
+    once. Signals can be met in the main thread only; elsewhere the hook does nothing,
+    nor with several processes where torch has no gloo.
 
     Raises:
         Interrupted: a ``SystemExit``, once the checkpoint is written.
@@ -66,6 +67,8 @@ class InterruptionHook(Hook):
         if threading.current_thread() is not threading.main_thread():
             return
         if dist.is_initialized() and dist.get_world_size() > 1:
+            if not dist.is_gloo_available():
+                return
             # On the CPU: a GPU's queue is not waited for.
             self._group = dist.new_group(backend='gloo')
         for name in NAMES:

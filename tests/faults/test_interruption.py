@@ -12,8 +12,9 @@ from tiny_long_runs import At, differing, ended, in_child
 from torch.utils.data import DataLoader
 from toy_run import Messages, toy
 
+from illama_seg.apis import mistakes_explained
 from illama_seg.apis.long_runs import newest_checkpoint
-from illama_seg.engine import EXIT_CODE
+from illama_seg.engine import EXIT_CODE, Interrupted
 from illama_seg.engine.interruption import ShieldedWorker
 
 EMA = dict(custom_hooks=[dict(type='EMAHook', momentum=0.3)])
@@ -126,6 +127,12 @@ def test_a_full_disk_at_the_signal_is_said(tmp_path):
         messages
     )
     assert newest_checkpoint(tmp_path).name == 'iter_2.pth'
+
+
+def test_the_exit_code_gets_through_the_tool():
+    with pytest.raises(SystemExit) as error, mistakes_explained(None):
+        raise Interrupted(EXIT_CODE)
+    assert error.value.code == 75
 
 
 # Workers: Slurm and torchrun signal them too.
