@@ -170,6 +170,18 @@ def test_loader_workers_outlive_a_signal_to_all_processes_but_not_their_parents(
     assert worker.exitcode == 0
 
 
+def test_a_signal_to_the_whole_group_saves_though_workers_load(tmp_path):
+    def function(pipe):
+        os.setsid()
+        runner = toy(tmp_path / 'run', workers=2, length=100)
+        runner.register_hook(At(5, lambda runner: os.killpg(0, signal.SIGTERM)))
+        runner.train()
+
+    pid, _ = in_child(function, tmp_path / 'output.txt')
+    assert ended(pid, 60) == 75, (tmp_path / 'output.txt').read_text()
+    assert newest_checkpoint(tmp_path / 'run').name == 'iter_5.pth'
+
+
 # Several processes
 
 
