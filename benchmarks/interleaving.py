@@ -93,7 +93,7 @@ class SideBySide(Hook):
             if hook is not self:
                 watch(hook, 'before_train_iter', self._spent, name)
                 watch(hook, 'after_train_iter', self._spent, name)
-            if name == 'CheckpointHook':
+            if name == 'SafeCheckpointHook':
                 watch(hook, 'after_train_epoch', self._spent, 'checkpoint')
                 watch(hook, 'after_val_epoch', self._spent, 'best_checkpoint')
         self._hooks = {type(hook).__name__ for hook in runner.hooks}
@@ -119,7 +119,7 @@ class SideBySide(Hook):
         elif place == 0:
             synchronise()
             self._end_block('step', time.perf_counter() - self._start)
-            self._log_lines.append(self._spent['LoggerHook'])
+            self._log_lines.append(self._spent['SafeLoggerHook'])
             for name, seconds in processor_seconds().items():
                 self.processor[name] += seconds - self._processor[name]
             self._time_bare()

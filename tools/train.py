@@ -28,6 +28,11 @@ def parse_args() -> argparse.Namespace:
         help='scale the learning rate with the batch',
     )
     parser.add_argument(
+        '--skip-corrupt',
+        action='store_true',
+        help='skip and count images that cannot be read, up to one in a hundred',
+    )
+    parser.add_argument(
         '--tensorboard', action='store_true', help='log for TensorBoard too'
     )
     parser.add_argument(
@@ -59,7 +64,9 @@ def main() -> None:
             add_tensorboard(cfg)
         if args.wandb:
             add_wandb(cfg)
-        runner = build_trainer(cfg, args.amp, args.resume, args.auto_scale_lr)
+        runner = build_trainer(
+            cfg, args.amp, args.resume, args.auto_scale_lr, args.skip_corrupt
+        )
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
     with mistakes_explained(cfg):

@@ -190,7 +190,10 @@ def read_scalars(files: Sequence[str | Path]) -> dict[str, list[list[float]]]:
     values: dict[str, dict[int, float]] = {}
     for file in files:
         for line in filter(None, Path(file).read_text().splitlines()):
-            row = json.loads(line)
+            try:
+                row = json.loads(line)
+            except ValueError:  # cut off, by a kill or a full disk
+                continue
             for key in row.keys() - {'step'}:
                 values.setdefault(key, {})[row['step']] = row[key]
     return {

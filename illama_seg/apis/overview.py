@@ -16,6 +16,7 @@ from torch import nn
 
 from illama_seg.apis.batches import fitting_rate, recipe_batch
 from illama_seg.checkpoints import LoadReport
+from illama_seg.engine import SeededDataset
 from illama_seg.engine.schedule import updates_every
 from illama_seg.layers import SelfAttention, automatic_implementation
 
@@ -73,6 +74,8 @@ def images_to_an_update(runner: Runner) -> int:
 
 def _data(loader: Any) -> str:
     dataset = loader.dataset
+    if isinstance(dataset, SeededDataset):
+        dataset = dataset.dataset
     folder = getattr(dataset, 'data_prefix', {}).get('img_path') or ''
     folder = folder or getattr(dataset, 'data_root', '') or type(dataset).__name__
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes') or ()

@@ -25,6 +25,7 @@ from illama_seg.apis.batches import (
     scaling_of_an_iteration,
     set_accumulation,
 )
+from illama_seg.apis.long_runs import SKIP_CORRUPT, build_long_run
 from illama_seg.apis.mistakes import options_explained
 from illama_seg.apis.names import find_config, nearest_names
 from illama_seg.apis.overview import ESTIMATED_AFTER, OverviewHook
@@ -130,7 +131,11 @@ def _config_file(path: Path) -> Path:
 
 
 def build_trainer(
-    cfg: Config, amp: bool = False, resume: bool = False, auto_scale_lr: bool = False
+    cfg: Config,
+    amp: bool = False,
+    resume: bool = False,
+    auto_scale_lr: bool = False,
+    skip_corrupt: bool = False,
 ) -> Runner:
     """Check data, weights, schedule and work dir, then build the training run.
 
@@ -140,9 +145,11 @@ def build_trainer(
         cfg: config of :func:`load_config`.
         amp: mixed precision: bfloat16 where the device computes in it, else float16
             with a loss scale.
-        resume: go on from the newest checkpoint in the work dir.
+        resume: go on from the newest whole checkpoint in the work dir.
         auto_scale_lr: scale the learning rate with the batch, from the one that the
             config's ``auto_scale_lr.base_batch_size`` or ``effective_batch`` names.
+        skip_corrupt: skip images that cannot be read, up to the share of them that the
+            config's ``skip_corrupt`` is, else one in a hundred.
 
     Raises:
         FileNotFoundError: data or a checkpoint is missing.
@@ -158,9 +165,11 @@ def build_trainer(
     _keep_freed_memory()
     if amp:
         _set_amp(cfg)
+    if skip_corrupt:
+        cfg.skip_corrupt = cfg.get('skip_corrupt') or SKIP_CORRUPT
     cfg.resume = resume or cfg.get('resume', False)
     with options_explained(cfg):
-        runner = Runner.from_cfg(cfg)
+        runner = build_long_run(cfg)
     runner.auto_scale_lr = scaling_of_an_iteration(cfg)
     runner.register_hook(TimeEstimateHook(ESTIMATED_AFTER))
     runner.register_hook(PlainCheckpointHook())

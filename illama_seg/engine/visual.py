@@ -1,9 +1,13 @@
-"""Weights & Biases without a copy of the working directory."""
+"""Logs that survive a full disk; Weights & Biases without a copy of the folder."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import VISBACKENDS
+from mmengine.hooks import LoggerHook
+from mmengine.registry import HOOKS, VISBACKENDS
+from mmengine.runner import Runner
 from mmengine.visualization import WandbVisBackend
 
 
@@ -19,3 +23,26 @@ class ConfigWandbVisBackend(WandbVisBackend):
         """Record the config."""
         # The first use of `experiment` starts the run.
         self.experiment.config.update(config.to_dict(), allow_val_change=True)
+
+
+@HOOKS.register_module()
+class SafeLoggerHook(LoggerHook):
+    """mmengine's hook and its arguments; a full disk costs curves, not the training."""
+
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Log at the interval."""
+        with _survived(runner):
+            super().after_train_iter(runner, *args, **kwargs)
+
+    def after_val_epoch(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Log the metrics."""
+        with _survived(runner):
+            super().after_val_epoch(runner, *args, **kwargs)
+
+
+@contextmanager
+def _survived(runner: Runner) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        runner.logger.error(f'the curves could not be written: {error}')

@@ -87,8 +87,9 @@ class PackClsInputs:
     """``img`` and ``gt_label`` -> ``inputs`` and a :class:`DataSample`."""
 
     def __call__(self, results: dict) -> dict:
-        """Pack; the file's path goes along for messages."""
-        meta = {key: results[key] for key in ('img_path',) if key in results}
+        """Pack; path and number of the image go along for messages."""
+        kept = ('img_path', 'sample_idx')
+        meta = {key: results[key] for key in kept if key in results}
         sample = DataSample(metainfo=meta)
         if 'gt_label' in results:
             sample.set_gt_label(results['gt_label'])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from illama_seg.apis import add_legend, draw_curves, draw_rows, overlay
-from illama_seg.apis.draw import draw_sheet, side_by_side
+from illama_seg.apis.draw import draw_sheet, read_scalars, side_by_side
 
 CLASSES = ('sky', 'road', 'car')
 PALETTE = [[6, 230, 230], [140, 140, 140], [0, 102, 200]]
@@ -84,6 +84,12 @@ def test_curves_are_read_from_the_log_and_drawn(tmp_path):
     curves = draw_curves([log], tmp_path / 'curves.png')
     assert curves == dict(loss=[[1, 2.0], [2, 1.0]], mIoU=[[2, 30.0]])
     assert cv2.imread(str(tmp_path / 'curves.png')) is not None
+
+
+def test_a_line_that_a_kill_cut_off_is_passed_over(tmp_path):
+    log = tmp_path / 'scalars.json'
+    log.write_text('{"loss": 2.0, "step": 1}\n{"loss": 1.5, "st')
+    assert read_scalars([log]) == {'loss': [[1, 2.0]]}
 
 
 def test_a_run_that_was_never_validated_can_be_drawn(tmp_path):

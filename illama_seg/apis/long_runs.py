@@ -1,0 +1,154 @@
+"""Trainings that go on where they were stopped, and stop before harm is done."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+from illama_seg.engine import (
+    POINTER,
+    RESUMABLE,
+    CorruptImagesHook,
+    FiniteLossHook,
+    InterruptionHook,
+    ResumeHook,
+)
+
+SKIP_CORRUPT = 0.01  # what --skip-corrupt allows
+
+
+def build_long_run(cfg: Config) -> Runner:
+    """Build a training that can be killed at any moment, with its guards.
+
+    The config's ``skip_corrupt`` is the share of the training images that may be
+    corrupt, and are skipped; without it the first one stops the training.
+
+    Raises:
+        ValueError: ``skip_corrupt`` is out of its range; the checkpoints to resume from
+            are damaged.
+    """
+    make_resumable(cfg)
+    limit = cfg.get('skip_corrupt')
+    hooks: list[Hook] = [ResumeHook(), FiniteLossHook(), InterruptionHook()]
+    hooks += [] if limit is None else [CorruptImagesHook(limit)]
+    runner = Runner.from_cfg(cfg)
+    for hook in hooks:
+        runner.register_hook(hook)
+    resume_from_newest(runner)
+    return runner
+
+
+def make_resumable(cfg: Config) -> None:
+    """Put the package's loop and hooks in the places of mmengine's.
+
+    They take the same arguments. Loops and hooks of other types are left as they are.
+    """
+    if 'type' not in cfg.train_cfg and 'by_epoch' in cfg.train_cfg:
+        by_epoch = cfg.train_cfg.pop('by_epoch')
+        cfg.train_cfg.type = f'{"Epoch" if by_epoch else "Iter"}BasedTrainLoop'
+    loop = cfg.train_cfg.get('type')
+    if loop in RESUMABLE:
+        cfg.train_cfg.type = RESUMABLE[loop]
+    hooks = cfg.setdefault('default_hooks', {})
+    # mmengine's own defaults, where a config does not speak of them.
+    hooks.setdefault('logger', dict(type='LoggerHook'))
+    hooks.setdefault('checkpoint', dict(type='CheckpointHook', interval=1))
+    for hook in filter(None, (hooks['logger'], hooks['checkpoint'])):
+        if hook.get('type') in ('LoggerHook', 'CheckpointHook'):
+            hook.type = f'Safe{hook.type}'
+
+
+def resume_from_newest(runner: Runner) -> None:
+    """Let a runner resume from its newest whole checkpoint.
+
+    Does nothing where the config names one in ``load_from``, and where the work dir has
+    none. Every process takes the main one's choice.
+
+    Raises:
+        ValueError: there are checkpoints, and all are damaged.
+    """
+    if not runner._resume or runner._load_from is not None:
+        return
+    answer: list[str | None] = [None, None]
+    if is_main_process():
+        try:
+            found = newest_checkpoint(runner.work_dir)
+            answer = [str(found) if found else None, None]
+        except ValueError as error:
+            answer = [None, str(error)]
+    broadcast_object_list(answer)
+    if answer[1] is not None:
+        raise ValueError(answer[1])
+    runner._load_from = answer[0]
+
+
+def newest_checkpoint(work_dir: str | Path) -> Path | None:
+    """Newest checkpoint to resume from that is whole, with a warning if it is older.
+
+    First what ``last_checkpoint`` names, in the work dir if that was moved, then
+    ``iter_*.pth`` and ``epoch_*.pth``, the last written first.
+
+    Raises:
+        ValueError: all are damaged; names them.
+    """
+    folder = Path(work_dir)
+    candidates = []
+    pointer = folder / POINTER
+    if pointer.is_file():
+        named = Path(pointer.read_text(errors='replace').strip('\0 \n') or '.')
+        candidates = [p for p in (named, folder / named.name) if _exists(p)][:1]
+        if not candidates:
+            _warn(f'{pointer} names {named}, which is not there')
+    others = [
+        path
+        for path in folder.glob('*.pth')
+        if re.fullmatch(r'(iter|epoch)_\d+', path.stem)
+    ]
+    others.sort(key=lambda p: (p.stat().st_mtime, int(p.stem.split('_')[1])))
+    others.reverse()
+    named_files = {path.resolve() for path in candidates}
+    candidates += [path for path in others if path.resolve() not in named_files]
+    damaged: list[str] = []
+    for path in candidates:
+        reason = _damage(path)
+        if reason is None:
+            if damaged:
+                _warn(f'resuming from the last one that is whole, {path}')
+            return path
+        damaged.append(f'{path}: {reason}')
+        _warn(f'damaged checkpoint {damaged[-1]}')
+    if damaged:
+        raise ValueError(
+            'no checkpoint to resume from is whole:\n  '
+            + '\n  '.join(damaged)
+            + f'\nRemove them and {pointer}, or leave --resume out, to start anew'
+        )
+    return None
+
+
+def _exists(path: Path) -> bool:
+    return path.is_file() or (path.is_dir() and path.name.endswith('.pth'))
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with a file of ``torch.save``; nothing of it is unpickled."""
+    if path.is_dir():  # as deepspeed saves it
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()  # compares every checksum
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        return f'{path.stat().st_size:,} bytes, truncated or overwritten ({error})'
+    return broken and f'the checksum of {broken} in it is wrong'
+
+
+def _warn(text: str) -> None:
+    print_log(text, logger='current', level=30)

@@ -1,0 +1,194 @@
+"""mmengine's training loops, resumed at any iteration as if never interrupted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from mmengine.dataset import InfiniteSampler
+from mmengine.logging import print_log
+from mmengine.registry import LOOPS
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
+
+from illama_seg.engine.seeding import SeededSampler, seed_iteration
+
+RESUMABLE = {
+    'EpochBasedTrainLoop': 'ResumableEpochTrainLoop',
+    'IterBasedTrainLoop': 'ResumableIterTrainLoop',
+}
+
+
+def seeded(dataloader: dict, skip_corrupt: bool = False) -> dict:
+    """Config of a data loader whose samples are drawn by their places."""
+    dataset, sampler = dataloader['dataset'], dataloader['sampler']
+    if isinstance(dataset, dict) and dataset.get('type') == 'SeededDataset':
+        return dataloader
+    return dict(
+        dataloader,
+        dataset=dict(type='SeededDataset', dataset=dataset, skip_corrupt=skip_corrupt),
+        sampler=dict(type='SeededSampler', sampler=sampler),
+    )
+
+
+class _Resumable:
+    """What both loops share: seeds, and a data loader that starts anywhere."""
+
+    runner: Runner
+    dataloader: DataLoader
+    _iter: int
+
+    def __init__(self, runner: Runner, dataloader: Any, **kwargs: Any) -> None:
+        if isinstance(dataloader, dict):
+            skip_corrupt = runner.cfg.get('skip_corrupt') is not None
+            dataloader = seeded(dataloader, skip_corrupt)
+        super().__init__(runner, dataloader, **kwargs)  # type: ignore[call-arg]
+
+    def run(self) -> Any:
+        """Launch training."""
+        sampler = _seeded_sampler(self.dataloader)
+        if sampler is not None:
+            sampler.use_seed(common_seed(self.runner))
+        return super().run()  # type: ignore[misc]
+
+    def run_iter(self, *args: Any, **kwargs: Any) -> None:
+        """Iterate one batch."""
+        seed_iteration(self.runner.seed, self._iter)
+        super().run_iter(*args, **kwargs)  # type: ignore[misc]
+
+
+@LOOPS.register_module()
+class ResumableIterTrainLoop(_Resumable, IterBasedTrainLoop):
+    """``IterBasedTrainLoop``; samples and random numbers depend on the place only."""
+
+    def __init__(self, runner: Runner, dataloader: Any, **kwargs: Any) -> None:
+        super().__init__(runner, dataloader, **kwargs)
+        self.dataloader_iterator = _Stream(self.dataloader)
+
+    def run(self) -> Any:
+        """Launch training."""
+        try:
+            return super().run()
+        finally:
+            # Or the workers are waited for when the garbage is collected: 5 s each.
+            self.dataloader_iterator = _Stream(self.dataloader)
+
+
+@LOOPS.register_module()
+class ResumableEpochTrainLoop(_Resumable, EpochBasedTrainLoop):
+    """``EpochBasedTrainLoop``, likewise; it goes on in the middle of an epoch.
+
+    Attributes:
+        images_done: of the epoch, by all processes, before it was interrupted; None
+            where only the iterations are known.
+    """
+
+    images_done: int | None = None
+
+    @property
+    def batch_of_epoch(self) -> int:
+        """Batches of this epoch that are done."""
+        return self._iter - self._epoch * len(self.dataloader)
+
+    def run(self) -> torch.nn.Module:
+        """Launch training."""
+        length, before = len(self.dataloader), self._iter
+        done = self.batch_of_epoch
+        if self.images_done is not None:
+            # Another number of processes or images to each is another number of
+            # iterations.
+            done = self.images_done // images_of_batch(self.runner, self.dataloader)
+        self._iter = self._epoch * length + (done if 0 <= done <= length else 0)
+        if self._iter != before:
+            print_log(
+                f'iteration {before:,} of the run that is resumed is iteration '
+                f'{self._iter:,} with {length:,} iterations to an epoch',
+                logger='current',
+            )
+            self.runner.optim_wrapper.initialize_count_status(
+                self.runner.model, self._iter, self._max_iters
+            )
+        return super().run()
+
+    def run_epoch(self) -> None:
+        """Iterate one epoch, or what is left of it."""
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        start = self.batch_of_epoch
+        for index, batch in enumerate(_batches_from(self.dataloader, start), start):
+            self.run_iter(index, batch)
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+
+class _Stream:
+    """Batches without end; the first is loaded when it is asked for."""
+
+    def __init__(self, dataloader: DataLoader) -> None:
+        self._dataloader, self._batches = dataloader, None
+        sampler = _seeded_sampler(dataloader)
+        self._endless = isinstance(getattr(sampler, 'sampler', None), InfiniteSampler)
+        self._epoch = 0
+
+    def skip_iter(self, num_iters: int) -> None:
+        """Go to a batch, counted from the first of all."""
+        if not self._endless:
+            self._epoch, num_iters = divmod(num_iters, len(self._dataloader))
+        self._begin(num_iters)
+
+    def __iter__(self) -> _Stream:
+        return self
+
+    def __next__(self) -> Any:
+        if self._batches is None:
+            self._begin(0)
+        try:
+            return next(self._batches)  # type: ignore[call-overload]
+        except StopIteration:
+            self._epoch += 1
+            self._begin(0)
+            return next(self._batches)  # type: ignore[call-overload]
+
+    def _begin(self, start: int) -> None:
+        sampler = _seeded_sampler(self._dataloader)
+        if sampler is not None:
+            sampler.set_epoch(self._epoch)
+        self._batches = _batches_from(self._dataloader, start)
+
+
+def _batches_from(dataloader: DataLoader, start: int) -> Any:
+    sampler = _seeded_sampler(dataloader)
+    if start and sampler is not None and dataloader.batch_size is not None:
+        sampler.skip(start * dataloader.batch_size)
+        start = 0
+    batches = iter(dataloader)
+    if start:
+        print_log(
+            f'{type(dataloader.batch_sampler).__name__} tells nothing of its batches: '
+            f'{start:,} are loaded to find the place to go on from',
+            logger='current',
+            level=30,
+        )
+        for _ in range(start):
+            next(batches)
+    return batches
+
+
+def _seeded_sampler(dataloader: DataLoader) -> SeededSampler | None:
+    sampler: Any = dataloader.sampler
+    if not isinstance(sampler, SeededSampler):
+        sampler = getattr(dataloader.batch_sampler, 'sampler', None)
+    return sampler if isinstance(sampler, SeededSampler) else None
+
+
+def images_of_batch(runner: Runner, dataloader: DataLoader) -> int:
+    """Images of a batch of all processes."""
+    size = dataloader.batch_size or getattr(dataloader.batch_sampler, 'batch_size', 1)
+    return runner.world_size * size
+
+
+def common_seed(runner: Runner) -> int:
+    """The run's seed, the same in all processes, whether drawn, given or resumed."""
+    if runner._randomness_cfg.get('diff_rank_seed', False):
+        return runner.seed - runner.rank
+    return runner.seed

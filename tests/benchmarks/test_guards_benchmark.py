@@ -1,0 +1,30 @@
+"""benchmarks/guards.py: that it runs and what it writes; no timings."""
+
+import importlib.util
+import json
+import sys
+
+import pytest
+import torch
+from tiny_run import ROOT, start_fresh
+
+
+def test_the_costs_of_guards_images_and_checkpoints_are_written(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / 'benchmarks'))
+    path = ROOT / 'benchmarks' / 'guards.py'
+    spec = importlib.util.spec_from_file_location('guards_benchmark', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    start_fresh()
+    threads = str(torch.get_num_threads())
+    options = ['--quick', '--threads', threads, '--out', str(tmp_path)]
+    monkeypatch.setattr(sys, 'argv', ['guards.py', *options])
+    module.main()
+    (row,) = json.loads((tmp_path / 'guards.json').read_text())['rows']
+    for name in ('guards', 'images', 'checkpoint'):
+        assert len(row['pairs'][name]) == 2
+        assert all(min(pair) > 0 for pair in row['pairs'][name])
+    (a, b), (c, d) = row['pairs']['guards']
+    expected = ((a - b) + (c - d)) / (b + d)
+    assert row['guards'] == pytest.approx(expected)
+    assert row['checkpoint_MiB'] > 1 and row['interval'] == 312 * 4096 // 8

@@ -1,0 +1,184 @@
+import os
+import random
+import shutil
+import signal
+
+import pytest
+import torch
+from kill_and_resume import killed_and_resumed
+from tiny_long_runs import KINDS, At, config, differing, newest, train
+from tiny_run import make_ade20k
+from toy_run import toy
+
+from illama_seg.apis.long_runs import newest_checkpoint
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    return make_ade20k(tmp_path_factory.mktemp('data') / 'ade20k')
+
+
+@pytest.fixture(scope='module')
+def undisturbed(data, tmp_path_factory):
+    """Kind -> folder of a run that was left alone, with all its checkpoints."""
+    folders = {}
+
+    def of(kind):
+        if kind not in folders:
+            folders[kind] = tmp_path_factory.mktemp(kind)
+            keep = ['default_hooks.checkpoint.max_keep_ckpts=-1']
+            train(config(kind, data, folders[kind], options=keep))
+        return folders[kind]
+
+    return of
+
+
+@pytest.mark.parametrize(('kind', 'start'), [(KINDS[0], 6), (KINDS[1], 4)])
+def test_a_resumed_run_ends_bit_for_bit_as_an_undisturbed_one(
+    undisturbed, data, tmp_path, kind, start
+):
+    # With other workers, and from an iteration inside an epoch.
+    whole = undisturbed(kind)
+    checkpoint = shutil.copy(whole / f'iter_{start}.pth', tmp_path)
+    (tmp_path / 'last_checkpoint').write_text(str(checkpoint))
+    runner = train(config(kind, data, tmp_path, workers=2), resume=True)
+    assert runner.iter == 12
+    assert not differing(newest(whole), newest(tmp_path))
+    # And the training between them was one: all of it moved.
+    moved = {n.split('.')[1] for n in differing(checkpoint, newest(whole))}
+    assert {'state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers'} <= moved
+
+
+def test_a_classification_killed_at_a_random_moment_ends_the_same(
+    undisturbed, data, tmp_path, rng
+):
+    work_dir = tmp_path / 'run'
+    kills = killed_and_resumed('classification', data, work_dir, 0, 1, rng)
+    assert len(kills) == 1
+    whole = newest(undisturbed('classification'))
+    assert not differing(whole, newest(work_dir))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_run_killed_twice_at_random_moments_ends_the_same(
+    undisturbed, data, tmp_path, kind, workers, rng
+):
+    work_dir = tmp_path / 'run'
+    killed_and_resumed(kind, data, work_dir, workers, 2, rng)
+    assert not differing(newest(undisturbed(kind)), newest(work_dir))
+
+
+@pytest.fixture
+def rng():
+    return random.Random(7)
+
+
+# What else a checkpoint needs
+
+
+@pytest.mark.parametrize(
+    ('by_epoch', 'rank_seeds'), [(False, False), (False, True), (True, True)]
+)
+def test_a_seed_that_was_drawn_is_the_resumed_runs_too(tmp_path, by_epoch, rank_seeds):
+    options = dict(
+        by_epoch=by_epoch,
+        randomness=dict(seed=None, diff_rank_seed=rank_seeds),
+        checkpoint=dict(by_epoch=False),
+    )
+    toy(tmp_path / 'a', **options).train()
+    (tmp_path / 'b').mkdir()
+    shutil.copy(tmp_path / 'a' / 'iter_6.pth', tmp_path / 'b')
+    torch.manual_seed(1)
+    toy(tmp_path / 'b', resume=True, **options).train()
+    last = newest_checkpoint(tmp_path / 'a').name
+    assert not differing(tmp_path / 'a' / last, tmp_path / 'b' / last)
+    toy(tmp_path / 'c', **options).train()
+    assert differing(tmp_path / 'a' / last, tmp_path / 'c' / last)
+
+
+def test_gradients_of_an_unfinished_update_are_kept(tmp_path):
+    # 8 iterations to an epoch, 3 to an update: the checkpoint falls between.
+    options = dict(by_epoch=True, accumulate=3)
+    toy(tmp_path / 'a', **options).train()
+    (tmp_path / 'b').mkdir()
+    shutil.copy(tmp_path / 'a' / 'epoch_1.pth', tmp_path / 'b')
+    toy(tmp_path / 'b', resume=True, **options).train()
+    assert not differing(tmp_path / 'a' / 'epoch_2.pth', tmp_path / 'b' / 'epoch_2.pth')
+
+
+def test_validation_between_does_not_change_the_training(tmp_path):
+    toy(tmp_path / 'a', workers=2).train()
+    toy(tmp_path / 'b', train_cfg=dict(val_interval=1)).train()
+    assert not differing(tmp_path / 'a' / 'iter_8.pth', tmp_path / 'b' / 'iter_8.pth')
+
+
+def test_a_finite_sampler_in_an_iteration_based_loop_goes_on_in_its_pass(tmp_path):
+    options = dict(length=20)
+
+    def run(folder, **more):
+        runner = toy(folder, **options, **more)
+        runner._train_dataloader['sampler']['type'] = 'DefaultSampler'
+        runner.train()
+
+    run(tmp_path / 'a')
+    (tmp_path / 'b').mkdir()
+    shutil.copy(tmp_path / 'a' / 'iter_12.pth', tmp_path / 'b')
+    run(tmp_path / 'b', resume=True)
+    assert not differing(tmp_path / 'a' / 'iter_20.pth', tmp_path / 'b' / 'iter_20.pth')
+
+
+def test_another_batch_size_goes_on_at_the_same_image_of_the_epoch(tmp_path):
+    options = dict(by_epoch=True, checkpoint=dict(by_epoch=False, interval=4))
+    toy(tmp_path, **options).train()
+    # 4 batches of 2 images are 2 of 4.
+    for name in ('iter_16.pth', 'iter_12.pth', 'iter_8.pth'):
+        (tmp_path / name).unlink()
+    runner = toy(tmp_path, resume=True, **options)
+    runner._train_dataloader['batch_size'] = 4
+    places = []
+
+    class Note(At):
+        def __init__(self):
+            self.priority = 'HIGHEST'
+
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            places.append(
+                (batch_idx, [s.sample_idx for s in data_batch['data_samples']])
+            )
+
+    runner.register_hook(Note())
+    runner.train()
+    assert [place for place, _ in places] == [2, 3, 0, 1, 2, 3]
+    assert runner.iter == 8
+
+
+def test_a_checkpoint_of_mmengines_own_is_resumed(tmp_path):
+    options = dict(by_epoch=True)
+    toy(tmp_path, **options).train()
+    (tmp_path / 'epoch_2.pth').unlink()
+    content = torch.load(tmp_path / 'epoch_1.pth', weights_only=False)
+    content.pop('resume')
+    torch.save(content, tmp_path / 'epoch_1.pth')
+    runner = toy(tmp_path, resume=True, **options)
+    runner.train()
+    assert runner.iter == 16 and runner.epoch == 2
+
+
+def test_a_run_that_died_in_the_middle_of_writing_is_resumed(tmp_path, monkeypatch):
+    """As if killed between the bytes and the name."""
+    options = dict(length=6)
+
+    def die(*_):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    runner = toy(tmp_path / 'a', **options)
+    monkeypatch.setattr('illama_seg.engine.checkpoint.os.replace', die)
+    with pytest.raises(KeyboardInterrupt):
+        runner.train()
+    monkeypatch.undo()
+    assert [p.name for p in (tmp_path / 'a').glob('*.pth*')] == ['iter_2.pth.part']
+    toy(tmp_path / 'a', resume=True, **options).train()
+    toy(tmp_path / 'b', **options).train()
+    assert not differing(tmp_path / 'a' / 'iter_6.pth', tmp_path / 'b' / 'iter_6.pth')
