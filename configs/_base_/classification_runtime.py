@@ -20,6 +20,8 @@ visualizer = dict(
     type='Visualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer'
 )
 log_level = 'INFO'
+# 'ShardedRunner' spreads the weights over the GPUs (FSDP).
+runner_type = 'Runner'
 load_from = None
 resume = False
 # Every process mixes and erases its images in its own way.

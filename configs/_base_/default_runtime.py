@@ -16,6 +16,8 @@ visualizer = dict(
 )
 log_processor = dict(by_epoch=False)
 log_level = 'INFO'
+# 'ShardedRunner' spreads the weights over the GPUs (FSDP).
+runner_type = 'Runner'
 load_from = None
 resume = False
 default_hooks = dict(

@@ -25,7 +25,7 @@ from illama_seg.engine import (
 SKIP_CORRUPT = 0.01  # what --skip-corrupt allows
 
 
-def build_long_run(cfg: Config) -> Runner:
+def build_long_run(cfg: Config, runner_type: type[Runner] = Runner) -> Runner:
     """Build a training that can be killed at any moment, with its guards.
 
     The config's ``skip_corrupt`` is the share of the training images that may be
@@ -39,7 +39,7 @@ def build_long_run(cfg: Config) -> Runner:
     limit = cfg.get('skip_corrupt')
     hooks: list[Hook] = [ResumeHook(), FiniteLossHook(), InterruptionHook()]
     hooks += [] if limit is None else [CorruptImagesHook(limit)]
-    runner = Runner.from_cfg(cfg)
+    runner = runner_type.from_cfg(cfg)
     for hook in hooks:
         runner.register_hook(hook)
     resume_from_newest(runner)

@@ -16,7 +16,7 @@ from mmengine.config import Config, DictAction
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import DATASETS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
 from illama_seg.apis.batches import (
@@ -168,8 +168,9 @@ def build_trainer(
     if skip_corrupt:
         cfg.skip_corrupt = cfg.get('skip_corrupt') or SKIP_CORRUPT
     cfg.resume = resume or cfg.get('resume', False)
+    runner_type = _runner_type(cfg)
     with options_explained(cfg):
-        runner = build_long_run(cfg)
+        runner = build_long_run(cfg, runner_type)
     runner.auto_scale_lr = scaling_of_an_iteration(cfg)
     runner.register_hook(TimeEstimateHook(ESTIMATED_AFTER))
     runner.register_hook(PlainCheckpointHook())
@@ -315,6 +316,18 @@ def _check_pretrained(cfg: Config) -> None:
         for init_cfg in init_cfgs if isinstance(init_cfgs, list) else [init_cfgs]:
             if isinstance(init_cfg, dict) and init_cfg.get('checkpoint'):
                 read_checkpoint(fetch_checkpoint(init_cfg['checkpoint']), mmap=True)
+
+
+def _runner_type(cfg: Config) -> type[Runner]:
+    """What the config's ``runner_type`` names, mmengine's key for it."""
+    name = cfg.get('runner_type', 'Runner')
+    found = RUNNERS.get(name) if isinstance(name, str) else name
+    if not isinstance(found, type) or not issubclass(found, Runner):
+        raise ValueError(
+            f"runner_type={name!r}: expected 'Runner', or 'ShardedRunner' to shard the "
+            'weights over the processes (FSDP)'
+        )
+    return found
 
 
 def _check_schedule(cfg: Config) -> None:

@@ -14,6 +14,7 @@ from illama_seg.engine.plain_checkpoint import PlainCheckpointHook
 from illama_seg.engine.resume import ResumeHook
 from illama_seg.engine.schedule import WarmupCosineLR, WholeUpdatesSampler
 from illama_seg.engine.seeding import SeededDataset, SeededSampler
+from illama_seg.engine.sharding import ShardedRunner
 from illama_seg.engine.soft_mask import SoftMaskHook
 from illama_seg.engine.time_estimate import TimeEstimateHook
 from illama_seg.engine.visual import ConfigWandbVisBackend, SafeLoggerHook
@@ -37,6 +38,7 @@ __all__ = [
     'SafeLoggerHook',
     'SeededDataset',
     'SeededSampler',
+    'ShardedRunner',
     'SoftMaskHook',
     'TimeEstimateHook',
     'WarmupCosineLR',

@@ -75,10 +75,12 @@ def understood(call, monkeypatch):
     words = shlex.split(call, comments=True)
     at = next(i for i, word in enumerate(words) if word.endswith(('.py', '.sh')))
     tool, arguments = words[at], words[at + 1 :]
-    if tool.endswith('.sh'):  # CONFIG [CHECKPOINT] NUM_GPUS
+    if 'slurm_' in tool:  # PARTITION JOB_NAME CONFIG
+        del arguments[:2]
+    elif tool.endswith('.sh'):  # CONFIG [CHECKPOINT] NUM_GPUS
         number = 2 if 'test' in tool else 1
         assert arguments.pop(number).isdigit()
-        tool = tool.replace('dist_', '').replace('.sh', '.py')
+    tool = re.sub(r'(dist|slurm)_(\w+)\.sh', r'\2.py', tool)
     assert (ROOT / tool).is_file()
     monkeypatch.syspath_prepend((ROOT / tool).parent)
     real = argparse.ArgumentParser.parse_args

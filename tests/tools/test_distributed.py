@@ -1,33 +1,39 @@
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from tiny_run import CONFIG, ROOT, run_python, tiny_options
+from tiny_run import CONFIG, ROOT
+from two_processes import ON_CPUS
 
-SCRIPT = Path(__file__).with_name('distributed_run.py')
-
-
-def test_two_processes_train_one_model_without_unused_parameters(run, tmp_path):
-    # DDP stops in the second iteration if a parameter of the first got no gradient.
-    options = tiny_options(run.data)
-    process = run_python(
-        *('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2'),
-        *(SCRIPT, CONFIG, tmp_path / 'run', '--cfg-options', *options),
-        cwd=tmp_path,
-    )
-    assert process.returncode == 0, process.stderr
-    for rank in range(2):
-        assert f'rank {rank} of 2: weights agree' in process.stdout
-    assert (tmp_path / 'run' / 'iter_2.pth').is_file()
+DIGITS = ROOT / 'configs' / 'pretrain' / 'illama_micro_digits.py'
 
 
-def test_two_processes_train_one_classifier_with_the_batch_of_its_recipe(tmp_path):
-    config = ROOT / 'configs' / 'pretrain' / 'illama_micro_digits.py'
+def put_on_path(folder, *names):
+    """The stand-in for Slurm, under these names, found before all others."""
+    folder.mkdir()
+    script = Path(__file__).with_name('slurm.py').read_text()
+    for name in names:
+        (folder / name).write_text(f'#!{sys.executable}\n{script}')
+        (folder / name).chmod(0o755)
+    return os.pathsep.join([str(folder), os.environ['PATH']])
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(('localhost', 0))
+        return str(found.getsockname()[1])
+
+
+def test_slurm_trains_one_classifier_with_the_batch_of_its_recipe(tmp_path):
+    # Nothing of Slurm is here but its variables: srun and scontrol are stand-ins.
     options = (
+        *ON_CPUS,
+        'env_cfg.dist_cfg.backend=gloo',
         'model.backbone.arch.num_layers=1',
         'train_dataloader.batch_size=4',
         'train_dataloader.dataset.indices=70',
@@ -39,20 +45,28 @@ def test_two_processes_train_one_classifier_with_the_batch_of_its_recipe(tmp_pat
         'default_hooks.logger.interval=1',
         'val_dataloader.dataset.indices=8',
     )
-    process = run_python(
-        *('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2'),
-        *(SCRIPT, config, tmp_path / 'run', '--cfg-options', *options),
-        cwd=tmp_path,
+    path = put_on_path(tmp_path / 'bin', 'srun', 'scontrol', 'python')
+    arguments = ['a_partition', 'a_job', DIGITS, '--work-dir', tmp_path / 'run']
+    environment = dict(PATH=path, GPUS='2', SRUN_ARGS='--time=1:00 --mem=0')
+    process = subprocess.run(
+        [ROOT / 'tools' / 'slurm_train.sh', *arguments, '--cfg-options', *options],
+        env=os.environ | environment | dict(MASTER_PORT=free_port()),
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert process.returncode == 0, process.stderr
-    for rank in range(2):
-        assert f'rank {rank} of 2: weights agree' in process.stdout
+    for option in ('--partition=a_partition', '--job-name=a_job', '--gres=gpu:2'):
+        assert option in process.stdout
+    assert '--ntasks-per-node=2' in process.stdout and '--mem=0' in process.stdout
+    assert 'batch of 16: 2 processes x 4 images x 2 iterations' in process.stdout
     (log,) = (tmp_path / 'run').glob('*/vis_data/scalars.json')
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     rates = [row['soft_mask_rate'] for row in rows if 'soft_mask_rate' in row]
     # 70 // 16 = 4 updates of 2 iterations, 2 x 4 images in each.
     expected = [1, 1, 2 / 3, 2 / 3, 1 / 3, 1 / 3, 0, 0]
     assert [round(rate, 6) for rate in rates] == [round(rate, 6) for rate in expected]
+    assert (tmp_path / 'run' / 'epoch_1.pth').is_file()
 
 
 @pytest.mark.parametrize('arguments', [('train', CONFIG), ('test', CONFIG, 'x.pth')])
