@@ -1,5 +1,6 @@
 # make demo    install, make the demo data, train on it, evaluate, draw
 # make test    install, run the tests
+# make test-slow  install, run those that take minutes: every hostile file, more kills
 # make roadmap install, train the steps from ViT to iLLaMA on handwritten digits
 # make pretrain-demo  install, pretrain on crops of scenes, segment with and without it
 # make bench   install, time attention, backbone and the training step
@@ -9,8 +10,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := work_dirs/demo
 PRETRAIN := work_dirs/pretrain_demo
+# A process for each core; the tests of a file share what is slow to make.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
 
-.PHONY: demo test check roadmap pretrain-demo bench install \
+.PHONY: demo test test-slow check roadmap pretrain-demo bench install \
   clean-demo clean-pretrain-demo clean-roadmap
 
 install: $(VENV)/installed
@@ -75,7 +78,11 @@ clean-roadmap:
 
 test: install
 	@echo '== tests'
-	$(BIN)/python -m pytest
+	$(PYTEST) -m 'not slow'
+
+test-slow: install
+	@echo '== the tests that take minutes'
+	$(PYTEST) -m slow
 
 check: install
 	$(BIN)/ruff format --check .

@@ -1,5 +1,6 @@
 """Fixtures that all tests share."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,11 @@ from tiny_run import train_once
 
 DATA = Path(__file__).parent / 'data'
 
-torch.set_num_threads(min(2, torch.get_num_threads()))
+# Beside others of its kind a process has one core.
+workers = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', 1))
+torch.set_num_threads(min(2 if workers == 1 else 1, torch.get_num_threads()))
+if workers > 1:
+    os.environ.setdefault('OMP_NUM_THREADS', '1')  # of the processes it starts
 settings.register_profile(
     'illama_seg', deadline=None, max_examples=25, derandomize=True, database=None
 )

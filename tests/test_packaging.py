@@ -24,7 +24,6 @@ SOURCES = (
 )
 
 pytest.importorskip('setuptools', '77')
-pytestmark = pytest.mark.slow  # a build, and three imports of everything
 
 
 def python(*arguments, cwd, path=''):

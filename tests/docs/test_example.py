@@ -63,7 +63,6 @@ def run_calls(text):
             assert not end.code, f'{call}: {end.code}'
 
 
-@pytest.mark.slow
 def test_colours_become_class_numbers_and_every_fifth_picture_is_for_validation(folder):
     labels = np.asarray(Image.open(folder / 'labels/field_0.png'))
     assert labels[:4, :4].tolist() == [[255] * 4] * 4
@@ -79,7 +78,6 @@ def test_colours_become_class_numbers_and_every_fifth_picture_is_for_validation(
         assert not names['train'] & names['val'], suffix
 
 
-@pytest.mark.slow
 def test_the_check_finds_no_fault_and_draws_what_the_page_names(folder):
     report = json.loads(
         (folder / 'work_dirs/fields/data_check/report.json').read_text()
@@ -88,7 +86,6 @@ def test_the_check_finds_no_fault_and_draws_what_the_page_names(folder):
     assert list(report['splits']['val']['classes']) == ['soil', 'crop', 'weed']
 
 
-@pytest.mark.slow
 def test_every_file_that_the_page_names_is_there(folder):
     for path in (
         'work_dirs/fields/data_check/contact_sheet.png',
@@ -103,7 +100,6 @@ def test_every_file_that_the_page_names_is_there(folder):
         assert (folder / path).exists() and path.split('/')[-1] in PAGE, path
 
 
-@pytest.mark.slow
 def test_prediction_files_are_class_numbers_and_score_as_the_test_did(folder):
     (file, *_) = sorted((folder / 'outputs/fields/labels').rglob('*.png'))
     labels = np.asarray(Image.open(file))
