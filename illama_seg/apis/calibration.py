@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import timm
 import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -29,7 +30,6 @@ from illama_seg.apis.report import LabelledImages
 from illama_seg.apis.running import load_config
 from illama_seg.apis.sliding import sliding_logits
 from illama_seg.evaluation import CalibrationCounts, fit_temperature
-from illama_seg.version import __version__
 
 FILES = ('calibration.json', 'calibration.png', 'calibration_per_class.csv')
 # Samples that a temperature is fitted to, at most about as many: pixels are many.
@@ -121,7 +121,7 @@ def measure_calibration(
     numbers = dict(
         models=models,
         notes=NOTES,
-        versions=dict(illama_seg=__version__, torch=torch.__version__),
+        versions=dict(torch=torch.__version__, timm=timm.__version__),
     )
     folder = Path(out or Path(cfg.work_dir) / 'calibration')
     folder.mkdir(parents=True, exist_ok=True)

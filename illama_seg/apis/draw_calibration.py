@@ -46,7 +46,7 @@ def _draw(cell: SubFigure, figures: dict, title: str) -> None:
     for name, colour in (('accuracy', '#08519c'), ('confidence', '#cb181d')):
         if figures[name] is not None:
             above.axvline(figures[name], color=colour, linestyle='--', label=name)
-    above.legend(fontsize=7, loc='upper left', frameon=False)
+    above.legend(fontsize=7, loc='best', frameon=False)
     for row in bins:
         if not row['samples']:
             continue

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import timm
+import torch
 from matplotlib.figure import Figure
 from mmengine.logging import print_log
 from prettytable import PrettyTable
@@ -26,7 +28,6 @@ from illama_seg.evaluation import (
     shape_bias,
     write_decisions,
 )
-from illama_seg.version import __version__
 
 FILES = ('shape_bias.json', 'shape_bias.png', 'shape_bias.csv')
 PUBLISHED = 1280
@@ -136,7 +137,7 @@ def measure_shape_bias(
     report = dict(
         models=rows,
         notes=NOTES,
-        versions=dict(illama_seg=__version__),
+        versions=dict(torch=torch.__version__, timm=timm.__version__),
     )
     (folder / 'shape_bias.json').write_text(json.dumps(report, indent=1))
     _write_csv(folder / 'shape_bias.csv', rows)
