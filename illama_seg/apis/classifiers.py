@@ -132,7 +132,7 @@ def _of_timm(source: str, cfg: Config, device: str) -> Classifier:
     try:
         model: Any = timm.create_model(name, **options)
     except Exception as error:  # timm, its downloader and torch raise what they like
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].rstrip('.')
         if weights:
             raise ValueError(
                 f'{weights} does not fit timm:{name} with {num_classes} classes: '
