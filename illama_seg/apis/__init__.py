@@ -1,6 +1,8 @@
 """What a script imports: make data, build runs, load models, predict, draw."""
 
 from illama_seg.apis.benchmark import run_benchmark
+from illama_seg.apis.calibration import measure_calibration
+from illama_seg.apis.classifiers import build_classifier
 from illama_seg.apis.compare import compare_runs
 from illama_seg.apis.compare_images import compare_images
 from illama_seg.apis.data_check import browse_dataset, check_dataset
@@ -21,6 +23,7 @@ from illama_seg.apis.running import (
     load_config,
 )
 from illama_seg.apis.scores import write_scores
+from illama_seg.apis.shape_bias import measure_shape_bias
 from illama_seg.apis.sliding import sliding_logits
 from illama_seg.checkpoints import (
     convert_checkpoint,
@@ -39,6 +42,7 @@ __all__ = [
     'add_tensorboard',
     'add_wandb',
     'browse_dataset',
+    'build_classifier',
     'build_tester',
     'build_trainer',
     'check_dataset',
@@ -55,6 +59,8 @@ __all__ = [
     'list_models',
     'load_config',
     'load_segmentor',
+    'measure_calibration',
+    'measure_shape_bias',
     'mistakes_explained',
     'overlay',
     'predict',

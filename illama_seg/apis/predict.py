@@ -49,14 +49,7 @@ def load_segmentor(
     cfg = config if isinstance(config, Config) else Config.fromfile(config)
     check_segmentation(cfg)
     state = read_checkpoint(fetch_checkpoint(checkpoint), mmap=True)
-    device = device or ('cuda:0' if torch.cuda.is_available() else 'cpu')
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f'--device {device} cannot be used: {str(error).splitlines()[0]}; leave it '
-            "out for a GPU where there is one, or use 'cpu'"
-        ) from error
+    device = usable_device(device)
     with options_explained(cfg):
         model = init_model(cfg, None, device)
     load_weights(model, state, checkpoint)
@@ -68,6 +61,23 @@ def load_segmentor(
         )
     model.dataset_meta = dict(meta)
     return model
+
+
+def usable_device(device: str | None) -> str:
+    """The device given, or by default a GPU where there is one.
+
+    Raises:
+        ValueError: if there is no such device.
+    """
+    device = device or ('cuda:0' if torch.cuda.is_available() else 'cpu')
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f'--device {device} cannot be used: {str(error).splitlines()[0]}; leave it '
+            "out for a GPU where there is one, or use 'cpu'"
+        ) from error
+    return device
 
 
 def dataset_meta(model: nn.Module) -> dict[str, Any]:
@@ -258,7 +268,7 @@ def predict(
         if segmentor.data_preprocessor.test_cfg:  # pads the whole image, not windows
             found = inference_model(model, image).pred_sem_seg.data[0]
             return found.byte().cpu().numpy()
-        inputs = _packed(segmentor, image, full_size)
+        inputs = packed_inputs(segmentor, image, full_size)
         for rows, columns, logits in sliding_logits(
             segmentor, inputs, size, blend, batch_size
         ):
@@ -276,7 +286,7 @@ def predict(
     return labels
 
 
-def _packed(model: Any, image: np.ndarray, full_size: bool) -> Tensor:
+def packed_inputs(model: Any, image: np.ndarray, full_size: bool = False) -> Tensor:
     """(3, height, width) uint8, as the model's test pipeline makes it of an image."""
     left_out = ['LoadAnnotations', 'CheckAnnotations', *['Resize'] * full_size]
     steps = [step for step in model.cfg.test_pipeline if step['type'] not in left_out]

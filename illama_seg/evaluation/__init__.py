@@ -1,19 +1,40 @@
-"""Measures of segmentations, and of models by their complexity."""
+"""Measures of predictions, and of models by their complexity."""
 
 from illama_seg.evaluation.baselines import colour_baseline, position_baseline
+from illama_seg.evaluation.calibration import CalibrationCounts, fit_temperature
 from illama_seg.evaluation.complexity import (
     MultiplyAccumulates,
     count_multiply_accumulates,
 )
 from illama_seg.evaluation.confusion import ConfusionMatrix
 from illama_seg.evaluation.label_files import LabelIds, count_label_files
+from illama_seg.evaluation.shape_bias import (
+    IMAGENET_CATEGORIES,
+    Decision,
+    category_numbers,
+    conflict_of,
+    decide,
+    read_decisions,
+    shape_bias,
+    write_decisions,
+)
 
 __all__ = [
+    'IMAGENET_CATEGORIES',
+    'CalibrationCounts',
     'ConfusionMatrix',
+    'Decision',
     'LabelIds',
     'MultiplyAccumulates',
+    'category_numbers',
     'colour_baseline',
+    'conflict_of',
     'count_label_files',
     'count_multiply_accumulates',
+    'decide',
+    'fit_temperature',
     'position_baseline',
+    'read_decisions',
+    'shape_bias',
+    'write_decisions',
 ]

@@ -1,0 +1,209 @@
+"""Calibration from streaming counts: is a model right as often as it is sure?
+
+Expected calibration error as in Guo et al., arXiv 1706.04599: samples (images, or
+pixels) go into bins of equal width by their confidence, the probability of the class
+that is predicted, and each bin compares mean confidence and accuracy. All figures are
+fractions in [0, 1], but for NLL (nats) and Brier's score (0 to 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+CELLS = 1000  # to a bin, for bins of equal counts
+_ROWS = 8192  # of logits at once
+
+
+class CalibrationCounts:
+    """Samples counted by their confidence; memory does not grow with them.
+
+    Args:
+        classes: names of the classes.
+        num_bins: bins of confidence; the papers use 15.
+        ignore_index: label that is not counted.
+
+    Raises:
+        ValueError: if there is no bin.
+    """
+
+    def __init__(
+        self, classes: Sequence[str], num_bins: int = 15, ignore_index: int = 255
+    ) -> None:
+        if num_bins < 1:
+            raise ValueError(f'{num_bins} bins: expected at least 1')
+        self.classes, self.num_bins = tuple(classes), num_bins
+        self.ignore_index = ignore_index
+        # Samples, sum of their confidence, and those that are right.
+        self.cells = np.zeros((3, num_bins * CELLS))
+        self.predicted = np.zeros((3, len(self.classes), num_bins))
+        self.nll = self.brier = 0.0
+
+    def update(self, logits: Tensor, labels: Tensor, temperature: float = 1.0) -> None:
+        """Count samples.
+
+        Args:
+            logits: (N, num_classes).
+            labels: (N,) class numbers or ``ignore_index``.
+            temperature: what the logits are divided by.
+
+        Raises:
+            ValueError: if shapes or labels do not fit the classes, or a logit is not
+                finite.
+        """
+        num_classes = len(self.classes)
+        if logits.shape != (len(labels), num_classes):
+            raise ValueError(
+                f'logits of shape {tuple(logits.shape)} for {len(labels)} labels: '
+                f'expected ({len(labels)}, {num_classes}), a column for each class'
+            )
+        kept = labels != self.ignore_index
+        logits, labels = logits[kept], labels[kept].long()
+        if not len(labels):
+            return
+        lowest, highest = int(labels.min()), int(labels.max())
+        if lowest < 0 or highest >= num_classes:
+            raise ValueError(
+                f'label {lowest if lowest < 0 else highest}: expected 0..'
+                f'{num_classes - 1}, or {self.ignore_index} for what is not counted'
+            )
+        if not logits.isfinite().all():
+            raise ValueError('logits are not finite: the training diverged')
+        log_p = (logits.float() / temperature).log_softmax(1)
+        of_label = log_p.gather(1, labels[:, None])[:, 0].double()
+        self.nll -= float(of_label.sum())
+        squares = log_p.mul(2).exp().sum(1).double()
+        self.brier += float((squares - 2 * of_label.exp() + 1).sum())
+        best, guess = log_p.max(1)
+        columns = (best.exp().double().clamp(max=1), (guess == labels).double())
+        confidence, hits = (column.cpu().numpy() for column in columns)
+        # Each bin has its upper edge, as in the paper; the first one has 0 as well.
+        cell = np.ceil(confidence * self.num_bins * CELLS).astype(int) - 1
+        cell = cell.clip(min=0)
+        place = guess.cpu().numpy() * self.num_bins + cell // CELLS
+        for row, weights in enumerate((None, confidence, hits)):
+            self.cells[row] += np.bincount(cell, weights, self.cells.shape[1])
+            self.predicted[row] += np.bincount(
+                place, weights, self.predicted[row].size
+            ).reshape(self.predicted[row].shape)
+
+    @property
+    def bins(self) -> np.ndarray:
+        """(3, num_bins): samples, sum of their confidence, and those that are right."""
+        return self.cells.reshape(3, self.num_bins, CELLS).sum(2)
+
+    def summary(self) -> dict:
+        """All figures; None where nothing was counted.
+
+        ``ece`` and ``mce`` are of bins of equal width, ``adaptive_ece`` (arXiv
+        1904.01685) of bins of equal counts. For the latter, confidences that fall into
+        one of the ``CELLS`` parts of a bin are taken as equal.
+        """
+        samples, confidence, hits = (float(row.sum()) for row in self.cells)
+        names = ('accuracy', 'confidence', 'ece', 'adaptive_ece', 'mce', 'nll', 'brier')
+        if not samples:
+            return dict(samples=0, **dict.fromkeys(names))
+        counts, gaps = self.bins[0], _gaps(self.bins)
+        adaptive = _gaps(self._equal_counts())
+        values = (
+            hits / samples,
+            confidence / samples,
+            float(gaps.sum() / samples),
+            float(adaptive.sum() / samples),
+            float((gaps[counts > 0] / counts[counts > 0]).max()),
+            self.nll / samples,
+            self.brier / samples,
+        )
+        return dict(samples=int(samples), **dict(zip(names, values, strict=True)))
+
+    def diagram(self) -> list[dict]:
+        """Each bin's edges, samples, mean confidence and accuracy, None if empty."""
+        edges = np.linspace(0, 1, self.num_bins + 1).tolist()
+        return [
+            dict(low=low, high=high, **_means(row))
+            for low, high, row in zip(edges[:-1], edges[1:], self.bins.T, strict=True)
+        ]
+
+    def per_class(self) -> list[dict]:
+        """Of what is predicted as each class: samples, means, calibration error."""
+        rows = []
+        for name, bins in zip(
+            self.classes, self.predicted.transpose(1, 0, 2), strict=True
+        ):
+            means, count = _means(bins.sum(1)), bins[0].sum()
+            error = float(_gaps(bins).sum() / count) if count else None
+            rows.append({'class': name, **means, 'ece': error})
+        return rows
+
+    def _equal_counts(self) -> np.ndarray:
+        """As ``bins``, of equal counts; a cell on an edge is shared."""
+        counts = self.cells[0]
+        ends = counts.cumsum()
+        starts, total = ends - counts, ends[-1]
+        bins = []
+        for number in range(self.num_bins):
+            low, high = (total * n / self.num_bins for n in (number, number + 1))
+            taken = (np.minimum(ends, high) - np.maximum(starts, low)).clip(min=0)
+            share = np.divide(taken, counts, np.zeros_like(taken), where=counts > 0)
+            bins.append(self.cells @ share)
+        return np.transpose(bins)
+
+
+def fit_temperature(logits: Tensor, labels: Tensor, largest: float = 100.0) -> float:
+    """Temperature of least NLL (Guo et al., section 4.2).
+
+    The NLL is convex in the inverse temperature, so its slope's zero is found by
+    bisection.
+
+    Args:
+        logits: (N, num_classes).
+        labels: (N,) class numbers.
+        largest: temperature looked for, and the inverse of the smallest.
+
+    Returns:
+        The temperature; an end of the range where the NLL falls up to there, as for
+        logits that are all right.
+
+    Raises:
+        ValueError: if there is no sample.
+    """
+    if not len(labels):
+        raise ValueError('no sample to fit a temperature to: hold more images out')
+    low, high = -np.log(largest), np.log(largest)  # of the inverse temperature's log
+    for _ in range(50):
+        middle = (low + high) / 2
+        if _slope(logits, labels, float(np.exp(middle))) > 0:
+            high = middle
+        else:
+            low = middle
+    return float(np.exp(-(low + high) / 2))
+
+
+def _slope(logits: Tensor, labels: Tensor, inverse: float) -> float:
+    """Derivative of the summed NLL by the inverse temperature."""
+    total = 0.0
+    for rows, truth in zip(logits.split(_ROWS), labels.split(_ROWS), strict=True):
+        rows = rows.float()
+        mean = ((rows * inverse).softmax(1) * rows).sum(1)
+        own = rows.gather(1, truth.long()[:, None])[:, 0]
+        total += float((mean - own).sum(dtype=torch.float64))
+    return total
+
+
+def _gaps(bins: np.ndarray) -> np.ndarray:
+    """Samples of each bin times |mean confidence - accuracy|."""
+    return abs(bins[1] - bins[2])
+
+
+def _means(row: np.ndarray) -> dict:
+    samples, confidence, hits = row.tolist()
+    if not samples:
+        return dict(samples=0, confidence=None, accuracy=None)
+    return dict(
+        samples=round(samples),
+        confidence=confidence / samples,
+        accuracy=hits / samples,
+    )

@@ -1,0 +1,307 @@
+"""Shape or texture: decisions on images whose cues are in conflict.
+
+The protocol of Geirhos et al., arXiv 1811.12231: an image has the shape of one category
+and the texture of another. A decision for either counts, the shape bias is the share of
+shape among them; images where both are the same are not counted.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from scipy.stats import binomtest
+from timm.data import ImageNetInfo
+from torch import Tensor
+
+COLUMNS = (
+    'subj',
+    'session',
+    'trial',
+    'rt',
+    'object_response',
+    'category',
+    'condition',
+    'imagename',
+)
+# Numbers of ImageNet-1K's classes below each category in WordNet, as in the protocol.
+IMAGENET_CATEGORIES: dict[str, tuple[int, ...]] = {
+    'airplane': (404,),
+    'bear': (294, 295, 296, 297),
+    'bicycle': (444, 671),
+    'bird': tuple(
+        number
+        for first, last in ((8, 24), (80, 100), (127, 145))
+        for number in range(first, last + 1)
+        if number not in (9, 17, 21, 84, 85, 86, 97, 134)
+    ),
+    'boat': (472, 554, 625, 814, 914),
+    'bottle': (440, 720, 737, 898, 899, 901, 907),
+    'car': (436, 511, 817),
+    'cat': (281, 282, 283, 284, 285, 286),
+    'chair': (423, 559, 765, 857),
+    'clock': (409, 530, 892),
+    'dog': tuple(
+        number
+        for number in range(152, 269)
+        if number not in (192, 204, 227, 242, 251, 258, 260, 264)
+    ),
+    'elephant': (385, 386),
+    'keyboard': (508, 878),
+    'knife': (499,),
+    'oven': (766,),
+    'truck': (555, 569, 656, 675, 717, 734, 864, 867),
+}
+# Classes of other data sets that are these categories by another name.
+SYNONYMS = {'automobile': 'car', 'ship': 'boat', 'aeroplane': 'airplane'}
+
+_NAME = re.compile(r'([A-Za-z]+)\d+-([A-Za-z]+)\d+\.\w+$')
+_WORDNET_ID = re.compile(r'n\d{8}')
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What somebody took an image for.
+
+    Attributes:
+        subject: model or person.
+        response: category, or 'na' for none.
+        image: file name, ``SHAPE<n>-TEXTURE<n>.png``; something may stand before it.
+    """
+
+    subject: str
+    response: str
+    image: str
+
+    @property
+    def shape(self) -> str:
+        """Category of the image's shape."""
+        return conflict_of(self.image)[0]
+
+    @property
+    def texture(self) -> str:
+        """Category of the image's texture."""
+        return conflict_of(self.image)[1]
+
+
+def conflict_of(name: str) -> tuple[str, str]:
+    """Categories of shape and texture, by the file name.
+
+    Raises:
+        ValueError: if it is named otherwise.
+    """
+    found = _NAME.search(name)
+    if found is None:
+        raise ValueError(
+            f'{name}: expected a file named SHAPE<n>-TEXTURE<n>.png, such as '
+            'cat7-elephant1.png'
+        )
+    return found[1], found[2]
+
+
+def category_numbers(
+    num_classes: int,
+    classes: Sequence[str] | None = None,
+    mapping: Mapping[str, Sequence[int | str]] | None = None,
+) -> dict[str, tuple[int, ...]]:
+    """Which of a model's classes belong to each category.
+
+    Args:
+        num_classes: outputs of the model.
+        classes: their names: WordNet ids, or words. Without any, 1000 of them are
+            ImageNet's in the usual order, by WordNet id.
+        mapping: category -> numbers or names of its classes, in place of the protocol's
+            categories.
+
+    Returns:
+        Category -> class numbers; categories without a class are left out.
+
+    Raises:
+        ValueError: if fewer than two categories are found, or the mapping names a
+            class that there is not.
+    """
+    names = [str(name).lower() for name in classes or ()]
+    if mapping is not None:
+        found = {
+            category: tuple(_number(entry, names, num_classes) for entry in entries)
+            for category, entries in mapping.items()
+        }
+    elif names and all(map(_WORDNET_ID.fullmatch, names)):
+        info, place = ImageNetInfo(), {name: n for n, name in enumerate(names)}
+        found = {
+            category: tuple(
+                place[wordnet_id]
+                for wordnet_id in map(info.index_to_label_name, numbers)
+                if wordnet_id in place
+            )
+            for category, numbers in IMAGENET_CATEGORIES.items()
+        }
+    elif num_classes == 1000:
+        found = IMAGENET_CATEGORIES
+    else:
+        words = [SYNONYMS.get(name, name) for name in names]
+        found = {
+            category: tuple(n for n, word in enumerate(words) if word == category)
+            for category in IMAGENET_CATEGORIES
+        }
+    found = {category: numbers for category, numbers in found.items() if numbers}
+    if len(found) < 2:
+        shown = ', '.join(names[:8]) or 'without names'
+        raise ValueError(
+            f'{num_classes} classes ({shown}): {len(found)} of the categories '
+            f'{", ".join(mapping or IMAGENET_CATEGORIES)} are among them, expected 2 '
+            'or more. Say which classes belong to which: --categories FILE, JSON '
+            '{"cat": ["tabby", 282], ...}'
+        )
+    return found
+
+
+def decide(probabilities: Tensor, categories: Mapping[str, Sequence[int]]) -> list[str]:
+    """Category of the highest mean probability over its classes.
+
+    Args:
+        probabilities: (N, num_classes).
+        categories: category -> class numbers.
+
+    Returns:
+        N categories.
+    """
+    columns = [probabilities[:, list(rows)].mean(1) for rows in categories.values()]
+    names = list(categories)
+    return [names[best] for best in torch.stack(columns, 1).argmax(1).tolist()]
+
+
+def shape_bias(decisions: Iterable[Decision]) -> dict:
+    """Count the decisions of one subject, or of several together.
+
+    Returns:
+        ``images``, of them ``no_conflict`` (shape and texture are the same category,
+        not counted further), decisions for ``shape``, for ``texture`` and for any
+        ``other`` category, ``shape_bias`` in [0, 1] and Wilson's 95 % ``interval`` of
+        it (None without a decision for either), the same for each category of shape in
+        ``categories``, and their ``mean_of_categories``.
+    """
+    counts: dict[str, Counter] = {}
+    for decision in decisions:
+        shape, texture = conflict_of(decision.image)
+        if shape == texture:
+            kind = 'no_conflict'
+        elif decision.response == shape:
+            kind = 'shape'
+        else:
+            kind = 'texture' if decision.response == texture else 'other'
+        counts.setdefault(shape, Counter())[kind] += 1
+    categories = {name: _shares(counts[name]) for name in sorted(counts)}
+    shares = [
+        row['shape_bias']
+        for row in categories.values()
+        if row['shape_bias'] is not None
+    ]
+    return dict(
+        **_shares(sum(counts.values(), Counter())),
+        mean_of_categories=sum(shares) / len(shares) if shares else None,
+        categories=categories,
+    )
+
+
+def read_decisions(path: str | Path) -> list[Decision]:
+    """Decisions in the format of the published raw data: CSV with ``COLUMNS``.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no such table; names the line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'no file of decisions {path}')
+    try:
+        with path.open(newline='', encoding='utf-8') as file:
+            rows = list(csv.DictReader(file, skipinitialspace=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f'{path} is no CSV file: {error}') from error
+    lacking = [name for name in COLUMNS if rows and name not in rows[0]]
+    if not rows or lacking:
+        raise ValueError(
+            f'{path}: {"no row" if not rows else f"no column {lacking[0]}"}; expected '
+            f'the columns {",".join(COLUMNS)}, and a row for each decision'
+        )
+    decisions, seen = [], set()
+    for line, row in enumerate(rows, 2):
+        if any(row[name] is None for name in COLUMNS):
+            raise ValueError(
+                f'{path}, line {line}: expected {len(COLUMNS)} columns, the row ends '
+                'before: the file is truncated'
+            )
+        try:
+            shape, _ = conflict_of(row['imagename'])
+        except ValueError as error:
+            raise ValueError(f'{path}, line {line}: {error}') from error
+        if shape != row['category']:
+            raise ValueError(
+                f'{path}, line {line}: category {row["category"]!r}, but the shape of '
+                f'{row["imagename"]} is {shape!r}'
+            )
+        key = (row['subj'], row['session'], row['trial'])
+        if key in seen:
+            raise ValueError(
+                f'{path}, line {line}: session {key[1]}, trial {key[2]} of {key[0]} '
+                'is there twice'
+            )
+        seen.add(key)
+        decisions.append(
+            Decision(row['subj'], row['object_response'], row['imagename'])
+        )
+    return decisions
+
+
+def write_decisions(path: str | Path, decisions: Iterable[Decision]) -> None:
+    """Write what :func:`read_decisions` reads; reaction times of models are NaN."""
+    with Path(path).open('w', newline='', encoding='utf-8') as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for trial, decision in enumerate(decisions, 1):
+            writer.writerow(
+                [
+                    decision.subject,
+                    1,
+                    trial,
+                    'NaN',
+                    decision.response,
+                    decision.shape,
+                    'NaN',
+                    decision.image,
+                ]
+            )
+
+
+def _number(entry: int | str, names: list[str], num_classes: int) -> int:
+    if isinstance(entry, str) and entry.lower() in names:
+        return names.index(entry.lower())
+    if isinstance(entry, int) and 0 <= entry < num_classes:
+        return entry
+    raise ValueError(
+        f'--categories: no class {entry!r}; expected a number from 0 to '
+        f'{num_classes - 1}' + (f', or one of {", ".join(names[:20])}' if names else '')
+    )
+
+
+def _shares(counts: Counter) -> dict:
+    shape, texture = counts['shape'], counts['texture']
+    interval = None
+    if shape + texture:
+        range_of_share = binomtest(shape, shape + texture).proportion_ci(0.95, 'wilson')
+        interval = [float(range_of_share.low), float(range_of_share.high)]
+    return dict(
+        images=sum(counts.values()),
+        no_conflict=counts['no_conflict'],
+        shape=shape,
+        texture=texture,
+        other=counts['other'],
+        shape_bias=shape / (shape + texture) if shape + texture else None,
+        interval=interval,
+    )
