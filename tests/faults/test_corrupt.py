@@ -101,7 +101,7 @@ def test_the_flag_of_the_tool_allows_one_image_in_a_hundred(tmp_path, monkeypatc
     cfg = config('segmentation', data, tmp_path / 'run')
     found = []
     monkeypatch.setattr(
-        running, 'build_long_run', lambda cfg: found.append(cfg) or mock.MagicMock()
+        running, 'build_long_run', lambda cfg, _: found.append(cfg) or mock.MagicMock()
     )
     running.build_trainer(cfg)
     assert 'skip_corrupt' not in found[-1]
