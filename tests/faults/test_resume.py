@@ -1,7 +1,5 @@
-import os
 import random
 import shutil
-import signal
 
 import pytest
 import torch
@@ -171,7 +169,7 @@ def test_a_run_that_died_in_the_middle_of_writing_is_resumed(tmp_path, monkeypat
     options = dict(length=6)
 
     def die(*_):
-        os.kill(os.getpid(), signal.SIGINT)
+        raise KeyboardInterrupt
 
     runner = toy(tmp_path / 'a', **options)
     monkeypatch.setattr('illama_seg.engine.checkpoint.os.replace', die)
