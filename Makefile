@@ -99,3 +99,4 @@ bench: install
 	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/backbone.py
 	$(BIN)/python benchmarks/pretrain.py
+	$(BIN)/python benchmarks/guards.py
