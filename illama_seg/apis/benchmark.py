@@ -22,9 +22,9 @@ from prettytable import PrettyTable
 from torch import nn
 from tqdm import tqdm
 
-from illama_seg.apis.mistakes import options_explained
+from illama_seg.apis.mistakes import check_writable, options_explained
 from illama_seg.apis.overview import count_tokens, describe_attention
-from illama_seg.apis.predict import load_weights
+from illama_seg.apis.predict import load_weights, usable_device
 from illama_seg.apis.running import load_config
 from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
 from illama_seg.evaluation import count_multiply_accumulates
@@ -79,18 +79,16 @@ def run_benchmark(
             'expected numbers from 1 on'
         )
     cfg = load_config(config, cfg_options)
-    on = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    on = torch.device(usable_device(device))
+    out = Path(out or Path(cfg.work_dir) / 'benchmark.json')
+    check_writable(out.parent, '--out')
     model = _build(cfg)
     shape = shape or _training_shape(model)
     counts = _counts(cfg, shape)  # cheap, and refuses what is no such model
     if checkpoint is not None:
         state = read_checkpoint(fetch_checkpoint(checkpoint), mmap=True)
         load_weights(model, state, checkpoint)
-    try:
-        model.to(on)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f'--device {on} cannot be used: {reason}') from error
+    model.to(on)
     dtype = _dtype(amp, on)
     case = str(config), cfg_options, shape, amp
     passes = tqdm(total=len(batch_sizes) * (repeat + WARM_UP), unit='pass')
@@ -119,8 +117,6 @@ def run_benchmark(
             peak_memory_mib=NOTES[on.type],
         ),
     )
-    out = Path(out or Path(cfg.work_dir) / 'benchmark.json')
-    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(numbers, indent=1))
     return numbers, _tables(numbers)
 
@@ -158,7 +154,13 @@ def _counts(cfg: Config, shape: tuple[int, int]) -> list[dict]:
     heads = (False, True) if getattr(model, 'auxiliary_head', None) else (False,)
     rows = []
     for size in shapes:
-        macs = count_multiply_accumulates(model, size)
+        try:
+            macs = count_multiply_accumulates(model, size)
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(
+                f'an image of {size[0]}x{size[1]} (--shape) does not go through the '
+                f'model: {str(error).splitlines()[0]}'
+            ) from error
         rows += [
             dict(
                 shape=size,

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from prettytable import PrettyTable
 
 from illama_seg.apis.draw import read_scalars
+from illama_seg.apis.mistakes import check_writable
 
 # Scalar of a validation -> title, and what mmengine counts its steps in.
 METRICS = {'mIoU': ('mIoU', 'iteration'), 'accuracy/top1': ('top-1', 'epoch')}
@@ -58,7 +60,7 @@ def compare_runs(runs: Sequence[str | Path], out: str | Path) -> str:
         for name, group in groups.items()
     }
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    check_writable(out, '--out')
     numbers = dict(metric=metric, summary=summary, curves=groups)
     (out / 'compare.json').write_text(json.dumps(numbers, indent=1))
     _draw(groups, metric, out / 'compare.png')
@@ -104,17 +106,21 @@ def _summary(curves: list[Points], best) -> dict:
 
 
 def _table(summary: dict[str, dict], metric: str) -> str:
-    title = METRICS[metric][0]
-    table = PrettyTable(['run', 'seeds', f'{title}, %', 'best', 'loss'], align='r')
+    title, unit = METRICS[metric]
+    columns = ['run', 'seeds', unit, f'{title}, %', 'best', 'loss']
+    table = PrettyTable(columns, align='r')
     table.align['run'] = 'l'
     for name, row in summary.items():
         found, loss = row[metric], row.get('loss')
-        seeds = len(found['last'])
+        seeds, steps = len(found['last']), sorted(found['steps'])
         spread = f' ± {found["std"]:.1f}' if seeds > 1 else ''
         table.add_row(
             [
                 name,
                 seeds,
+                ' to '.join(
+                    f'{step:g}' for step in dict.fromkeys((steps[0], steps[-1]))
+                ),
                 f'{found["mean"]:.1f}{spread}',
                 f'{max(found["best"]):.1f}',
                 f'{loss["mean"]:.3f}' if loss else '-',
@@ -142,6 +148,7 @@ def _draw(groups: dict[str, dict], metric: str, path: Path) -> None:
     axes[0].set(xlabel='iteration', ylabel='training loss')
     axes[1].set(xlabel=unit, ylabel=f'validation {title}, %')
     for axis in axes:
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
         axis.spines[['top', 'right']].set_visible(False)
     axes[1].legend(loc='lower right', frameon=False)

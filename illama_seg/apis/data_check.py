@@ -16,7 +16,11 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
 from illama_seg.apis.draw import draw_sheet, side_by_side
-from illama_seg.apis.mistakes import check_segmentation, options_explained
+from illama_seg.apis.mistakes import (
+    check_segmentation,
+    check_writable,
+    options_explained,
+)
 from illama_seg.apis.report import LabelledImages
 from illama_seg.datasets.inspection import Finding, class_table
 from illama_seg.datasets.validation import CheckedSplit, check_splits
@@ -62,9 +66,10 @@ def check_dataset(
         for split in ('train', 'val')
         if cfg.get(f'{split}_dataloader')
     }
+    folder = Path(out or Path(cfg.work_dir, 'data_check'))
+    check_writable(folder, '--out')
     with options_explained(cfg):
         splits, findings = check_splits(settings, _heads(cfg), workers)
-    folder = _folder(out, cfg, 'data_check')
     if num_images and 'train' in splits and splits['train'].sound:
         try:
             _draw_contact_sheet(cfg, splits['train'], num_images, seed, folder)
@@ -78,7 +83,7 @@ def check_dataset(
         faults=sum(finding.level == 'fault' for finding in findings),
     )
     (folder / 'report.json').write_text(json.dumps(report, indent=1))
-    return report, _text(report, findings, folder)
+    return report, '\n'.join([*_unchecked(cfg), _text(report, findings, folder)])
 
 
 def browse_dataset(
@@ -111,6 +116,8 @@ def browse_dataset(
             raise ValueError(f'{option} {value}: expected at least 1')
     check_segmentation(cfg)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
+    picture = Path(out or Path(cfg.work_dir, f'browse_{split}.png'))
+    check_writable(picture.parent, '--out')
     with options_explained(cfg):
         plain = LabelledImages(cfg, split)
         dataset = DATASETS.build(cfg[f'{split}_dataloader'].dataset)
@@ -128,8 +135,6 @@ def browse_dataset(
             rows.append(
                 [(side_by_side(i, label, palette), text) for i, label, text in samples]
             )
-    picture = Path(out) if out else _folder(None, cfg, '') / f'browse_{split}.png'
-    picture.parent.mkdir(parents=True, exist_ok=True)
     name = Path(cfg.filename).name
     title = f'{name}, {split}: the file, and what the pipeline makes of it'
     draw_sheet(rows, _legend(present, classes, palette), picture, title)
@@ -149,16 +154,14 @@ def _heads(cfg: Config) -> dict[str, int]:
     return found
 
 
-def _folder(out: str | Path | None, cfg: Config, name: str) -> Path:
-    folder = Path(out or Path(cfg.work_dir, name))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f'{folder} cannot be written ({error.strerror}); name another folder with '
-            '--out'
-        ) from error
-    return folder
+def _unchecked(cfg: Config) -> list[str]:
+    """A line on test data that are not those of the validation."""
+    test = (cfg.get('test_dataloader') or {}).get('dataset')
+    val = (cfg.get('val_dataloader') or {}).get('dataset') or {}
+    where = ('type', 'data_root', 'data_prefix', 'ann_file')
+    if not test or all(test.get(key) == val.get(key) for key in where):
+        return []
+    return ['test_dataloader has data of its own: not checked']
 
 
 def _spread(total: int, wanted: int) -> list[int]:

@@ -49,28 +49,31 @@ def add_legend(
     Args and returns as :func:`overlay`; the strip makes the result higher.
     """
     numbers, counts = np.unique(labels[labels != 255], return_counts=True)
-    height, row, x, cells = 22, 0, 0, []
-    for number in numbers[np.argsort(-counts)]:
-        text = classes[number]
-        (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)
-        if x and x + width + 30 > image.shape[1]:
+    font, line = cv2.FONT_HERSHEY_SIMPLEX, 1
+    names = [classes[number].strip() for number in numbers]
+    widths = [cv2.getTextSize(name, font, 0.45, line)[0][0] + 30 for name in names]
+    # Readable on a large picture, and no name cut off by a small one's edge.
+    scale = max(image.shape[1] / 1000, 1.0)
+    scale = min([scale, *(image.shape[1] / width for width in widths)])
+    room, row, x, cells = image.shape[1] / scale, 0, 0, []
+    for i in np.argsort(-counts):
+        if x and x + widths[i] > room:
             row, x = row + 1, 0
-        cells.append((row, x, number, text))
-        x += width + 30
-    strip = np.full(((row + 1) * height, image.shape[1], 3), 255, np.uint8)
-    for row, x, number, text in cells:
-        y = row * height
+        cells.append((row, x, numbers[i], names[i]))
+        x += widths[i]
+
+    def at(*place: float) -> tuple[int, ...]:
+        return tuple(round(scale * side) for side in place)
+
+    strip = np.full((*at((row + 1) * 22), image.shape[1], 3), 255, np.uint8)
+    for row, x, number, name in cells:
+        y = row * 22
         colour = tuple(int(value) for value in palette[number][::-1])
-        cv2.rectangle(strip, (x + 4, y + 5), (x + 18, y + 17), colour, -1)
+        cv2.rectangle(strip, at(x + 4, y + 5), at(x + 18, y + 17), colour, -1)
+        place = at(x + 22, y + 16)
+        line = max(round(scale), 1)
         cv2.putText(
-            strip,
-            text,
-            (x + 22, y + 16),
-            cv2.FONT_HERSHEY_SIMPLEX,
-            0.45,
-            (0, 0, 0),
-            1,
-            cv2.LINE_AA,
+            strip, name, place, font, 0.45 * scale, (0, 0, 0), line, cv2.LINE_AA
         )
     return np.vstack([image, strip])
 

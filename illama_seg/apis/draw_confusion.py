@@ -38,8 +38,17 @@ def draw_confusion(matrix: ConfusionMatrix, path: str | Path) -> dict:
         present = np.arange(len(matrix.classes))
     counts = matrix.counts[np.ix_(present, present)]
     shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    shares[rows[present] == 0] = np.nan  # predicted, but never annotated
     side = max(6.5, CELL * len(present))
-    names, lists = 1.7, 5.4  # inches beside the matrix
+    text = '\n\n'.join(
+        _listing(title, listed)
+        for title, listed in (
+            ('most pixels', pairs['by_pixels']),
+            ('largest share of the class', pairs['by_share']),
+        )
+    )
+    # Inches beside the matrix; a character of 8 points is 0.067 wide.
+    names, lists = 1.7, 0.067 * max(map(len, text.splitlines())) + 0.1
     width, height = side + names + 0.9 + lists, side + names + 0.6
     figure = Figure(figsize=(width, height))
     box = (names / width, names / height, side / width, side / height)
@@ -47,7 +56,7 @@ def draw_confusion(matrix: ConfusionMatrix, path: str | Path) -> dict:
     shown = axes.imshow(np.sqrt(shares), cmap='Blues', vmin=0, vmax=10, aspect='auto')
     _name(axes, [matrix.classes[number].strip() for number in present], side)
     if len(present) <= 20:
-        for row, column in np.ndindex(shares.shape):
+        for row, column in np.argwhere(~np.isnan(shares)):
             axes.text(
                 column,
                 row,
@@ -66,13 +75,6 @@ def draw_confusion(matrix: ConfusionMatrix, path: str | Path) -> dict:
         f'share of each annotated class; mIoU {summary["mIoU"]:.1f}, pixel accuracy '
         f'{summary["aAcc"]:.1f}',
         fontsize=11,
-    )
-    text = '\n\n'.join(
-        _listing(title, listed)
-        for title, listed in (
-            ('most pixels', pairs['by_pixels']),
-            ('largest share of the class', pairs['by_share']),
-        )
     )
     left = (names + side + 0.9) / width
     figure.text(left, box[1] + box[3], text, va='top', fontsize=8, family='monospace')

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmengine.registry import DATASETS, init_default_scope
+from mmseg.datasets import BaseSegDataset
 
-from illama_seg.apis.mistakes import options_explained
+from illama_seg.apis.mistakes import check_writable, options_explained
 from illama_seg.apis.running import load_config
 from illama_seg.apis.scores import scores_table, write_scores
 from illama_seg.evaluation import LabelIds, count_label_files
@@ -62,6 +63,7 @@ def evaluate_predictions(
     ):
         if value is not None and not low <= value <= high:
             raise ValueError(f'{name} {value}: expected {low}..{high}')
+    check_writable(out, '--out')
     if num_classes is None:
         meta = _metainfo(config)
     else:
@@ -92,4 +94,9 @@ def _metainfo(config: str | Path | None) -> dict:
         settings = cfg.test_dataloader.dataset
     with options_explained(config or 'ADE20K'):
         dataset = DATASETS.build(dict(settings, pipeline=[], lazy_init=True))
+    if not isinstance(dataset, BaseSegDataset):
+        raise ValueError(
+            f'--config {config}: {type(dataset).__name__} is no data set of a '
+            'segmentation. Name the config that the predictions were made with'
+        )
     return dataset.metainfo

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,24 @@ def explain_misfit(config: str | Path | Config, error: Exception) -> str:
     line = traceback.extract_tb(error.__traceback__)[-1].line
     reason = error.args[0] if error.args else f'{type(error).__name__} at `{line}`'
     return f'{name}, or an override, does not fit: {reason}'
+
+
+def check_writable(folder: str | Path, option: str) -> None:
+    """Make a folder of results, before hours are spent on what goes into it.
+
+    Raises:
+        ValueError: names the folder and the option.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f'{folder} cannot be written ({error.strerror}); name another folder with '
+            f'{option}'
+        ) from error
 
 
 def check_segmentation(cfg: Config) -> None:

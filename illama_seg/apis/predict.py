@@ -260,12 +260,21 @@ def predict(
             'model.test_cfg.mode=slide model.test_cfg.crop_size=(512,512) '
             'model.test_cfg.stride=(341,341)'
         )
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f'--batch-size {batch_size}: expected at least 1')
+    padded = bool(segmentor.data_preprocessor.test_cfg)  # the whole image, not windows
+    if padded and (full_size or blend != 'mean' or batch_size):
+        raise ValueError(
+            '--full-size, --blend and --batch-size are of windows, but the config pads '
+            'the whole image (model.data_preprocessor.test_cfg): --cfg-options '
+            'model.data_preprocessor.test_cfg=None'
+        )
     if batch_size is None:
         batch_size = 1 if next(model.parameters()).device.type == 'cpu' else 8
     size = image.shape[:2]
     labels = np.empty(size, np.uint8)
     try:
-        if segmentor.data_preprocessor.test_cfg:  # pads the whole image, not windows
+        if padded:
             found = inference_model(model, image).pred_sem_seg.data[0]
             return found.byte().cpu().numpy()
         inputs = packed_inputs(segmentor, image, full_size)

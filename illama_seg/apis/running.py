@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import tempfile
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ from illama_seg.apis.batches import (
     set_accumulation,
 )
 from illama_seg.apis.long_runs import SKIP_CORRUPT, build_long_run
-from illama_seg.apis.mistakes import options_explained
+from illama_seg.apis.mistakes import check_writable, options_explained
 from illama_seg.apis.names import find_config, nearest_names
 from illama_seg.apis.overview import ESTIMATED_AFTER, OverviewHook
 from illama_seg.apis.predict import (
@@ -109,6 +108,7 @@ def load_config(
         raise ValueError(
             f'--cfg-options {cfg_options} do not fit {path}: {error}'
         ) from error
+    note_recipe(cfg)  # of a batch that only an override names
     cfg.launcher = launcher
     cfg.work_dir = str(work_dir or cfg.get('work_dir') or f'work_dirs/{path.stem}')
     return cfg
@@ -155,7 +155,7 @@ def build_trainer(
         FileNotFoundError: data or a checkpoint is missing.
         ValueError: data, checkpoint, work dir or an option cannot be used.
     """
-    _check_writable(cfg.work_dir, '--work-dir')
+    check_writable(cfg.work_dir, '--work-dir')
     _check_data(cfg, ('train', 'val'))
     _check_pretrained(cfg)
     _check_schedule(cfg)
@@ -201,7 +201,7 @@ def build_tester(
         FileNotFoundError: data or the checkpoint is missing.
         ValueError: the checkpoint is not of this model, or an option cannot be used.
     """
-    _check_writable(cfg.work_dir, '--work-dir')
+    check_writable(cfg.work_dir, '--work-dir')
     segments = 'head' not in cfg.model
     for folder, option in ((out, '--out'), (show_dir, '--show-dir')):
         if folder is not None:
@@ -210,7 +210,7 @@ def build_tester(
                     f'{option}: {cfg.filename} classifies; only a segmentation can be '
                     'drawn. Its metrics are in the work dir'
                 )
-            _check_writable(folder, option)
+            check_writable(folder, option)
     _check_data(cfg, ('test',))
     state = read_checkpoint(fetch_checkpoint(checkpoint), mmap=True)
     if show_dir is not None:
@@ -274,19 +274,6 @@ def _keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(-1, -1)  # M_TRIM_THRESHOLD: never
         mallopt(-4, 0)  # M_MMAP_MAX: none
-
-
-def _check_writable(folder: str | Path, option: str) -> None:
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ValueError(
-            f'{folder} cannot be written ({error.strerror}); name another folder with '
-            f'{option}'
-        ) from error
 
 
 def _check_data(cfg: Config, splits: tuple[str, ...]) -> None:

@@ -61,6 +61,8 @@ def prepare_ade20k(
         ConnectionError: if the download failed; the next run goes on with it.
     """
     out = Path(out)
+    if out.is_symlink():  # to another disk: work there
+        out = out.resolve()
     report = out.with_name(f'{out.name}_report.json')
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         try:
@@ -73,13 +75,16 @@ def prepare_ade20k(
             ) from error
         return _finish(report, dict(made=False, published=None, **found))
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix='.ade20k-', dir=out.parent) as scratch:
+    mounted = os.path.ismount(out)  # nothing can take its place
+    beside = out if mounted else out.parent
+    with tempfile.TemporaryDirectory(prefix='.ade20k-', dir=beside) as scratch:
         folder, published = _open(source, out, Path(scratch))
         root = _find(folder)
         found = _check(root, counts, report, workers)
         if source is not None and Path(source).is_dir():
             root = _copy(root, Path(scratch) / 'new')
-        os.replace(root, out)
+        for path in list(root.iterdir()) if mounted else [root]:
+            os.replace(path, out / path.name if mounted else out)
     return _finish(report, dict(made=True, published=published, **found))
 
 
@@ -129,6 +134,7 @@ def _find(folder: Path) -> Path:
         path.parent
         for path in [folder / 'images', *sorted(folder.glob('*/**/images'))]
         if all((path.parent / name).is_dir() for name in names)
+        and '__MACOSX' not in path.parts
     ]
     if len(found) != 1:
         raise ValueError(
@@ -152,7 +158,11 @@ def _copy(root: Path, new: Path) -> Path:
 
 def _files(folder: Path) -> list[Path]:
     kind = '.jpg' if folder.parent.name == 'images' else '.png'
-    return sorted(file for file in folder.iterdir() if file.suffix == kind)
+    return sorted(
+        file
+        for file in folder.iterdir()
+        if file.suffix == kind and not file.name.startswith('._')  # a Mac's
+    )
 
 
 def _check(
@@ -189,6 +199,16 @@ def _check(
         splits[split] = _summarise(
             inspect_pairs(pairs, f'checking {split}', workers), split, findings
         )
+        found_labels = splits[split]['labels']
+        if CLASSES[-1] not in found_labels and set(CLASSES[:-1]) <= found_labels.keys():
+            findings.add(
+                split,
+                'labels count from 0',
+                f'{labels}: every label from 0 to {len(CLASSES) - 2} occurs, '
+                f'{len(CLASSES) - 1} ({CLASSES[-1].strip()}) never: expected 0 where '
+                'nothing is annotated and classes from 1 on. Take the published '
+                'annotations, or add 1 to each label but 255',
+            )
     found = findings.sorted()
     if found:
         entries = [vars(finding) for finding in found]

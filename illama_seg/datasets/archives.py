@@ -55,8 +55,13 @@ def download(url: str, target: Path, md5: str, attempts: int = 3) -> None:
         refused = code < 500 and code not in (408, 429)
         if failed >= attempts or refused:
             raise ConnectionError(
-                f'could not download {url}: {error}\n{_size(part):,} bytes are kept in '
-                f'{part}: run the same command again to go on'
+                f'could not download {url}: {error}'
+                + (
+                    f'\n{_size(part):,} bytes are kept in {part}: run the same command '
+                    'again to go on'
+                    if part.is_file()
+                    else ''
+                )
             ) from error
         print_log(f'{url}: {error}; going on', 'current', logging.WARNING)
         time.sleep(_WAIT * 2 ** (failed - 1))
@@ -131,7 +136,10 @@ def unpack(archive: Path, folder: Path) -> None:
         elif tarfile.is_tarfile(archive):
             _unpack_tar(archive, folder)
         else:
-            raise ValueError(f'{archive} is no folder, .zip or .tar.gz')
+            raise ValueError(
+                f'{archive} ({archive.stat().st_size:,} bytes) is no folder, .zip or '
+                '.tar.gz, or was cut off: the end of a zip has its list of files'
+            )
     except (
         zipfile.BadZipFile,
         tarfile.TarError,

@@ -23,6 +23,7 @@ from illama_seg.datasets.images import check_image
 Pair = tuple[str, str | None]
 _NUMBERS = ('L', 'P', '1', 'I', 'I;16', 'I;16B')  # modes of one whole number a pixel
 _FEW = 64
+_ORIENTATION = 0x112  # in EXIF; 5 to 8 lie on their side
 _SHOWN = 3
 
 
@@ -164,10 +165,13 @@ def _read_image(facts: Facts, backend_args: dict | None) -> None:
         facts.digest = hashlib.blake2b(data, digest_size=16).hexdigest()
         check_image(facts.image, data)
         with Image.open(io.BytesIO(data)) as file:
-            facts.size = file.size[::-1]
+            width, height = file.size
+            # OpenCV turns it as the camera was held; the annotation has to fit that.
+            turned = file.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
+            facts.size = (width, height) if turned else (height, width)
             # A small version of a JPEG takes a fraction of the time, and its whole
             # stream is read all the same.
-            file.draft(None, (file.width // 8, file.height // 8))
+            file.draft(None, (max(width // 8, 1), max(height // 8, 1)))
             file.load()
     except Exception as error:  # every decoder has errors of its own
         facts.size = None
@@ -179,7 +183,7 @@ def _read_labels(facts: Facts, path: str, backend_args: dict | None) -> None:
         data = get(path, backend_args)
         check_image(path, data)
         with Image.open(io.BytesIO(data)) as file:
-            mode, labels = file.mode, np.asarray(file)
+            kind, mode, labels = file.format, file.mode, np.asarray(file)
     except Exception as error:
         facts.faults.append(('annotation unreadable', _unreadable(path, error)))
         return
@@ -191,6 +195,12 @@ def _read_labels(facts: Facts, path: str, backend_args: dict | None) -> None:
         )
         facts.faults.append(('not class numbers', message))
         return
+    if kind == 'JPEG':
+        message = (
+            f'{path} is a JPEG, whatever its name: its compression changes numbers at '
+            'the borders of classes. Expected a PNG; make it anew from the source'
+        )
+        facts.faults.append(('lossy annotation', message))
     facts.shape = labels.shape
     if labels.dtype == bool:
         labels = labels.astype(np.uint8)

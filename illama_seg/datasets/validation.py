@@ -325,7 +325,11 @@ def _ask_zero_label(
 ) -> None:
     reduced = split.reduce_zero_label
     last, first = split.num_labels, split.classes[0].strip()
-    zero = f'{100 * labels[0] / labels.total():.1f} % of the pixels'
+
+    def share(label: int) -> str:
+        return f'{100 * labels[label] / labels.total():.2g} % of the pixels'
+
+    zero = share(0)
     cure = f'reduce_zero_label={not reduced}'
     cure = (
         f'--cfg-options train_dataloader.dataset.{cure} val_dataloader.dataset.{cure}'
@@ -335,10 +339,11 @@ def _ask_zero_label(
         findings.add(
             name,
             'reduce_zero_label',
-            f'the labels are {_range(labels)}, with {last} classes: they count from 1, '
-            f'and 0 ({zero}) is none of them. With reduce_zero_label=False 0 is learnt '
-            f'as {first!r}, each class as the next one, and {last} does not exist. Set '
-            f'{cure}',
+            f'the labels are {_range(labels)}, with {last} classes, which are 0..'
+            f'{last - 1}. Either they count from 1, and 0 ({zero}) is none of them: '
+            f'with reduce_zero_label=False 0 is learnt as {first!r} and each class as '
+            f'the next one; set {cure}. Or {last} ({share(last)}) means not annotated, '
+            'or is a mistake: write 255 for it. Look at an annotation to tell',
         )
     elif not reduced and 0 not in labels and split.num_labels == len(split.classes):
         findings.add(

@@ -169,8 +169,11 @@ def test_a_checkpoint_is_that_of_the_model(no_child, tmp_path):
         (dict(batch_sizes=(1, 0)), r'--batch-sizes \[1, 0\]'),
         (dict(shape=(0, 8)), r'--shape \(0, 8\)'),
         (dict(device='cuda:99'), '--device cuda:99 cannot be used'),
+        (dict(device='gpu'), '--device gpu cannot be used'),
+        (dict(shape=(2, 2)), r'an image of 2x2 \(--shape\) does not go through'),
+        (dict(out='/proc/none/b.json'), '/proc/none cannot be written'),
     ],
 )
 def test_an_option_out_of_its_range_is_named(options, text, tmp_path):
     with pytest.raises(ValueError, match=text):
-        run_benchmark(DIGITS, out=tmp_path / 'b.json', **options)
+        run_benchmark(DIGITS, **dict(out=tmp_path / 'b.json') | options)

@@ -35,11 +35,12 @@ def test_seeds_become_one_line_with_mean_and_spread(tmp_path):
     assert row(table, 'scratch') == [
         'scratch',
         '3',
+        '3',
         f'35.0 ± {spread:.1f}',
         '50.0',
         '2.000',
     ]
-    assert row(table, 'one') == ['one', '1', '25.0', '25.0', '0.500']
+    assert row(table, 'one') == ['one', '1', '2', '25.0', '25.0', '0.500']
     numbers = json.loads((out / 'compare.json').read_text())
     assert numbers['summary']['scratch']['mIoU']['last'] == [30, 34, 41]
     assert numbers['curves']['one']['one']['mIoU'] == [[1, 20.0], [2, 25.0]]

@@ -111,6 +111,13 @@ def test_no_picture_is_made_where_none_is_asked_for(data, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ['report.json']
 
 
+def test_test_data_of_its_own_are_said_not_to_be_checked(data, tmp_path):
+    said = 'test_dataloader has data of its own'
+    assert said not in check_dataset(config(data), tmp_path, 0, workers=1)[1]
+    option = {'test_dataloader.dataset.data_prefix.img_path': 'images/training'}
+    assert said in check_dataset(config(data, **option), tmp_path, 0, workers=1)[1]
+
+
 def test_a_training_pipeline_that_fails_is_a_fault(data, tmp_path):
     option = {'train_dataloader.dataset.pipeline.2.num_classes': 3}
     report, text = check_dataset(config(data, **option), tmp_path, workers=1)

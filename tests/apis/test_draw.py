@@ -54,6 +54,18 @@ def test_a_narrow_image_gets_a_higher_legend(image, labels):
     assert len(add_legend(image, labels, CLASSES, PALETTE)) > len(wide)
 
 
+def test_a_large_picture_gets_a_legend_that_can_be_read(image, labels):
+    large = np.zeros((80, 4000, 3), np.uint8)
+    labels = np.resize(labels, (80, 4000))
+    assert len(add_legend(large, labels, CLASSES, PALETTE)) == 80 + 4 * 22
+
+
+def test_no_name_is_cut_off_at_the_edge_of_a_small_picture():
+    labels, name = np.zeros((8, 60), np.uint8), 'television receiver'
+    named = add_legend(np.zeros((8, 60, 3), np.uint8), labels, [name], PALETTE)
+    assert np.all(named[8:, -2:] == 255) and np.any(named[8:, -16:-2] < 128)
+
+
 def test_nothing_annotated_makes_an_empty_legend(image):
     named = add_legend(image, np.full((40, 60), 255, np.uint8), CLASSES, PALETTE)
     assert np.all(named[40:] == 255)

@@ -13,7 +13,7 @@ from tiny_run import CONFIG, ROOT, run_tool, start_fresh, tiny_options
 from torch import nn
 
 from illama_seg.apis import build_trainer, load_config, overview
-from illama_seg.apis.batches import scaling_of_an_iteration
+from illama_seg.apis.batches import fitting_rate, scaling_of_an_iteration
 from illama_seg.apis.overview import OverviewHook, describe_run
 from illama_seg.backbones import ILLaMA
 from illama_seg.engine import BFloat16OptimWrapper
@@ -229,6 +229,8 @@ def test_the_block_stands_last_before_the_first_iteration(run):
     (first,) = (n for n, line in enumerate(lines) if 'Iter(train) [1/2]' in line)
     end = lines.index('-' * 72, start)
     assert lines[start - 1] == lines[end] and end < first < end + 4
+    run_block = '\n'.join(lines[start:end])
+    assert overview.ESTIMATED_AFTER == 50 and 'time estimated' not in run_block
     assert 'NOT the recipe' in '\n'.join(lines[start:end])
 
 
@@ -256,6 +258,13 @@ def test_auto_scale_lr_needs_a_batch_to_scale_from(run, tmp_path, tiny):
     config, arguments = tiny('auto_scale_lr=None')
     with pytest.raises(SystemExit, match=r'auto_scale_lr\.base_batch_size=\.\.\.'):
         run_tool('train', config, '--auto-scale-lr', *arguments)
+
+
+def test_a_batch_that_an_override_names_is_that_of_the_files_rate(tmp_path):
+    options = {'auto_scale_lr.base_batch_size': 8}
+    config = ROOT / 'configs' / 'upernet_illama_demo.py'
+    rate = load_config(config).optim_wrapper.optimizer.lr
+    assert fitting_rate(load_config(config, options, tmp_path), 4) == rate / 2
 
 
 def test_a_classification_recipes_batch_is_that_of_its_file(tmp_path):

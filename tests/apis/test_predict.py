@@ -126,6 +126,24 @@ def test_without_resizing_an_image_smaller_than_two_patches_is_refused(mode, run
     assert predict(model, np.full((17, 17, 3), 90, np.uint8)).shape == (17, 17)
 
 
+@pytest.mark.parametrize(
+    'options', [dict(full_size=True), dict(blend='hann'), dict(batch_size=2)]
+)
+def test_what_has_no_effect_on_a_padded_image_is_refused(options, run):
+    padding = {'model.data_preprocessor.test_cfg': dict(size_divisor=16)}
+    slide = {'model.test_cfg.mode': 'slide'}
+    model = load_segmentor(load_config(run.config, padding | slide), run.checkpoint)
+    image = np.full((40, 40, 3), 90, np.uint8)
+    assert predict(model, image).shape == (40, 40)
+    with pytest.raises(ValueError, match=r'data_preprocessor\.test_cfg=None'):
+        predict(model, image, **options)
+
+
+def test_no_windows_at_once_are_refused(model, noise):
+    with pytest.raises(ValueError, match='--batch-size 0: expected at least 1'):
+        predict(model, noise, batch_size=0)
+
+
 def test_a_prediction_is_the_same_twice(model, noise):
     np.testing.assert_array_equal(predict(model, noise), predict(model, noise))
 

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
 from mmengine.structures import PixelData
 from mmseg.evaluation import IoUMetric
 from mmseg.structures import SegDataSample
@@ -66,6 +67,17 @@ def test_the_picture_is_dark_where_a_share_is_large_and_leaves_out_absent_classe
         return ((blue.max(-1) < 130) & (blue.max(-1) > 80)).sum() / picture[..., 0].size
 
     assert dark(np.eye(3, dtype=int)) > 2 * dark(np.ones((3, 3), int)) + 0.05
+
+
+def test_a_class_that_is_never_annotated_has_no_shares(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Axes, 'text', lambda *call, **_: drawn.append(call[1:]))
+    matrix = ConfusionMatrix('abc')
+    matrix.counts[:3, :3] = [[1, 0, 3], [0, 4, 0], [0, 0, 0]]
+    draw_confusion(matrix, tmp_path / 'few.png')
+    cells = {(int(row), int(column)): text for column, row, text in drawn}
+    assert set(cells) == {(row, column) for row in (0, 1) for column in range(3)}
+    assert cells[0, 2] == '75' and cells[1, 1] == '100'
 
 
 def test_nothing_counted_can_be_written(tmp_path):
@@ -178,6 +190,7 @@ def test_classes_can_be_counted_instead_of_named(options, names, pngs):
         (dict(num_classes=0), r'--num-classes 0: expected 1\.\.255'),
         (dict(ignore_index=256), '--ignore-index 256'),
         (dict(num_workers=0), '--workers 0'),
+        (dict(config='illama_tiny_in1k'), 'illama_tiny_in1k: ImageNet1K is no data'),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options, text, tmp_path):

@@ -1,3 +1,4 @@
+import inspect
 import os
 import re
 import subprocess
@@ -201,6 +202,10 @@ for size in ((256, 256), (4096, 256), (256, 6144)):
         logits.argmax(0)
     print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
+
+
+def test_a_gigabyte_of_logits_is_the_default():
+    assert inspect.signature(sliding_logits).parameters['band_bytes'].default == 2**30
 
 
 def test_memory_grows_neither_with_height_nor_with_width():

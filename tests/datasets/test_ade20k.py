@@ -204,6 +204,52 @@ def test_a_zip_that_climbs_out_makes_nothing(archive, tmp_path):
     assert not list((tmp_path / 'ade').iterdir())
 
 
+@pytest.mark.parametrize('there', [True, False])
+def test_a_link_to_another_disk_is_followed(there, source, tmp_path):
+    disk = tmp_path / 'disk' / 'ade'
+    if there:
+        disk.mkdir(parents=True)
+    (tmp_path / 'ade').mkdir()
+    (tmp_path / 'ade' / 'data').symlink_to(disk)
+    assert prepare(tmp_path, source)['made']
+    assert (tmp_path / 'ade' / 'data').is_symlink() and texts(disk) == texts(source)
+
+
+def test_a_mounted_folder_is_filled_in_its_place(source, tmp_path, monkeypatch):
+    out = tmp_path / 'ade' / 'data'
+    out.mkdir(parents=True)
+    inode = out.stat().st_ino
+    monkeypatch.setattr(os.path, 'ismount', lambda path: path == out)
+    assert prepare(tmp_path, source)['made'] and texts(out) == texts(source)
+    assert out.stat().st_ino == inode
+
+
+def test_a_zip_packed_on_a_mac_is_taken(archive, source, tmp_path):
+    with zipfile.ZipFile(archive, 'a') as file:
+        for entry in sorted(source.rglob('*')):
+            name = f'__MACOSX/ADEChallengeData2016/{entry.relative_to(source)}'
+            if entry.is_dir():
+                file.writestr(f'{name}/', '')
+            else:
+                file.writestr(f'{name.rpartition("/")[0]}/._{entry.name}', 'mac')
+        file.writestr('ADEChallengeData2016/images/training/._training_0.jpg', 'mac')
+    assert prepare(tmp_path, archive)['splits']['training']['images'] == 4
+
+
+def test_labels_that_count_from_0_are_refused(source, tmp_path):
+    file = source / 'annotations' / 'training' / 'training_0.png'
+    labels = np.array(Image.open(file))
+    labels.flat[:150] = np.arange(150)
+    for path in (source / 'annotations' / 'training').iterdir():
+        Image.fromarray(np.minimum(labels, 149)).save(path)
+    with pytest.raises(ValueError, match=r'every label from 0 to 149 occurs, 150 \(fl'):
+        prepare(tmp_path, source)
+
+
+def test_the_checksum_is_the_one_that_others_have_for_the_published_zip():
+    assert ade20k.MD5 == '7328b3957e407ddae1d3cbf487f149ef'
+
+
 def test_a_download_is_kept_beside_the_data_and_used_again(
     archive, source, tmp_path, monkeypatch
 ):

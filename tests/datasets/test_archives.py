@@ -5,8 +5,10 @@ import stat
 import tarfile
 import threading
 import urllib.error
+import urllib.request
 import zipfile
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -120,7 +122,21 @@ def test_an_address_that_does_not_exist_is_asked_once(server, tmp_path, monkeypa
     with pytest.raises(ConnectionError, match='404') as error:
         download(f'{server.url}s', tmp_path / 'file.zip', MD5)
     assert isinstance(error.value.__cause__, urllib.error.HTTPError)
-    assert len(asked) == 1
+    assert len(asked) == 1 and 'are kept' not in str(error.value)
+
+
+def test_a_server_that_falls_silent_is_not_waited_for_forever(server, tmp_path):
+    with mock.patch('urllib.request.urlopen', wraps=urllib.request.urlopen) as opened:
+        download(server.url, tmp_path / 'file.zip', MD5)
+    assert 0 < opened.call_args.kwargs['timeout'] <= 120
+
+
+def test_a_zip_without_its_end_is_named_with_its_size(tmp_path):
+    with zipfile.ZipFile(tmp_path / 'a.zip', 'w') as file:
+        file.writestr('name', 'x' * 500)
+    (tmp_path / 'a.zip').write_bytes((tmp_path / 'a.zip').read_bytes()[:-60])
+    with pytest.raises(ValueError, match=r'a\.zip \([0-9]+ bytes\) .*or was cut off'):
+        archives.unpack(tmp_path / 'a.zip', tmp_path / 'out')
 
 
 @pytest.mark.parametrize(

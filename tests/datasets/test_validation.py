@@ -139,6 +139,20 @@ def training_image_in_validation(root):
     return {}
 
 
+def jpeg_for_an_annotation(root):
+    image = Image.fromarray(columns(0, 1, 2, 3))
+    image.save(root / 'ann' / 'train' / '0.png', format='JPEG', quality=100)
+    return {}
+
+
+def turned_picture_with_the_annotation_as_stored(root):
+    exif = Image.Exif()
+    exif[0x112] = 6  # shown, and loaded by OpenCV, as 12 high and 8 wide
+    picture = Image.open(root / 'img' / 'train' / '0.jpg')
+    picture.save(root / 'img' / 'train' / '0.jpg', exif=exif)
+    return {}
+
+
 def nothing_annotated(root):
     write(root, 'train', 1, columns(255))
     return {}
@@ -153,7 +167,9 @@ PLANTED = {
         'reduce_zero_label',
         'train and val',
         [
-            'the labels are 0..4, with 4 classes: they count from 1',
+            'the labels are 0..4, with 4 classes, which are 0..3',
+            'Either they count from 1',
+            'Or 4 (33 % of the pixels) means not annotated',
             "learnt as 'sky'",
             'train_dataloader.dataset.reduce_zero_label=True',
         ],
@@ -164,7 +180,7 @@ PLANTED = {
         [
             '0..3, with 4 classes: they seem to count from 0',
             "'sky' is learnt from label",
-            'label 0 (25.0 %',
+            'label 0 (25 %',
             'val_dataloader.dataset.reduce_zero_label=False',
         ],
     ),
@@ -208,6 +224,16 @@ PLANTED = {
         'not class numbers',
         'train',
         ['ann/train/0.png: the annotation is a colour picture (RGB, (8, 12, 3))'],
+    ),
+    jpeg_for_an_annotation: (
+        'lossy annotation',
+        'train',
+        ['ann/train/0.png is a JPEG', 'Expected a PNG'],
+    ),
+    turned_picture_with_the_annotation_as_stored: (
+        'size mismatch',
+        'train',
+        ['ann/train/0.png: the annotation is (8, 12)', 'img/train/0.jpg is (12, 8)'],
     ),
     training_image_in_validation: (
         'the same image in both',
@@ -279,6 +305,18 @@ def test_ten_faults_planted_together_are_all_found_and_nothing_else(root):
         ('the same image in both', 'train and val'): ['2.jpg'],
         ('annotation unreadable', 'val'): ['3.jpg'],
     }
+
+
+def test_a_picture_that_is_turned_when_loaded_fits_an_annotation_that_is(root):
+    turned_picture_with_the_annotation_as_stored(root)
+    Image.fromarray(columns(0, 1, 2, 3).T).save(root / 'ann' / 'train' / '0.png')
+    assert check(root)[1] == []
+
+
+def test_an_image_of_a_few_pixels_can_be_read(root):
+    Image.new('RGB', (3, 1)).save(root / 'img' / 'train' / '0.jpg')
+    Image.fromarray(np.array([[0, 1, 2]], np.uint8)).save(root / 'ann/train/0.png')
+    assert check(root)[1] == []
 
 
 def test_only_sound_samples_go_to_the_contact_sheet(root):

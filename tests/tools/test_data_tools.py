@@ -60,6 +60,22 @@ def test_browse_prints_where_the_picture_is(data, tmp_path, capsys):
     assert out.is_file()
 
 
+def test_browse_augments_by_the_seed(data, tmp_path):
+    pictures = []
+    for seed in ('0', '0', '1'):
+        out = tmp_path / 'browse.png'
+        arguments = ['--num-images', '1', '--draws', '1', '--seed', seed]
+        run_tool('data/browse', CONFIG, '--out', out, *arguments, *options(data))
+        pictures.append(out.read_bytes())
+    assert pictures[0] == pictures[1] != pictures[2]
+
+
+def test_a_folder_that_cannot_be_written_is_met_first(data, capsys):
+    arguments = [CONFIG, '--out', '/proc/none', *options(data)]
+    code, message = exits(capsys, 'data/check_dataset', *arguments)
+    assert code == 1 and message.startswith('error: /proc/none cannot be written')
+
+
 def test_prepare_ade20k_says_what_is_there(data, tmp_path, capsys, monkeypatch):
     counts = dict(training=4, validation=2)
     monkeypatch.setattr(ade20k.prepare_ade20k, '__defaults__', (None, counts, 1))

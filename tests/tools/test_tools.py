@@ -276,6 +276,21 @@ def test_test_writes_the_scores_of_what_it_predicted(tested, run, tmp_path, caps
     assert f'{tmp_path}/confusion.png' in printed
 
 
+def test_evaluation_takes_some_images_and_leaves_out_an_id(
+    tested, run, tmp_path, capsys
+):
+    annotations = tmp_path / 'annotations'
+    shutil.copytree(run.data / 'annotations' / 'validation', annotations)
+    next(annotations.iterdir()).unlink()
+    arguments = [tested / 'out', annotations, '--out', tmp_path, '--partial']
+    run_tool('analysis/evaluate_predictions', *arguments)
+    whole = json.loads((tmp_path / 'scores.json').read_text())
+    run_tool('analysis/evaluate_predictions', *arguments, '--ignore-index', '3')
+    less = json.loads((tmp_path / 'scores.json').read_text())
+    assert whole['images'] == less['images'] == 1
+    assert 'sky' in whole['classes'] and 'sky' not in less['classes']
+
+
 def test_predictions_without_annotations_end_with_both_folders(tested, tmp_path):
     arguments = [tested / 'out', tmp_path / 'nowhere', '--out', tmp_path]
     message = fails('analysis/evaluate_predictions', *arguments)
