@@ -25,6 +25,7 @@ from illama_seg.apis.running import (
 from illama_seg.apis.scores import write_scores
 from illama_seg.apis.shape_bias import measure_shape_bias
 from illama_seg.apis.sliding import sliding_logits
+from illama_seg.apis.soft_mask import run_soft_mask_ablation
 from illama_seg.checkpoints import (
     convert_checkpoint,
     select_llama_weights,
@@ -70,6 +71,7 @@ __all__ = [
     'report_run',
     'run_benchmark',
     'run_roadmap',
+    'run_soft_mask_ablation',
     'segment_files',
     'select_llama_weights',
     'sliding_logits',
