@@ -15,6 +15,7 @@ from illama_seg.apis.mistakes import mistakes_explained
 from illama_seg.apis.names import list_models
 from illama_seg.apis.predict import find_images, load_segmentor, predict, read_image
 from illama_seg.apis.report import LabelledImages, evaluate, report_run
+from illama_seg.apis.report_page import write_page
 from illama_seg.apis.roadmap import run_roadmap
 from illama_seg.apis.running import (
     CfgOptions,
@@ -76,6 +77,7 @@ __all__ = [
     'select_llama_weights',
     'sliding_logits',
     'weights_path',
+    'write_page',
     'write_scene_crops',
     'write_scenes',
     'write_scores',

@@ -10,10 +10,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from prettytable import PrettyTable
 
-from illama_seg.apis.draw import read_scalars
+from illama_seg.apis.draw import METRICS, read_scalars
 
-# Scalar of a validation -> title, and what mmengine counts its steps in.
-METRICS = {'mIoU': ('mIoU', 'iteration'), 'accuracy/top1': ('top-1', 'epoch')}
 Points = list[list[float]]
 
 

@@ -78,8 +78,11 @@ def ablation_runs(
     lines = {}
     path = Path(cfg.filename)
     if (twin := path.with_name(path.name.replace('illama', 'vit'))) != path:
-        options = (cfg_options or {}).items()
-        options = {k: v for k, v in options if not k.startswith('custom_hooks')}
+        options = {
+            key: value
+            for key, value in (cfg_options or {}).items()
+            if not key.startswith('custom_hooks')
+        }
         if twin.is_file():
             lines['vit'] = load_config(twin, options)
     for mask in dict.fromkeys(masks):
