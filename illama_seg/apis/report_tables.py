@@ -127,7 +127,7 @@ def _leaves(row: Mapping[str, Any], prefix: Path = ()) -> dict[Path, str]:
 
 
 def _is_short(value: list) -> bool:
-    return len(value) <= LISTED and not any(
+    return 0 < len(value) <= LISTED and not any(
         isinstance(entry, Mapping | list) for entry in value
     )
 
