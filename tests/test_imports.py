@@ -30,6 +30,7 @@ ALLOWED = {
             'datasets',
             'evaluation',
             'pretrain',
+            'version',
         },
         ANYTHING,
     ),

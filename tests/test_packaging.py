@@ -11,6 +11,7 @@ from zipfile import ZipFile
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / 'illama_seg'
 SOURCES = (
     'illama_seg',
     'configs',
@@ -78,6 +79,10 @@ def test_configs_and_tools_of_the_checkout_are_all_in_the_wheel(checkout, instal
         for path in files:
             copy = mim / path.relative_to(checkout)
             assert copy.read_bytes() == path.read_bytes()
+    templates = [path.name for path in PACKAGE.rglob('*.jinja')]
+    assert templates
+    for name in templates:
+        assert list((installed / 'illama_seg').rglob(name)), name
     assert {
         path.name for path in installed.iterdir() if path.suffix != '.dist-info'
     } == {'illama_seg'}

@@ -15,6 +15,7 @@ from illama_seg.apis.mistakes import mistakes_explained
 from illama_seg.apis.names import list_models
 from illama_seg.apis.predict import find_images, load_segmentor, predict, read_image
 from illama_seg.apis.report import LabelledImages, evaluate, report_run
+from illama_seg.apis.report_page import write_page
 from illama_seg.apis.roadmap import run_roadmap
 from illama_seg.apis.running import (
     CfgOptions,
@@ -25,6 +26,7 @@ from illama_seg.apis.running import (
 from illama_seg.apis.scores import write_scores
 from illama_seg.apis.shape_bias import measure_shape_bias
 from illama_seg.apis.sliding import sliding_logits
+from illama_seg.apis.soft_mask import run_soft_mask_ablation
 from illama_seg.checkpoints import (
     convert_checkpoint,
     select_llama_weights,
@@ -70,10 +72,12 @@ __all__ = [
     'report_run',
     'run_benchmark',
     'run_roadmap',
+    'run_soft_mask_ablation',
     'segment_files',
     'select_llama_weights',
     'sliding_logits',
     'weights_path',
+    'write_page',
     'write_scene_crops',
     'write_scenes',
     'write_scores',

@@ -11,11 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from prettytable import PrettyTable
 
-from illama_seg.apis.draw import read_scalars
+from illama_seg.apis.draw import METRICS, read_scalars
 from illama_seg.apis.mistakes import check_writable
 
-# Scalar of a validation -> title, and what mmengine counts its steps in.
-METRICS = {'mIoU': ('mIoU', 'iteration'), 'accuracy/top1': ('top-1', 'epoch')}
 Points = list[list[float]]
 
 

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 Palette = Sequence[Sequence[int]]
+# Scalar of a validation -> title, and what mmengine counts its steps in.
+METRICS = {'mIoU': ('mIoU', 'iteration'), 'accuracy/top1': ('top-1', 'epoch')}
 _SHEET_WIDTH = 16.0  # inches
 
 
@@ -206,7 +208,7 @@ def read_scalars(files: Sequence[str | Path]) -> dict[str, list[list[float]]]:
 
 
 def draw_curves(scalars: Sequence[str | Path], path: str | Path) -> dict:
-    """Draw the loss and the mIoU of a run over its iterations.
+    """Draw the loss of a run and its mIoU, or of a classification its top-1 accuracy.
 
     Args:
         scalars: the files ``scalars.json`` that mmengine writes, a JSON object a
@@ -214,16 +216,19 @@ def draw_curves(scalars: Sequence[str | Path], path: str | Path) -> dict:
         path: picture to write.
 
     Returns:
-        ``dict(loss=[[iteration, loss], ...], mIoU=[[iteration, percent], ...])``.
+        ``dict(loss=[[iteration, loss], ...], mIoU=[[iteration, percent], ...])``, or
+        in place of the mIoU ``'accuracy/top1': [[epoch, percent], ...]``.
     """
     found = read_scalars(scalars)
-    curves = {key: found.get(key, []) for key in ('loss', 'mIoU')}
+    metric = next((key for key in METRICS if key in found), 'mIoU')
+    curves = {key: found.get(key, []) for key in ('loss', metric)}
     figure = Figure(figsize=(9, 3.4), layout='constrained')
     for axis, (key, points) in zip(figure.subplots(1, 2), curves.items(), strict=True):
+        title, unit = METRICS.get(key, ('', 'iteration'))
         if points:
-            axis.plot(*zip(*points, strict=True), marker='.' if key == 'mIoU' else None)
-        axis.set_xlabel('iteration')
-        axis.set_title('training loss' if key == 'loss' else 'validation mIoU (%)')
+            axis.plot(*zip(*points, strict=True), marker='.' if title else None)
+        axis.set_xlabel(unit)
+        axis.set_title(f'validation {title} (%)' if title else 'training loss')
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
     figure.savefig(path, dpi=110)

@@ -12,7 +12,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from torch import nn
 from tqdm import tqdm
 
-from illama_seg.apis.draw import draw_curves, draw_rows
+from illama_seg.apis.draw import draw_curves, draw_rows, read_scalars
 from illama_seg.apis.predict import dataset_meta, load_segmentor, predict
 from illama_seg.apis.running import load_config
 from illama_seg.apis.scores import scores_table
@@ -98,7 +98,9 @@ def report_run(
 ) -> tuple[dict, str]:
     """Evaluate a run's last checkpoint on its validation set, and draw it.
 
-    Writes ``result.json``, ``predictions.png`` and ``curves.png`` into the run.
+    Writes ``result.json``, ``predictions.png`` and ``curves.png`` into the run. A
+    classification is not evaluated anew: it has the last figures of its log, and no
+    ``predictions.png``.
 
     Args:
         run: work dir of a finished ``tools/train.py``.
@@ -117,6 +119,8 @@ def report_run(
         raise ValueError(f'--num-images {num_images}: expected at least 1')
     run = Path(run)
     cfg, checkpoint, scalars = find_run(run)
+    if 'decode_head' not in cfg.model:
+        return _report_log(run, checkpoint, scalars)
     model = load_segmentor(cfg.copy(), checkpoint)
     meta, pairs = dataset_meta(model), LabelledImages(cfg, 'val')
     result, accuracies = evaluate(model, pairs)
@@ -141,6 +145,21 @@ def report_run(
     draw_rows(rows, meta['classes'], meta['palette'], run / 'predictions.png')
     (run / 'result.json').write_text(json.dumps(result, indent=1))
     return result, scores_table(result)
+
+
+def _report_log(run: Path, checkpoint: Path, scalars: list[Path]) -> tuple[dict, str]:
+    """The report of a classification, as of :func:`report_run`."""
+    logged = read_scalars(scalars)
+    figures = {
+        key: points[-1][1]
+        for key, points in sorted(logged.items())
+        if key.startswith('accuracy/')
+    }
+    curves = draw_curves(scalars, run / 'curves.png')
+    result = dict(figures, checkpoint=checkpoint.name, curves=curves)
+    (run / 'result.json').write_text(json.dumps(result, indent=1))
+    said = ', '.join(f'{key} {value:.1f}' for key, value in figures.items())
+    return result, f'{checkpoint.name}: {said or "never validated"}, by the log'
 
 
 def _baselines(cfg: Config, val: LabelledImages, classes: tuple[str, ...]) -> dict:

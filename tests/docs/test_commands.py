@@ -10,6 +10,7 @@ from pages import NAMES, PAGES, ROOT, blocks, calls, prose, section
 from tiny_run import run_tool
 
 from illama_seg.apis import get_config, load_config
+from illama_seg.apis.report_sections import SECTIONS
 
 TEXTS = {name: page.read_text() for name, page in zip(NAMES, PAGES, strict=True)}
 MADE = {block.file for text in TEXTS.values() for block in blocks(text)} - {''}
@@ -110,6 +111,16 @@ def test_a_command_is_understood_and_its_options_fit_the_config(call, monkeypatc
             parent = parent[int(part)] if part.isdigit() else parent.get(part, {})
         assert isinstance(parent, dict | list), key
     load_config(plain.filename, options)
+
+
+@pytest.mark.parametrize(
+    'section', [s for s in SECTIONS if s.command], ids=lambda section: section.title
+)
+def test_a_command_of_the_reports_page_is_understood(section, monkeypatch):
+    if not (ROOT / section.command.split()[1]).is_file():
+        pytest.skip(f'there is no {section.command.split()[1]}')
+    names = dict(config='CONFIG', checkpoint='CHECKPOINT', run='work_dirs/run')
+    understood(section.command.format(**names), monkeypatch)
 
 
 @pytest.mark.parametrize(

@@ -457,7 +457,7 @@ def test_report_prints_the_table_and_writes_the_files(run, tmp_path, capsys):
     run_tool('analysis/report', folder, '--num-images', 1)
     printed = capsys.readouterr().out
     assert '| sky ' in printed and 'pixel accuracy' in printed
-    for name in ('result.json', 'predictions.png', 'curves.png'):
+    for name in ('result.json', 'predictions.png', 'curves.png', 'report.html'):
         assert (folder / name).is_file() and name in printed
 
 

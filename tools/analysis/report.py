@@ -1,12 +1,14 @@
 """Report a run: python tools/analysis/report.py WORK_DIR
 
 Prints the table of its validation set; writes result.json, predictions.png, curves.png.
+Then gathers all that was measured of the run into one page, report.html.
 """
 
 import argparse
 import sys
+from pathlib import Path
 
-from illama_seg.apis import report_run
+from illama_seg.apis import report_run, write_page
 
 
 def main() -> None:
@@ -18,14 +20,27 @@ def main() -> None:
         action='store_true',
         help='score colour alone and place alone beside the model',
     )
+    parser.add_argument(
+        '--gather', action='store_true', help='evaluate nothing, write the page only'
+    )
+    parser.add_argument(
+        '--also',
+        nargs='+',
+        default=[],
+        metavar='DIR',
+        help="further folders of measurements for the page, beside the run's own",
+    )
     args = parser.parse_args()
     try:
-        _, table = report_run(args.run, args.num_images, args.baselines)
+        if not args.gather:
+            print(report_run(args.run, args.num_images, args.baselines)[1])
+        page = write_page(args.run, args.also)
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
-    print(table)
     for name in ('result.json', 'predictions.png', 'curves.png'):
-        print(f'{args.run}/{name}')
+        if not args.gather and Path(args.run, name).is_file():
+            print(f'{args.run}/{name}')
+    print(page)
 
 
 if __name__ == '__main__':

@@ -1,0 +1,216 @@
+"""What the report's page looks for beside a run, and what it says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+Columns = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A measurement: the JSON that its tool writes, with pictures beside it.
+
+    Attributes:
+        title: heading.
+        files: pattern of the JSON's name, in any folder of the run.
+        about: a sentence on what is shown.
+        command: that makes it, with {config}, {checkpoint} and {run}.
+        kind: of the models that it measures; '' for all.
+        pictures: name of a file beside the JSON -> its description. Without any, the
+            PNG of the JSON's name, if there is one.
+        facts: dotted key -> name, of the JSON's own scalars.
+        tables: dotted path of rows -> their columns. Without facts and tables all that
+            fits into tables is shown.
+    """
+
+    title: str
+    files: str
+    about: str = ''
+    command: str = ''
+    kind: str = ''
+    pictures: Mapping[str, str] = field(default_factory=dict)
+    facts: Columns = field(default_factory=dict)
+    tables: Mapping[str, Columns] = field(default_factory=dict)
+
+
+BY_CLASS = {'': 'class', 'IoU': 'IoU, %', 'Acc': 'accuracy, %'}
+OVERALL = {
+    'mIoU': 'mIoU, %',
+    'mAcc': 'mean accuracy, %',
+    'aAcc': 'pixel accuracy, %',
+    'final_score': 'final score, %',
+    'images': 'images',
+    'checkpoint': 'checkpoint',
+}
+CONFUSED = {
+    'annotated': 'annotated',
+    'predicted': 'predicted',
+    'share': 'share of the class, %',
+    'pixels': 'pixels',
+}
+PERCENT = ('mIoU', 'accuracy/top1')
+
+SECTIONS = (
+    Section(
+        title='Training and validation',
+        files='result.json',
+        about='The curves of the log and, of a segmentation, the last checkpoint on '
+        'the validation set.',
+        command='python tools/analysis/report.py {run}',
+        pictures={
+            'curves.png': 'Training loss and validation metric over the training',
+            'predictions.png': 'Rows of image, ground truth and prediction, from the '
+            'image predicted best to the worst',
+        },
+        facts=OVERALL
+        | {
+            'accuracy/top1': 'top-1 of the last validation, %',
+            'accuracy/top5': 'top-5 of the last validation, %',
+            'baselines.colour of the pixel alone': 'mIoU of the colour alone, %',
+            'baselines.place in the image alone': 'mIoU of the place alone, %',
+        },
+        tables={'classes': BY_CLASS},
+    ),
+    Section(
+        title='Scores',
+        files='scores.json',
+        about='Of the test data.',
+        command='python tools/test.py {config} {checkpoint} --work-dir {run}/test',
+        kind='segmentation',
+        facts=OVERALL,
+        tables={'classes': BY_CLASS},
+    ),
+    Section(
+        title='Scores',
+        files='[0-9]*_[0-9]*.json',
+        about='Of the test data.',
+        command='python tools/test.py {config} {checkpoint} --work-dir {run}/test',
+        kind='classification',
+        facts={'accuracy/top1': 'top-1, %', 'accuracy/top5': 'top-5, %'},
+    ),
+    Section(
+        title='Confusion',
+        files='confusion.json',
+        about='The pairs of classes that are confused most, by their pixels.',
+        pictures={
+            'confusion.png': 'Confusion matrix: share of each annotated class that is '
+            'predicted as each class'
+        },
+        tables={'most_confused.by_pixels': CONFUSED},
+    ),
+    Section(
+        title='Calibration',
+        files='calibration*.json',
+        about='Is it right as often as it is sure? Errors are fractions, all: as the '
+        'model is; after: with its temperature fitted to images held out.',
+        command='python tools/analysis/calibration.py {config} {checkpoint}',
+        pictures={
+            'calibration.png': 'Reliability diagrams with the histogram of confidence, '
+            'before and after temperature scaling'
+        },
+        tables={
+            'models': {
+                'name': 'model',
+                'all.samples': 'samples',
+                'all.accuracy': 'accuracy',
+                'all.confidence': 'confidence',
+                'all.ece': 'ECE, all',
+                'all.mce': 'MCE, all',
+                'before.ece': 'ECE, before',
+                'after.ece': 'ECE, after',
+                'before.nll': 'NLL, before',
+                'after.nll': 'NLL, after',
+                'temperature': 'temperature',
+            }
+        },
+    ),
+    Section(
+        title='Shape or texture',
+        files='shape_bias*.json',
+        about='Decisions on cue-conflict images; the shape bias is the share of shape '
+        'among those for shape or texture.',
+        command='python tools/analysis/shape_bias.py {config} {checkpoint} '
+        '--images DIR --out {run}/shape_bias',
+        kind='classification',
+        pictures={
+            'shape_bias.png': 'Share of decisions for the shape by category, and a '
+            'line at the whole share of each model'
+        },
+        tables={
+            'models': {
+                'name': 'model',
+                'images': 'images',
+                'shape': 'shape',
+                'texture': 'texture',
+                'other': 'other',
+                'shape_bias': 'shape bias',
+                'interval': '95 % interval',
+            }
+        },
+    ),
+    Section(
+        title='Rank of the attention maps',
+        files='attention_rank*.json',
+        command='python tools/analysis/attention_rank.py {config} {checkpoint}',
+        kind='classification',
+    ),
+    Section(title='8 bits', files='quantiz*.json'),
+    Section(title='Loss landscape', files='loss_landscape*.json'),
+    Section(title='Complexity', files='complexity*.json'),
+    Section(
+        title='Speed and memory',
+        files='benchmark.json',
+        about='Medians over passes of the model; seconds to a batch.',
+        command='python tools/analysis/benchmark.py {config} {checkpoint}',
+        facts={
+            'device': 'device',
+            'threads': 'threads',
+            'precision': 'precision',
+            'shape': 'image, pixels',
+            'attention': 'attention',
+            'torch': 'PyTorch',
+            'parameters.all': 'parameters',
+        },
+        tables={
+            'timings': {
+                'batch_size': 'images',
+                'seconds': 'seconds',
+                'fastest': 'fastest',
+                'slowest': 'slowest',
+                'images_per_second': 'images/s',
+                'peak_memory_mib': 'peak memory, MiB',
+                'out_of_memory': 'out of memory',
+            },
+            'multiply_accumulates': {
+                'shape': 'image, pixels',
+                'attention_products': 'with attention products',
+                'auxiliary_head': 'with auxiliary head',
+                'count': 'multiply-accumulates',
+            },
+        },
+    ),
+    Section(
+        title='Beside other runs',
+        files='compare.json',
+        about='The last figures; mean and standard deviation over seeds.',
+        command='python tools/analysis/compare.py {run} RUN --out {run}/compare',
+        pictures={
+            'compare.png': 'Training loss and validation metric of each run over the '
+            'training'
+        },
+        tables={
+            'summary': {'': 'run'}
+            | {f'{key}.mean': f'{key.split("/")[-1]}, %' for key in PERCENT}
+            | {f'{key}.std': 'deviation' for key in PERCENT}
+            | {'loss.mean': 'training loss'}
+        },
+    ),
+    Section(
+        title='Classes beside other runs',
+        files='classes.json',
+        about='IoU in percent, mean over the runs of a line.',
+    ),
+    Section(title='Images beside other runs', files='images.json'),
+)
