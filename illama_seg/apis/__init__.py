@@ -13,6 +13,7 @@ from illama_seg.apis.evaluate_files import evaluate_predictions
 from illama_seg.apis.hub import get_config, get_model
 from illama_seg.apis.infer import segment_files
 from illama_seg.apis.loggers import add_tensorboard, add_wandb
+from illama_seg.apis.loss_landscape import measure_loss_landscape
 from illama_seg.apis.mistakes import mistakes_explained
 from illama_seg.apis.names import list_models
 from illama_seg.apis.predict import find_images, load_segmentor, predict, read_image
@@ -64,6 +65,7 @@ __all__ = [
     'load_segmentor',
     'measure_attention_rank',
     'measure_calibration',
+    'measure_loss_landscape',
     'measure_shape_bias',
     'mistakes_explained',
     'overlay',

@@ -17,6 +17,11 @@ from illama_seg.evaluation.complexity import (
 )
 from illama_seg.evaluation.confusion import ConfusionMatrix
 from illama_seg.evaluation.label_files import LabelIds, count_label_files
+from illama_seg.evaluation.loss_landscape import (
+    WeightPlane,
+    random_direction,
+    weights_digest,
+)
 from illama_seg.evaluation.shape_bias import (
     IMAGENET_CATEGORIES,
     Decision,
@@ -37,6 +42,7 @@ __all__ = [
     'LabelIds',
     'MultiplyAccumulates',
     'SelfAttentionCounts',
+    'WeightPlane',
     'category_numbers',
     'closed_forms',
     'colour_baseline',
@@ -48,9 +54,11 @@ __all__ = [
     'decide',
     'fit_temperature',
     'position_baseline',
+    'random_direction',
     'rank_index',
     'read_decisions',
     'shape_bias',
     'watch_attention',
+    'weights_digest',
     'write_decisions',
 ]

@@ -140,6 +140,19 @@ def test_complexity_prints_both_and_writes_them(tmp_path, capsys):
     assert '--dims [0]' in fails('analysis/complexity', '--dims', 0)
 
 
+def test_a_loss_landscape_is_printed_written_and_gone_on_with(tmp_path, capsys):
+    checkpoint = save(build(), tmp_path / 'last.pth')
+    out = ['--out', tmp_path / 'out', '--points', 3, '--num-images', 8]
+    options = ['--cfg-options', *as_arguments(OPTIONS)]
+    call = [CONFIG, checkpoint, *out, '--split', 'test', '--radius', 0.5]
+    run_tool('analysis/loss_landscape', *call, *options)
+    assert 'centre' in capsys.readouterr().out
+    names = [path.suffix for path in (tmp_path / 'out').iterdir()]
+    assert sorted(names) == ['.json', '.jsonl', '.png']
+    message = fails('analysis/loss_landscape', *call, '--seed', 1, *options)
+    assert 'seed=0 where it is 1 now' in message and '--restart' in message
+
+
 def test_mistakes_end_with_one_line(tmp_path):
     message = fails('analysis/calibration', CONFIG, tmp_path / 'none.pth')
     assert 'none.pth' in message and len(message.splitlines()) == 1
