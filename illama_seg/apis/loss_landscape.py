@@ -99,7 +99,7 @@ def measure_loss_landscape(
             f'--points {points} --radius {radius} --num-images {num_images}: expected '
             'an odd number from 3 on, a radius above 0, and at least 1 image'
         )
-    if split not in ('train', 'test') or (batch_size or 1) < 1:
+    if split not in ('train', 'test') or (batch_size is not None and batch_size < 1):
         raise ValueError(
             f'--split {split} --batch-size {batch_size}: expected train or test, and a '
             'batch of at least 1'
