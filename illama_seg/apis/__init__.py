@@ -1,16 +1,19 @@
 """What a script imports: make data, build runs, load models, predict, draw."""
 
+from illama_seg.apis.attention_rank import measure_attention_rank
 from illama_seg.apis.benchmark import run_benchmark
 from illama_seg.apis.calibration import measure_calibration
 from illama_seg.apis.classifiers import build_classifier
 from illama_seg.apis.compare import compare_runs
 from illama_seg.apis.compare_images import compare_images
+from illama_seg.apis.complexity import compare_complexity
 from illama_seg.apis.data_check import browse_dataset, check_dataset
 from illama_seg.apis.draw import add_legend, draw_curves, draw_rows, overlay
 from illama_seg.apis.evaluate_files import evaluate_predictions
 from illama_seg.apis.hub import get_config, get_model
 from illama_seg.apis.infer import segment_files
 from illama_seg.apis.loggers import add_tensorboard, add_wandb
+from illama_seg.apis.loss_landscape import measure_loss_landscape
 from illama_seg.apis.mistakes import mistakes_explained
 from illama_seg.apis.names import list_models
 from illama_seg.apis.predict import find_images, load_segmentor, predict, read_image
@@ -48,6 +51,7 @@ __all__ = [
     'build_tester',
     'build_trainer',
     'check_dataset',
+    'compare_complexity',
     'compare_images',
     'compare_runs',
     'convert_checkpoint',
@@ -61,7 +65,9 @@ __all__ = [
     'list_models',
     'load_config',
     'load_segmentor',
+    'measure_attention_rank',
     'measure_calibration',
+    'measure_loss_landscape',
     'measure_shape_bias',
     'mistakes_explained',
     'overlay',

@@ -250,12 +250,15 @@ def _pixel_parts(
     for index in tqdm(indices, desc='segmenting', unit='image'):
         image, label, _ = data[index]
         truth = torch.from_numpy(label.astype(np.int64))
-        for rows, columns, logits in _blocks(model, image, batch_size):
+        for rows, columns, logits in logit_blocks(model, image, batch_size):
             flat = logits.flatten(1).T.float().cpu()
             yield flat, truth[rows, columns].flatten(), truth.numel()
 
 
-def _blocks(model: nn.Module, image: np.ndarray, batch_size: int) -> Iterator[Any]:
+def logit_blocks(
+    model: nn.Module, image: np.ndarray, batch_size: int
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Rows, columns and logits (num_classes, rows, columns) of an image's blocks."""
     segmentor = cast(Any, model)
     if segmentor.data_preprocessor.test_cfg:  # pads the whole image, not windows
         whole = slice(None)

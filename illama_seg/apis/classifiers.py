@@ -36,6 +36,7 @@ class Classifier:
         num_classes: outputs.
         classes: names of the classes, where checkpoint or data set have them.
         device: of the model.
+        module: what has the weights.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Classifier:
     num_classes: int
     classes: tuple[str, ...] | None
     device: str
+    module: nn.Module | None = None
 
     @torch.inference_mode()
     def logits(self, images: list[Tensor]) -> Tensor:
@@ -58,9 +60,10 @@ def build_classifier(
 
     Args:
         cfg: config of a classification; of timm's models it says the number of classes.
-        source: file or URL of a checkpoint of this config, ``timm:NAME`` with the
-            weights that timm downloads, ``timm:NAME=FILE`` with those of a file, or
-            ``timm:NAME=random``.
+        source: file or URL of a checkpoint of this config, 'random' for the weights
+            that a training of it starts from, ``timm:NAME`` with the weights that timm
+            downloads, ``timm:NAME=FILE`` with those of a file, or ``timm:NAME=random``.
+            Random weights are drawn from the config's ``randomness.seed``, or from 0.
         device: such as 'cpu' or 'cuda:1'; by default a GPU where there is one.
 
     Raises:
@@ -75,24 +78,39 @@ def build_classifier(
             'classification, such as configs/pretrain/illama_base_in1k.py'
         )
     device = usable_device(device)
-    if str(source).startswith(TIMM):
-        return _of_timm(str(source), cfg, device)
-    state = read_checkpoint(fetch_checkpoint(source), mmap=True)
+    # Random weights are the same every time, and leave the caller's draws alone.
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed((cfg.get('randomness') or {}).get('seed') or 0)
+        if str(source).startswith(TIMM):
+            return _of_timm(str(source), cfg, device)
+        return _of_config(source, cfg, device)
+
+
+def _of_config(source: str | Path, cfg: Config, device: str) -> Classifier:
+    is_random = str(source) == RANDOM
+    state: dict[str, Any] = {}
     init_default_scope(cfg.get('default_scope', 'mmseg'))
-    cfg.model.init_cfg = cfg.model.backbone.init_cfg = None
+    if not is_random:
+        state = read_checkpoint(fetch_checkpoint(source), mmap=True)
+        cfg.model.init_cfg = cfg.model.backbone.init_cfg = None
     with options_explained(cfg):
         model = MODELS.build(cfg.model)
         steps = Compose(cfg.test_dataloader.dataset.pipeline)
-    load_weights(model, state, source)
+    if is_random:
+        model.init_weights()
+    else:
+        load_weights(model, state, source)
     meta = state.get('meta')
     known = meta.get('dataset_meta') if isinstance(meta, dict) else None
+    drawn = f'{Path(cfg.filename).stem} ({RANDOM} weights)'
     return Classifier(
-        name=source_name(source),
+        name=drawn if is_random else source_name(source),
         model=partial(_preprocessed, model.to(device).eval()),
         load=partial(_by_pipeline, steps),
         num_classes=cfg.model.head.num_classes,
         classes=tuple((known or {}).get('classes') or ()) or _data_classes(cfg),
         device=device,
+        module=model,
     )
 
 
@@ -157,6 +175,7 @@ def _of_timm(source: str, cfg: Config, device: str) -> Classifier:
         num_classes=num_classes,
         classes=_data_classes(cfg),
         device=device,
+        module=model,
     )
 
 

@@ -1,4 +1,4 @@
-"""Multiply-accumulates of a segmentor or classifier, counted as the papers count.
+"""Multiply-accumulates of a model, and of one self-attention, as the papers count.
 
 Table 10 of arXiv 2404.06773 calls them FLOPs, and leaves out the auxiliary head and the
 two products of the attention, q k^T and the weights times v: counters hooked to modules
@@ -8,13 +8,16 @@ do not see them. torch counts two operations for each multiply-accumulate.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from illama_seg.layers import SelfAttention
+from illama_seg.layers import SelfAttention, attention_map, soft_causal_attention
+from illama_seg.layers.attention_blocked import forward as blocked_forward
 
 _LINEAR = ('convolution', 'addmm', 'mm')
 
@@ -95,3 +98,73 @@ def _linear(counter: FlopCounterMode) -> int:
     counts = counter.get_flop_counts().get('Global', {})
     operations = (n for op, n in counts.items() if str(op).split('.')[1] in _LINEAR)
     return sum(operations) // 2
+
+
+def closed_forms(num_tokens: int, embed_dims: int) -> tuple[int, int]:
+    """Table 2 of arXiv 2404.06773: one self-attention, bidirectional and causal.
+
+    Returns:
+        4 N D^2 + 2 N^2 D, and 4 N D^2 + N^2 D + (floor(N^2 / 2) + 1) D.
+    """
+    n, d = num_tokens, embed_dims
+    linear, scores = 4 * n * d**2, n**2 * d
+    return linear + 2 * scores, linear + scores + (n**2 // 2 + 1) * d
+
+
+@dataclass(frozen=True)
+class SelfAttentionCounts:
+    """Multiply-accumulates of one self-attention, counted while it runs.
+
+    Attributes:
+        linear: the projections to q, k, v and from the output.
+        bidirectional: both products, of all N x N weights.
+        causal: all scores, and the weights that the soft mask at rate 0 keeps.
+        strict: scores and weights that the strict mask keeps.
+        executed: what the CPU's kernel computes for the soft mask at rate 0, whole
+            blocks of rows.
+    """
+
+    linear: int
+    bidirectional: int
+    causal: int
+    strict: int
+    executed: int
+
+
+def count_self_attention(
+    num_tokens: int, embed_dims: int, num_heads: int = 1
+) -> SelfAttentionCounts:
+    """Count one self-attention of one image; the number of heads changes nothing.
+
+    Memory is quadratic in the tokens.
+
+    Args:
+        num_tokens: N, the class token too.
+        embed_dims: D.
+        num_heads: divides D.
+    """
+    with torch.device('meta'):
+        attention = SelfAttention(embed_dims, num_heads, 'bidirectional')
+        tokens = torch.empty(1, num_tokens, embed_dims)
+    # By the formula: of fused kernels torch counts nothing.
+    with (
+        torch.no_grad(),
+        sdpa_kernel(SDPBackend.MATH),
+        FlopCounterMode(display=False) as counter,
+    ):
+        attention(tokens, None, 0.0)
+    linear = _linear(counter)
+    q = torch.zeros(1, num_heads, num_tokens, embed_dims // num_heads)
+    with torch.no_grad(), FlopCounterMode(display=False) as kernel:
+        blocked_forward(q, q, q, 0.0)
+    # Of equal scores every weight is 1 / N, unless the mask hides it.
+    attend = partial(soft_causal_attention, soft_mask_rate=0.0)
+    kept = int(attention_map(attend, q, q).count_nonzero())
+    per_weight = embed_dims // num_heads
+    return SelfAttentionCounts(
+        linear=linear,
+        bidirectional=counter.get_total_flops() // 2 - linear,
+        causal=num_tokens**2 * embed_dims + kept * per_weight,
+        strict=2 * kept * per_weight,
+        executed=kernel.get_total_flops() // 2,
+    )

@@ -1,6 +1,7 @@
 """Parts of the backbone; they import torch, and triton where it is installed."""
 
 from illama_seg.layers.attention import (
+    attention_map,
     automatic_implementation,
     causal_attention,
     soft_causal_attention,
@@ -32,6 +33,7 @@ __all__ = [
     'SelfAttention',
     'SwiGLU',
     'apply_rotary',
+    'attention_map',
     'automatic_implementation',
     'causal_attention',
     'join_class_slot',

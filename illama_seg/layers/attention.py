@@ -22,6 +22,8 @@ from illama_seg.layers.attention_flash import flash_attention
 from illama_seg.layers.attention_flex import flex_attention
 from illama_seg.layers.attention_op import rate_value
 
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
 
 def reference_attention(q: Tensor, k: Tensor, v: Tensor, rate: Tensor) -> Tensor:
     """(softmax(q k^T / sqrt d) * S) v by the formula, with an N x N matrix."""
@@ -113,6 +115,29 @@ def modified_causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def bidirectional_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """No mask, the plain ViT's. (B, h, N, d) each, and returned."""
     return F.scaled_dot_product_attention(*_one_dtype(q, k, v))
+
+
+def attention_map(attend: Attend, q: Tensor, k: Tensor) -> Tensor:
+    """Weights of the values in an attention, whichever implementation it is.
+
+    Outputs are linear in the values: for columns of the identity they are those columns
+    of the weights. So the map is what the attention computes, not what a second formula
+    says that it should.
+
+    Args:
+        attend: (q, k, v), (B, h, N, d) each -> (B, h, N, d).
+        q, k: (B, h, N, d).
+
+    Returns:
+        (B, h, N, N): row i has the weights of output i, after any mask.
+    """
+    n, d = q.shape[2:]
+    columns = []
+    for part in torch.eye(n, dtype=q.dtype, device=q.device).split(d, dim=1):
+        width = part.shape[1]
+        v = F.pad(part, (0, d - width)).expand(q.shape)
+        columns.append(attend(q, k, v)[..., :width])
+    return torch.cat(columns, dim=-1)
 
 
 # On a CPU, training in half precision up to these tokens is faster with the N x N

@@ -1,9 +1,12 @@
 """The decoder block, and by other parts the encoder block: pre-norm, residual."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from illama_seg.layers.attention import (
+    attention_map,
     bidirectional_attention,
     causal_attention,
     modified_causal_attention,
@@ -51,18 +54,37 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, rotary: Tensor | None, soft_mask_rate: Rate) -> Tensor:
         """(B, N, C), rotary table (N, d / 2, 2) or None -> (B, N, C)."""
+        q, k, v = self._project(x, rotary)
+        x = self._attend(q, k, v, soft_mask_rate)
+        return self.proj(x.transpose(1, 2).flatten(2))
+
+    def maps(
+        self, x: Tensor, rotary: Tensor | None, soft_mask_rate: Rate
+    ) -> tuple[Tensor, Tensor]:
+        """Weights of the values for what :meth:`forward` takes.
+
+        Returns:
+            The softmax of all scores and, what ``forward`` multiplies the values by,
+            the weights with the mask, (B, h, N, N) each.
+        """
+        q, k, _ = self._project(x, rotary)
+        attend = partial(self._attend, soft_mask_rate=soft_mask_rate)
+        return attention_map(bidirectional_attention, q, k), attention_map(attend, q, k)
+
+    def _project(self, x: Tensor, rotary: Tensor | None) -> tuple[Tensor, ...]:
+        """Queries, keys and values, (B, h, N, d) each."""
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
         # Parts of a split: gradients of slices would be added up in three full tensors.
         qk, v = qkv.split((2, 1), dim=2)
         qk = qk.permute(2, 0, 3, 1, 4)
         q, k = qk if rotary is None else apply_rotary(qk, rotary)
         # A view would keep the projections of q and k until the backward pass.
-        v = v.squeeze(2).transpose(1, 2).contiguous()
+        return q, k, v.squeeze(2).transpose(1, 2).contiguous()
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, soft_mask_rate: Rate) -> Tensor:
         if self.mask == 'soft':
-            x = soft_causal_attention(q, k, v, soft_mask_rate, self.impl)
-        else:
-            x = ATTENTIONS[self.mask](q, k, v)
-        return self.proj(x.transpose(1, 2).flatten(2))
+            return soft_causal_attention(q, k, v, soft_mask_rate, self.impl)
+        return ATTENTIONS[self.mask](q, k, v)
 
 
 class DropPath(nn.Module):

@@ -103,6 +103,30 @@ def test_our_own_model_by_timms_name_keeps_its_classifier_or_is_refused(cfg, tmp
                 build_classifier(cfg, source, 'cpu')
 
 
+@pytest.mark.parametrize('source', ['random', f'timm:{TIMM}=random'])
+def test_random_weights_are_those_of_the_seed(source, small_timm, tmp_path):
+    weights = []
+    for seed in (0, 0, 1):
+        options = OPTIONS | {'randomness.seed': seed}
+        state = torch.get_rng_state()
+        classifier = build_classifier(load_config(CONFIG, options), source, 'cpu')
+        assert torch.equal(torch.get_rng_state(), state)
+        torch.rand(1)
+        weights.append(classifier.module.state_dict())
+    first, again, other = ({k: v for k, v in w.items() if v.std() > 0} for w in weights)
+    assert len(first) > 4
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not any(torch.equal(first[key], other[key]) for key in first)
+
+
+def test_random_weights_of_a_config_are_its_own_initial_ones(cfg):
+    classifier = build_classifier(cfg, 'random', 'cpu')
+    assert classifier.name == 'illama_micro_digits (random weights)'
+    weights = classifier.module.state_dict()
+    assert weights['backbone.pos_embed'].std() == pytest.approx(0.02, rel=0.2)
+    assert not weights['backbone.blocks.0.attn.qkv.bias'].any()
+
+
 class Attack:
     def __init__(self, target):
         self.target = target

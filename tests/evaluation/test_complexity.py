@@ -6,7 +6,13 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from illama_seg.backbones import ILLaMA
-from illama_seg.evaluation import MultiplyAccumulates, count_multiply_accumulates
+from illama_seg.evaluation import (
+    MultiplyAccumulates,
+    SelfAttentionCounts,
+    closed_forms,
+    count_multiply_accumulates,
+    count_self_attention,
+)
 from illama_seg.layers import swiglu_hidden_dims
 
 DIMS, CLASSES, PATCH = 8, 5, 4
@@ -113,3 +119,46 @@ def test_a_bare_backbone_is_refused():
         count_multiply_accumulates(backbone, (8, 8))
     with pytest.raises(ValueError, match='Linear'):
         count_multiply_accumulates(nn.Linear(2, 2), (8, 8))
+
+
+# One self-attention
+
+
+@given(st.integers(1, 40), st.integers(1, 6), st.sampled_from([1, 2, 3]))
+def test_a_self_attention_counts_as_by_hand_whatever_its_heads(n, width, num_heads):
+    dims = 6 * width
+    found = count_self_attention(n, dims, num_heads)
+    past = n * (n + 1) // 2
+    assert found == SelfAttentionCounts(
+        linear=4 * n * dims**2,
+        bidirectional=2 * n**2 * dims,
+        causal=(n**2 + past) * dims,
+        strict=2 * past * dims,
+        executed=2 * n**2 * dims,  # one block of rows
+    )
+
+
+@pytest.mark.parametrize(('n', 'dims'), [(5, 3), (197, 192), (4, 2)])
+def test_table_2_by_hand(n, dims):
+    bidirectional, causal = closed_forms(n, dims)
+    assert bidirectional == 4 * n * dims * dims + 2 * n * n * dims
+    rest = {5: 13, 197: 19405, 4: 9}[n]  # floor(N^2 / 2) + 1
+    assert causal == 4 * n * dims * dims + n * n * dims + rest * dims
+
+
+@given(st.integers(2, 60), st.integers(1, 8))
+def test_table_2_and_the_count_differ_by_half_the_diagonal(n, dims):
+    bidirectional, causal = closed_forms(n, dims)
+    found = count_self_attention(n, dims)
+    assert found.linear + found.bidirectional == bidirectional
+    # Half of the diagonal, less the one weight that the paper adds.
+    assert found.linear + found.causal - causal == (-(-n // 2) - 1) * dims
+
+
+def test_a_longer_sequence_is_computed_by_three_quarters():
+    n, dims = 1025, 16
+    found = count_self_attention(n, dims)
+    # Blocks of 256 rows with all their scores, and the values up to their last row.
+    blocks = [(256, 256), (256, 512), (256, 768), (256, 1024), (1, 1025)]
+    assert found.executed == (n**2 + sum(rows * seen for rows, seen in blocks)) * dims
+    assert 0.75 < found.executed / found.bidirectional < 0.85

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from illama_seg.layers.attention import (
     IMPLEMENTATIONS,
+    attention_map,
     available_implementations,
     causal_attention,
     soft_causal_attention,
@@ -92,6 +93,19 @@ def test_output_and_gradients_are_the_formula_at_any_length(impl, n, rate):
 @pytest.mark.parametrize('d', (16, 64, 96))
 def test_output_and_gradients_are_the_formula_at_any_head_dim(impl, d, rate):
     assert_exact(impl, packed(37, d, batch=2), rate, 2e-6)
+
+
+@every_implementation
+@pytest.mark.parametrize('rate', RATES)
+@pytest.mark.parametrize('n', [1, 7, 8, 21])
+def test_the_map_of_an_implementation_is_its_weights(impl, n, rate):
+    q, k, v = split(packed(n, 8, batch=2))
+    found = attention_map(lambda *x: soft_causal_attention(*x, rate, impl), q, k)
+    assert found.shape == (2, 2, n, n)
+    expected = formula(q, k, torch.eye(n).expand(2, 2, n, n), rate)
+    torch.testing.assert_close(found.double().cpu(), expected, rtol=1e-5, atol=1e-6)
+    mixed = soft_causal_attention(q, k, v, rate, impl)
+    torch.testing.assert_close(found @ v, mixed, rtol=1e-5, atol=1e-5)
 
 
 @every_implementation

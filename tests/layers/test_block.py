@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from illama_seg.layers import NORM_EPS, Block, DropPath, SelfAttention
+from illama_seg.layers import MASKS, NORM_EPS, Block, DropPath, SelfAttention
 from illama_seg.layers import rotary_table as table_of
 
 DIMS, HEADS, TOKENS = 24, 3, 7
@@ -62,6 +62,29 @@ def test_block_is_attention_then_swiglu_with_residuals(mask, rate):
     expected = y + gated @ block.mlp.fc2.weight.T
     # The angles of the table are float32.
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('mask', MASKS)
+def test_maps_are_what_the_attention_multiplies_the_values_by(mask):
+    attn = SelfAttention(DIMS, HEADS, mask)
+    x, rotary = torch.randn(2, TOKENS, DIMS), table_of(TOKENS, DIMS // HEADS)
+    rate = 0.3 if mask == 'soft' else 0.0
+    softmax, masked = attn.maps(x, rotary, rate)
+    values = attn.qkv(x)[..., 2 * DIMS :].unflatten(-1, (HEADS, -1)).transpose(1, 2)
+    mixed = attn.proj((masked @ values).transpose(1, 2).flatten(2))
+    expected = attn(x, rotary, rate)
+    torch.testing.assert_close(mixed, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(softmax.sum(-1), torch.ones(2, HEADS, TOKENS))
+    past = torch.ones(TOKENS, TOKENS).tril()
+    if mask == 'soft':
+        expected = softmax * (past + 0.3 * (1 - past))
+    elif mask == 'bidirectional':
+        expected = softmax
+    else:  # renormalised
+        seen = past.clone()
+        seen[0] = 1 if mask == 'modified' else past[0]
+        expected = softmax * seen / (softmax * seen).sum(-1, keepdim=True)
+    torch.testing.assert_close(masked, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_qkv_and_proj_have_biases():

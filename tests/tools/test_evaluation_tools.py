@@ -119,6 +119,40 @@ def test_calibration_prints_the_table_and_writes_the_files(tmp_path, capsys):
     assert (model['bins'], model['held_out']) == (5, 10)
 
 
+def test_attention_rank_prints_the_table_and_writes_the_files(tmp_path, capsys):
+    out = ['--out', tmp_path, '--num-images', 2, '--layers', 2, '--share', 0.5]
+    options = ['--cfg-options', *as_arguments(OPTIONS)]
+    run_tool('analysis/attention_rank', CONFIG, 'random', *out, *options)
+    printed = capsys.readouterr().out
+    assert 'random weights' in printed and 'layer 2' in printed
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {'attention_rank.json', 'attention_rank.png'}
+    (model,) = json.loads((tmp_path / 'attention_rank.json').read_text())['models']
+    assert (model['images'], model['share']) == (2, 0.5)
+
+
+def test_complexity_prints_both_and_writes_them(tmp_path, capsys):
+    sizes = ['--dims', 16, '--sizes', 32, '--tokens', 9, '--patch-size', 8]
+    run_tool('analysis/complexity', *sizes, '--out', tmp_path)
+    assert '|  9 | 16 |' in capsys.readouterr().out
+    rows = json.loads((tmp_path / 'complexity.json').read_text())['rows']
+    assert [row['tokens'] for row in rows] == [17, 9]
+    assert '--dims [0]' in fails('analysis/complexity', '--dims', 0)
+
+
+def test_a_loss_landscape_is_printed_written_and_gone_on_with(tmp_path, capsys):
+    checkpoint = save(build(), tmp_path / 'last.pth')
+    out = ['--out', tmp_path / 'out', '--points', 3, '--num-images', 8]
+    options = ['--cfg-options', *as_arguments(OPTIONS)]
+    call = [CONFIG, checkpoint, *out, '--split', 'test', '--radius', 0.5]
+    run_tool('analysis/loss_landscape', *call, *options)
+    assert 'centre' in capsys.readouterr().out
+    names = [path.suffix for path in (tmp_path / 'out').iterdir()]
+    assert sorted(names) == ['.json', '.jsonl', '.png']
+    message = fails('analysis/loss_landscape', *call, '--seed', 1, *options)
+    assert 'seed=0 where it is 1 now' in message and '--restart' in message
+
+
 def test_mistakes_end_with_one_line(tmp_path):
     message = fails('analysis/calibration', CONFIG, tmp_path / 'none.pth')
     assert 'none.pth' in message and len(message.splitlines()) == 1

@@ -1,0 +1,149 @@
+"""Rank of attention maps, by their singular values.
+
+Figures 4 and 11 of arXiv 2404.06773: the singular values of a map, largest first, added
+up and divided by their sum. The later this curve reaches 0.8, the more of the values
+count: the higher is the rank of the map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from illama_seg.layers import SelfAttention
+
+# The weights of all tokens, and what the mask leaves of them; without a mask the first.
+KINDS = ('softmax', 'masked')
+_ROUNDING = 1e-6
+
+# Number of the layer from 1, kind, maps (B, h, N, N).
+See = Callable[[int, str, Tensor], None]
+
+
+@contextmanager
+def watch_attention(model: nn.Module, see: See) -> Iterator[None]:
+    """Hand the attention maps of every forward pass to a function, layer by layer.
+
+    A backbone of this package is asked for what its attention computes; a transformer
+    of timm is made to compute its maps one by one, by its own code.
+
+    Args:
+        model: with attention of either.
+        see: called with layer, kind and maps.
+
+    Raises:
+        ValueError: if the model has no attention whose maps can be had.
+    """
+    ours = [m for m in model.modules() if isinstance(m, SelfAttention)]
+    timms: list[Any] = [m for m in model.modules() if _is_timms(m)]
+    if not ours and not timms:
+        raise ValueError(
+            f'{type(model).__name__} has no attention maps: expected a backbone of '
+            "illama_seg, or a transformer of timm's whose attention has attn_drop and "
+            'fused_attn, such as vit_tiny_patch16_224'
+        )
+    with ExitStack() as stack:
+        for layer, attention in enumerate(ours, 1):
+            ask = partial(_ask, see, layer)
+            stack.callback(attention.register_forward_pre_hook(ask).remove)
+        for layer, other in enumerate(timms, 1):
+            stack.callback(setattr, other, 'fused_attn', other.fused_attn)
+            other.fused_attn = False
+            catch = partial(_catch, see, layer)
+            stack.callback(other.attn_drop.register_forward_pre_hook(catch).remove)
+        yield
+
+
+def _is_timms(module: nn.Module) -> bool:
+    return hasattr(module, 'fused_attn') and isinstance(
+        getattr(module, 'attn_drop', None), nn.Module
+    )
+
+
+def _ask(see: See, layer: int, module: SelfAttention, args: tuple) -> None:
+    softmax, masked = module.maps(*args)
+    see(layer, 'softmax', softmax)
+    if module.mask != 'bidirectional':
+        see(layer, 'masked', masked)
+
+
+def _catch(see: See, layer: int, module: nn.Module, args: tuple) -> None:
+    see(layer, 'softmax', args[0])
+
+
+def cumulative_singular_values(maps: Tensor) -> Tensor:
+    """(..., N, N) -> (..., N): sums of the largest values, as shares of all of them.
+
+    Raises:
+        ValueError: if a map is not finite.
+    """
+    if not maps.isfinite().all():
+        raise ValueError('an attention map is not finite: the weights have diverged')
+    values = torch.linalg.svdvals(maps.float()).double()
+    return values.cumsum(-1) / values.sum(-1, keepdim=True)
+
+
+def rank_index(curves: Tensor, share: float) -> Tensor:
+    """(..., N) -> (...): how many singular values it takes to reach the share."""
+    return (curves < share - _ROUNDING).sum(-1) + 1
+
+
+class AttentionRank:
+    """Curves of many maps, as they come; memory does not grow with them.
+
+    Args:
+        share: where the index is read.
+    """
+
+    def __init__(self, share: float = 0.8) -> None:
+        self.share = share
+        self._sums: dict[tuple[int, str], list[Tensor]] = {}
+
+    def update(self, layer: int, kind: str, maps: Tensor) -> None:
+        """Add maps (B, h, N, N); of a layer and kind all have one shape.
+
+        Raises:
+            ValueError: if one is not finite, or its shape is another one.
+        """
+        curves = cumulative_singular_values(maps).cpu()
+        index = rank_index(curves, self.share).double()
+        count = torch.tensor(float(len(curves)))
+        new = [curves.sum(0), index.sum(0), index.square().sum(0), count]
+        old = self._sums.setdefault((layer, kind), [torch.zeros_like(x) for x in new])
+        if old[0].shape != new[0].shape:
+            raise ValueError(
+                f'layer {layer}: maps of {tuple(new[0].shape)} heads and tokens after '
+                f'{tuple(old[0].shape)}: expected images of one size'
+            )
+        self._sums[layer, kind] = [a + b for a, b in zip(old, new, strict=True)]
+
+    def summary(self) -> list[dict]:
+        """A row for each layer, kind and head, the numbers of layers and heads from 1.
+
+        Returns:
+            ``layer``, ``kind``, ``head``, ``tokens`` N, the mean ``curve`` of N shares,
+            its ``index`` in 1..N, and ``mean`` and ``std`` of the single maps' indices.
+        """
+        rows = []
+        for (layer, kind), (curves, total, squares, count) in self._sums.items():
+            mean = total / count
+            std = (squares / count - mean.square()).clamp(min=0).sqrt()
+            for head, curve in enumerate(curves / count):
+                rows.append(
+                    dict(
+                        layer=layer,
+                        kind=kind,
+                        head=head + 1,
+                        tokens=len(curve),
+                        index=int(rank_index(curve, self.share)),
+                        mean=round(float(mean[head]), 3),
+                        std=round(float(std[head]), 3),
+                        curve=[round(value, 5) for value in curve.tolist()],
+                    )
+                )
+        return rows

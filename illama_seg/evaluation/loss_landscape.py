@@ -1,0 +1,97 @@
+"""A plane through a model's weights, along two filter-normalised random directions.
+
+Li et al., 'Visualizing the Loss Landscape of Neural Nets', arXiv 1712.09913: each
+filter of a direction is as long as the filter of the weights that it is added to, so
+that models whose weights differ in scale can be compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from types import TracebackType
+
+import torch
+from torch import Tensor, nn
+
+
+def random_direction(
+    weights: dict[str, Tensor], generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Draw a direction and scale its filters.
+
+    A filter is what lies along the first dimension of a weight: an output channel of a
+    convolution, a neuron of a linear layer; positions and class token are one each.
+    Biases and norms, which have one dimension, stay where they are.
+
+    Args:
+        weights: name -> parameter.
+        generator: on the CPU.
+
+    Returns:
+        Name -> tensor like the parameter, on its device.
+    """
+    direction = {}
+    for name, weight in weights.items():
+        drawn = torch.randn(weight.shape, generator=generator).to(weight)
+        if weight.ndim < 2:
+            direction[name] = torch.zeros_like(weight)
+            continue
+        length, wanted = drawn.flatten(1).norm(dim=1), weight.flatten(1).norm(dim=1)
+        scale = wanted / length.clamp(min=1e-10)
+        direction[name] = drawn * scale.view(-1, *[1] * (weight.ndim - 1))
+    return direction
+
+
+class WeightPlane:
+    """Move a model's weights over a plane; they are put back at the end of the block.
+
+    The plane is weights + x * first direction + y * second one, both from one seed.
+    Statistics of batch normalisation are left: the model has to be in eval mode.
+
+    Args:
+        model: whose parameters are moved, in place.
+        seed: of the directions.
+    """
+
+    def __init__(self, model: nn.Module, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self._parameters = dict(model.named_parameters())
+        self._weights = {
+            name: parameter.detach().clone()
+            for name, parameter in self._parameters.items()
+        }
+        self.directions = (
+            random_direction(self._weights, generator),
+            random_direction(self._weights, generator),
+        )
+
+    @torch.no_grad()
+    def move(self, x: float, y: float) -> None:
+        """Set the weights to a point of the plane; (0, 0) is where they were."""
+        first, second = self.directions
+        for name, parameter in self._parameters.items():
+            moved = self._weights[name] + x * first[name] + y * second[name]
+            parameter.copy_(moved)
+
+    def __enter__(self) -> WeightPlane:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with torch.no_grad():  # not move(0, 0): what diverges times 0 is nan
+            for name, parameter in self._parameters.items():
+                parameter.copy_(self._weights[name])
+
+
+def weights_digest(model: nn.Module) -> str:
+    """First 16 digits of a sha256 of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        flat = tensor.detach().cpu().contiguous().flatten()
+        digest.update(flat.view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
