@@ -51,18 +51,27 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, rotary: Tensor | None, soft_mask_rate: Rate) -> Tensor:
         """(B, N, C), rotary table (N, d / 2, 2) or None -> (B, N, C)."""
-        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
+        q, k, v = self.split_heads(self.qkv(x), rotary)
+        x = self.attend(q, k, v, soft_mask_rate)
+        return self.proj(x.transpose(1, 2).flatten(2))
+
+    def split_heads(
+        self, qkv: Tensor, rotary: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, N, 3 C) -> q and k, turned, and v, (B, h, N, d) each."""
+        qkv = qkv.unflatten(-1, (3, self.num_heads, -1))
         # Parts of a split: gradients of slices would be added up in three full tensors.
         qk, v = qkv.split((2, 1), dim=2)
         qk = qk.permute(2, 0, 3, 1, 4)
         q, k = qk if rotary is None else apply_rotary(qk, rotary)
         # A view would keep the projections of q and k until the backward pass.
-        v = v.squeeze(2).transpose(1, 2).contiguous()
+        return q, k, v.squeeze(2).transpose(1, 2).contiguous()
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, soft_mask_rate: Rate) -> Tensor:
+        """(B, h, N, d) each -> (B, h, N, d)."""
         if self.mask == 'soft':
-            x = soft_causal_attention(q, k, v, soft_mask_rate, self.impl)
-        else:
-            x = ATTENTIONS[self.mask](q, k, v)
-        return self.proj(x.transpose(1, 2).flatten(2))
+            return soft_causal_attention(q, k, v, soft_mask_rate, self.impl)
+        return ATTENTIONS[self.mask](q, k, v)
 
 
 class DropPath(nn.Module):
