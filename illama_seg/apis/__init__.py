@@ -14,6 +14,11 @@ from illama_seg.apis.loggers import add_tensorboard, add_wandb
 from illama_seg.apis.mistakes import mistakes_explained
 from illama_seg.apis.names import list_models
 from illama_seg.apis.predict import find_images, load_segmentor, predict, read_image
+from illama_seg.apis.quantize import (
+    compare_precisions,
+    export_quantized,
+    quantize_after_training,
+)
 from illama_seg.apis.report import LabelledImages, evaluate, report_run
 from illama_seg.apis.roadmap import run_roadmap
 from illama_seg.apis.running import (
@@ -47,12 +52,14 @@ __all__ = [
     'build_trainer',
     'check_dataset',
     'compare_images',
+    'compare_precisions',
     'compare_runs',
     'convert_checkpoint',
     'draw_curves',
     'draw_rows',
     'evaluate',
     'evaluate_predictions',
+    'export_quantized',
     'find_images',
     'get_config',
     'get_model',
@@ -66,6 +73,7 @@ __all__ = [
     'predict',
     'prepare_ade20k',
     'prepare_camvid',
+    'quantize_after_training',
     'read_image',
     'report_run',
     'run_benchmark',

@@ -8,7 +8,7 @@ from illama_seg.quantization.backbone import (
     in_integers,
 )
 from illama_seg.quantization.int8 import Int8Linear, int8_attention, to_int8
-from illama_seg.quantization.probabilities import probabilities
+from illama_seg.quantization.masks import mask_rows
 from illama_seg.quantization.quantizer import Quantizer, QuantLinear
 
 __all__ = [
@@ -21,6 +21,6 @@ __all__ = [
     'holds_integers',
     'in_integers',
     'int8_attention',
-    'probabilities',
+    'mask_rows',
     'to_int8',
 ]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from illama_seg.layers import MLP, Block, SelfAttention, SwiGLU
+from illama_seg.layers import MLP, SelfAttention, SwiGLU
 from illama_seg.quantization.int8 import Int8Linear, int8_attention
-from illama_seg.quantization.probabilities import probabilities
+from illama_seg.quantization.masks import mask_rows
 from illama_seg.quantization.quantizer import (
     SIGNED,
     Quantizer,
@@ -37,7 +39,13 @@ class QuantAttention(SelfAttention):
         """(B, h, N, d) each -> (B, h, N, d)."""
         q, k, v = self.q(q), self.k(k), self.v(v)
         scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
-        weights = probabilities(scores, self.mask, float(soft_mask_rate))
+        rate, n = float(soft_mask_rate), q.shape[2]
+        hidden, factor = mask_rows(self.mask, rate, range(n), n, q.device)
+        if hidden is not None:
+            scores = scores.masked_fill(hidden, float('-inf'))
+        weights = scores.softmax(-1)
+        if factor is not None:
+            weights = weights * factor
         return self.probabilities(weights).to(v.dtype) @ v
 
 
@@ -47,10 +55,9 @@ class QuantSwiGLU(SwiGLU):
     def __init__(self, embed_dims: int, hidden_dims: int) -> None:
         super().__init__(embed_dims, hidden_dims)
         self.input = Quantizer()
-        options = dict(bias=False, with_input=False)
-        self.fc1 = QuantLinear(embed_dims, hidden_dims, **options)
+        self.fc1 = QuantLinear(embed_dims, hidden_dims, False, with_input=False)
         self.fc2 = QuantLinear(hidden_dims, embed_dims, bias=False)
-        self.fc3 = QuantLinear(embed_dims, hidden_dims, **options)
+        self.fc3 = QuantLinear(embed_dims, hidden_dims, False, with_input=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., embed_dims) -> (..., embed_dims)."""
@@ -70,6 +77,8 @@ class Int8Attention(SelfAttention):
     """What a :class:`QuantAttention` simulates, in integers; on a CPU."""
 
     steps: Tensor
+    qkv: Any
+    proj: Any
 
     def __init__(self, embed_dims: int, num_heads: int, mask: str) -> None:
         super().__init__(embed_dims, num_heads, mask)
@@ -112,38 +121,35 @@ class Int8MLP(nn.Module):
         return self.fc2(F.gelu(self.fc1(x)))
 
 
-def make_quantized(block: Block, integers: bool) -> None:
-    """Give a block of the float model parts in 8 bits, their weights still unset."""
-    attn = block.attn
+def make_quantized(block: Any, integers: bool) -> None:
+    """Give a block parts in 8 bits instead of its own, their weights still unset."""
+    attn, fc1 = block.attn, block.mlp.fc1
     sizes = attn.qkv.in_features, attn.num_heads, attn.mask
     block.attn = Int8Attention(*sizes) if integers else QuantAttention(*sizes)
-    swiglu = isinstance(block.mlp, SwiGLU)
-    widths = block.mlp.fc1.in_features, block.mlp.fc1.out_features
-    if integers:
-        parts: tuple[type[nn.Module], type[nn.Module]] = (Int8MLP, Int8SwiGLU)
+    widths = fc1.in_features, fc1.out_features
+    if isinstance(block.mlp, SwiGLU):
+        block.mlp = Int8SwiGLU(*widths) if integers else QuantSwiGLU(*widths)
     else:
-        parts = (QuantMLP, QuantSwiGLU)
-    block.mlp = parts[swiglu](*widths)  # type: ignore[assignment]
+        block.mlp = Int8MLP(*widths) if integers else QuantMLP(*widths)
 
 
 @torch.no_grad()
-def fill_integers(block: Block, source: Block) -> None:
+def fill_integers(block: Any, learned: Any) -> None:
     """Round what a simulated block has learned into a block of integers."""
-    attn, learned = block.attn, source.attn
-    assert isinstance(attn, Int8Attention) and isinstance(learned, QuantAttention)
-    _fill(attn.qkv, learned.qkv.input, learned.qkv)
-    _fill(attn.proj, learned.proj.input, learned.proj)
-    order = learned.q, learned.k, learned.v, learned.probabilities
+    attn, source = block.attn, learned.attn
+    _fill(attn.qkv, source.qkv.input, source.qkv)
+    _fill(attn.proj, source.proj.input, source.proj)
+    order = source.q, source.k, source.v, source.probabilities
     attn.steps.copy_(torch.cat([positive(quantizer.step) for quantizer in order]))
-    mlp, network = block.mlp, source.mlp
-    if isinstance(network, QuantSwiGLU):
-        _fill(mlp.gate_up, network.input, network.fc1, network.fc3)
+    mlp, source = block.mlp, learned.mlp
+    if isinstance(source, QuantSwiGLU):
+        _fill(mlp.gate_up, source.input, source.fc1, source.fc3)
     else:
-        _fill(mlp.fc1, network.fc1.input, network.fc1)
-    _fill(mlp.fc2, network.fc2.input, network.fc2)
+        _fill(mlp.fc1, source.fc1.input, source.fc1)
+    _fill(mlp.fc2, source.fc2.input, source.fc2)
 
 
-def _fill(target: Int8Linear, quantizer: Quantizer, *linears: QuantLinear) -> None:
+def _fill(target: Int8Linear, quantizer: Any, *linears: Any) -> None:
     target.step.copy_(positive(quantizer.step))
     steps = torch.cat([positive(linear.weight_step) for linear in linears])
     weight = torch.cat([linear.weight for linear in linears])

@@ -10,11 +10,12 @@ matrices, so the attention goes from head to head. Shape letters: layers/attenti
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from illama_seg.quantization.probabilities import probabilities
+from illama_seg.quantization.masks import mask_rows
 
 # Bytes of a block of scores, to stay in a core's own cache, and its rows at most.
 CACHE = 1 << 20
@@ -22,16 +23,16 @@ ROWS = 256
 _OFFSET = 128  # unsigned = signed + offset
 
 
-def to_int8(x: Tensor, step: float, low: int = -128, offset: int = 0) -> Tensor:
-    """clamp(round(x / step), low, low + 255) + offset as int8, or uint8 if offset.
+def to_int8(x: Tensor, step: float, offset: int = 0) -> Tensor:
+    """clamp(round(x / step), -128, 127) + offset, as int8; as uint8 if offset is 128.
 
     ``x`` in float32 or bfloat16, any shape, unchanged.
     """
-    rounded = torch.mul(x.float(), 1 / step).round_()
-    rounded.clamp_(low, low + 255)
-    if offset:
-        rounded += offset
-    return rounded.to(torch.uint8 if low + offset == 0 else torch.int8)
+    # An even offset before the rounding changes no tie.
+    start = torch.tensor(float(offset))
+    rounded = torch.add(start, x.float(), alpha=1 / step).round_()
+    rounded.clamp_(offset - 128, offset + 127)
+    return rounded.to(torch.uint8 if offset == _OFFSET else torch.int8)
 
 
 class Int8Linear(nn.Module):
@@ -126,28 +127,49 @@ def int8_attention(
     out = q.new_empty(b * h, n, d)
     # Probabilities go in as p - 128, to be signed; this is what that takes away.
     missing = v8.sum(1, keepdim=True, dtype=torch.int32) * _OFFSET
-    rows = min(ROWS, n)
-    heads = min(b * h, max(1, CACHE // (4 * rows * n)))
-    scores = torch.empty(heads * rows * n, dtype=torch.int32)
-    weights = torch.empty(heads * rows * n)
-    sums = torch.empty(heads * rows * d, dtype=torch.int32)
-    for first in range(0, b * h, heads):
-        group = range(first, min(first + heads, b * h))
-        for start in range(0, n, rows):
-            stop = min(start + rows, n)
-            shape = len(group), stop - start, n
-            block = scores[: math.prod(shape)].view(shape)
-            p = weights[: math.prod(shape)].view(shape)
-            for place, head in enumerate(group):
-                torch._int_mm(q8[head, start:stop], k8[head].T, out=block[place])
-            torch.mul(block, q_step * k_step * d**-0.5, out=p)
-            probabilities(p, mask, rate, start)
-            p8 = p.mul_(1 / p_step).round_().clamp_(max=255).sub_(_OFFSET)
-            p8 = p8.to(torch.int8)
-            shape = len(group), stop - start, d
-            block = sums[: math.prod(shape)].view(shape)
-            for place, head in enumerate(group):
-                torch._int_mm(p8[place], v8[head], out=block[place])
-            block += missing[first : group.stop]
-            out[first : group.stop, start:stop] = block * (p_step * v_step)
+    keys, values = k8.mT.unbind(0), v8.unbind(0)
+    size = min(ROWS, n)
+    heads = min(b * h, max(1, CACHE // (4 * size * n)))
+    scratch = _Scratch(heads * size * n)
+    for start in range(0, n, size):
+        rows = range(start, min(start + size, n))
+        hidden, seen = mask_rows(mask, rate, rows, n)
+        factor = 1 / p_step if seen is None else seen.div_(p_step)
+        for first in range(0, b * h, heads):
+            group = slice(first, min(first + heads, b * h))
+            queries = q8[group, start : rows.stop].unbind(0)
+            scores = scratch.integers(len(queries), len(rows), n)
+            _products(queries, keys[group], scores)
+            p = scratch.floats(*scores.shape)
+            torch.mul(scores, q_step * k_step * d**-0.5, out=p)
+            if hidden is not None:
+                p.masked_fill_(hidden, float('-inf'))
+            torch.softmax(p, -1, out=p)
+            p.mul_(factor).sub_(_OFFSET).round_()
+            if 255.5 * p_step < 1:  # else none is too large
+                p.clamp_(max=255 - _OFFSET)
+            p8 = p.to(torch.int8).unbind(0)
+            sums = scratch.integers(len(queries), len(rows), d)
+            _products(p8, values[group], sums)
+            sums += missing[group]
+            out[group, start : rows.stop] = sums * (p_step * v_step)
     return out.view(b, h, n, d)
+
+
+class _Scratch:
+    """Memory for a block's matrices: new pages for each take longer than the work."""
+
+    def __init__(self, size: int) -> None:
+        self._integers = torch.empty(size, dtype=torch.int32)
+        self._floats = torch.empty(size)
+
+    def integers(self, *shape: int) -> Tensor:
+        return self._integers[: math.prod(shape)].view(shape)
+
+    def floats(self, *shape: int) -> Tensor:
+        return self._floats[: math.prod(shape)].view(shape)
+
+
+def _products(a: Sequence[Tensor], b: Sequence[Tensor], out: Tensor) -> None:
+    for left, right, target in zip(a, b, out.unbind(0), strict=True):
+        torch._int_mm(left, right, out=target)

@@ -121,6 +121,8 @@ class QuantLinear(nn.Linear):
         with_input: round the input too, else whoever calls does.
     """
 
+    _zero: Tensor
+
     def __init__(
         self, in_features: int, out_features: int, bias: bool, with_input: bool = True
     ) -> None:
