@@ -7,7 +7,8 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -96,8 +97,8 @@ def quantize_after_training(
     data = _Images(cfg, simulated, 'train', calib, seed)
 
     def run() -> None:
-        for index in tqdm(range(len(data)), desc='calibrating', unit='image'):
-            data.run(simulated, index)
+        for _ in data.pairs(simulated, 'calibrating'):
+            pass
 
     with torch.inference_mode():
         found = calibrate(simulated, run)
@@ -196,10 +197,15 @@ class _Row:
     half: bool
     result: dict
 
-    def __call__(self, work: Callable[[], Any]) -> Any:
+    @contextmanager
+    def precision(self) -> Iterator[None]:
         amp = torch.autocast('cpu', torch.bfloat16, enabled=self.half)
         with torch.inference_mode(), amp:
-            return work()
+            yield
+
+    def run(self, images: Tensor) -> None:
+        with self.precision():
+            self.model(images)
 
 
 def _rows(cfg: Config, source: str | Path) -> Iterator[_Row]:
@@ -245,7 +251,7 @@ def _time(rows: list[_Row], images: Tensor, repeat: int) -> None:
     for _ in tqdm(range(WARM_UP + repeat), desc='timing', unit='round'):
         for row, times in zip(rows, seconds, strict=True):
             start = time.perf_counter()
-            row(lambda: row.model(images))  # noqa: B023
+            row.run(images)
             times.append(time.perf_counter() - start)
     first = seconds[0][WARM_UP:]
     for row, times in zip(rows, seconds, strict=True):
@@ -262,7 +268,7 @@ def _time(rows: list[_Row], images: Tensor, repeat: int) -> None:
 
 def _shares(row: _Row, images: Tensor) -> dict:
     with profile(activities=[ProfilerActivity.CPU]) as measured:
-        row(lambda: row.model(images))
+        row.run(images)
     totals = {event.key: event.self_cpu_time_total for event in measured.key_averages()}
     whole = sum(totals.values())
     largest = sorted(totals, key=lambda key: -totals[key])[:10]
@@ -319,37 +325,42 @@ class _Images:
                 settings = cfg[f'{split}_dataloader'].dataset
                 steps = cfg.test_dataloader.dataset.pipeline
                 self.data = DATASETS.build(dict(settings, pipeline=steps))
+        size = cfg.test_dataloader.batch_size
+        self.batch_size = 1 if self.segments else size
         order = np.random.default_rng(seed).permutation(len(self.data))
         self.indices = sorted(order[:count].tolist())
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def run(self, model: nn.Module, place: int) -> tuple[Any, Any]:
-        """Class numbers predicted, and the true ones."""
-        index, parts = self.indices[place], cast(Any, model)
-        if self.segments:
-            image, label, _ = self.data[index]
-            return predict(model, image), label
-        sample = self.data[index]
-        batch = parts.data_preprocessor(dict(inputs=sample['inputs'][None]))
-        return parts(batch['inputs'])[0].argmax(), sample['data_samples'].gt_label
+    def pairs(self, model: nn.Module, title: str) -> Iterator[tuple[Any, Any]]:
+        """Class numbers predicted and the true ones, of a batch or of an image."""
+        parts = cast(Any, model)
+        steps = range(0, len(self.indices), self.batch_size)
+        for start in tqdm(steps, desc=title, unit='batch'):
+            chosen = self.indices[start : start + self.batch_size]
+            samples = [self.data[index] for index in chosen]
+            if self.segments:
+                ((image, label, _),) = samples
+                yield predict(model, image), label
+                continue
+            images = torch.stack([sample['inputs'] for sample in samples])
+            inputs = parts.data_preprocessor(dict(inputs=images))['inputs']
+            truth = [int(sample['data_samples'].gt_label) for sample in samples]
+            yield parts(inputs).argmax(1), torch.tensor(truth)
 
 
 def _score(cfg: Config, row: _Row, count: int | None) -> dict:
     """Top-1 accuracy, or mIoU and pixel accuracy, all in percent."""
     data = _Images(cfg, row.model, 'test', count, seed=0)
-    places = tqdm(range(len(data)), desc=row.result['precision'], unit='image')
-    if not data.segments:
-        hits = 0
-        for place in places:
-            guess, truth = row(lambda: data.run(row.model, place))  # noqa: B023
-            hits += int(guess == truth)
-        return dict(images=len(data), top1=100 * hits / len(data))
-    matrix = ConfusionMatrix(dataset_meta(row.model)['classes'])
-    for place in places:
-        guess, truth = row(lambda: data.run(row.model, place))  # noqa: B023
-        matrix.update(truth, guess)
+    with row.precision():
+        pairs = data.pairs(row.model, row.result['precision'])
+        if not data.segments:
+            hits = sum(int((guess == truth).sum()) for guess, truth in pairs)
+            return dict(images=len(data), top1=100 * hits / len(data))
+        matrix = ConfusionMatrix(dataset_meta(row.model)['classes'])
+        for guess, truth in pairs:
+            matrix.update(truth, guess)
     summary = matrix.summary()
     return dict(images=len(data), mIoU=summary['mIoU'], aAcc=summary['aAcc'])
 

@@ -130,7 +130,7 @@ def int8_attention(
     keys, values = k8.mT.unbind(0), v8.unbind(0)
     size = min(ROWS, n)
     heads = min(b * h, max(1, CACHE // (4 * size * n)))
-    scratch = _Scratch(heads * size * n)
+    scratch = _Scratch(heads * size * max(n, d))
     for start in range(0, n, size):
         rows = range(start, min(start + size, n))
         hidden, seen = mask_rows(mask, rate, rows, n)
