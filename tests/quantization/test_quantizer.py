@@ -85,11 +85,12 @@ def test_calibration_looks_at_all_tensors_and_changes_none():
 
 
 def test_an_outlier_does_not_decide_the_step():
-    x = torch.randn(1, 100_000)
-    x[0, 0] = 1000
+    x = torch.randn(1, 1_000_000)
+    x[0, 0] = 30
     made = Quantizer()
     made(x)
-    assert made.step.item() < 500 / 127
+    # Clipped it costs less than all the others by a coarser step.
+    assert 4 / 127 < made.step.item() < 15 / 127
 
 
 def test_of_what_is_never_negative_all_integers_are_used():
