@@ -76,6 +76,8 @@ def test_other_weights_and_a_copy_are_used_as_they_are_now():
     linear.load_state_dict(other.state_dict())
     assert linear(x).equal(other(x)) and not linear(x).equal(first)
     assert twin(x).equal(first)
+    twin.weight.zero_()
+    assert twin(x).equal(twin.bias.expand(3, -1))
 
 
 def test_another_device_is_refused():
