@@ -17,6 +17,7 @@ from illama_seg import (  # noqa: E402
     hub,
     mmengine_loading,
     pretrain,
+    quantization,
     timm_models,
 )
 
@@ -28,5 +29,6 @@ __all__ = [
     'hub',
     'mmengine_loading',
     'pretrain',
+    'quantization',
     'timm_models',
 ]

@@ -21,6 +21,7 @@ ALLOWED = {
     'datasets': (set(), ANYTHING),
     'evaluation': ({'layers', 'checkpoints', 'datasets'}, ANYTHING),
     'pretrain': ({'layers', 'checkpoints', 'datasets', 'evaluation'}, ANYTHING),
+    'quantization': ({'layers', 'backbones'}, {'torch', 'mmengine', 'torchao'}),
     'apis': (
         {
             'layers',
@@ -30,6 +31,7 @@ ALLOWED = {
             'datasets',
             'evaluation',
             'pretrain',
+            'quantization',
             'version',
         },
         ANYTHING,
@@ -47,6 +49,7 @@ ALLOWED = {
             'hub',
             'mmengine_loading',
             'pretrain',
+            'quantization',
             'timm_models',
         },
         set(),
@@ -151,6 +154,7 @@ import illama_seg
 from mmengine import registry as r
 for registry, names in (
     (r.MODELS, ['ILLaMA', 'ImageClassifier', 'LinearClsHead', 'ClsDataPreprocessor']),
+    (r.MODELS, ['QuantizedILLaMA']),
     (r.DATASETS, ['CheckedADE20KDataset', 'CamVidDataset', 'ImageFolderDataset']),
     (r.DATASETS, ['ImageNetDataset', 'ImageNet21KPDataset', 'DigitsDataset']),
     (r.DATASETS, ['CIFAR10Dataset', 'CIFAR100Dataset']),

@@ -17,6 +17,11 @@ from illama_seg.apis.loss_landscape import measure_loss_landscape
 from illama_seg.apis.mistakes import mistakes_explained
 from illama_seg.apis.names import list_models
 from illama_seg.apis.predict import find_images, load_segmentor, predict, read_image
+from illama_seg.apis.quantize import (
+    compare_precisions,
+    export_quantized,
+    quantize_after_training,
+)
 from illama_seg.apis.report import LabelledImages, evaluate, report_run
 from illama_seg.apis.report_page import write_page
 from illama_seg.apis.roadmap import run_roadmap
@@ -53,12 +58,14 @@ __all__ = [
     'check_dataset',
     'compare_complexity',
     'compare_images',
+    'compare_precisions',
     'compare_runs',
     'convert_checkpoint',
     'draw_curves',
     'draw_rows',
     'evaluate',
     'evaluate_predictions',
+    'export_quantized',
     'find_images',
     'get_config',
     'get_model',
@@ -74,6 +81,7 @@ __all__ = [
     'predict',
     'prepare_ade20k',
     'prepare_camvid',
+    'quantize_after_training',
     'read_image',
     'report_run',
     'run_benchmark',

@@ -83,7 +83,7 @@ def run_benchmark(
     out = Path(out or Path(cfg.work_dir) / 'benchmark.json')
     check_writable(out.parent, '--out')
     model = _build(cfg)
-    shape = shape or _training_shape(model)
+    shape = shape or training_shape(model)
     counts = _counts(cfg, shape)  # cheap, and refuses what is no such model
     if checkpoint is not None:
         state = read_checkpoint(fetch_checkpoint(checkpoint), mmap=True)
@@ -129,7 +129,8 @@ def _build(cfg: Config) -> nn.Module:
         return MODELS.build(cfg.model).eval()
 
 
-def _training_shape(model: nn.Module) -> tuple[int, int]:
+def training_shape(model: nn.Module) -> tuple[int, int]:
+    """(height, width) in pixels of the images that a model is trained on."""
     parts: Any = model
     if size := getattr(parts.data_preprocessor, 'size', None):
         return tuple(size)

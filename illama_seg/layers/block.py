@@ -54,8 +54,8 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, rotary: Tensor | None, soft_mask_rate: Rate) -> Tensor:
         """(B, N, C), rotary table (N, d / 2, 2) or None -> (B, N, C)."""
-        q, k, v = self._project(x, rotary)
-        x = self._attend(q, k, v, soft_mask_rate)
+        q, k, v = self.split_heads(self.qkv(x), rotary)
+        x = self.attend(q, k, v, soft_mask_rate)
         return self.proj(x.transpose(1, 2).flatten(2))
 
     def maps(
@@ -67,13 +67,15 @@ class SelfAttention(nn.Module):
             The softmax of all scores and, what ``forward`` multiplies the values by,
             the weights with the mask, (B, h, N, N) each.
         """
-        q, k, _ = self._project(x, rotary)
-        attend = partial(self._attend, soft_mask_rate=soft_mask_rate)
+        q, k, _ = self.split_heads(self.qkv(x), rotary)
+        attend = partial(self.attend, soft_mask_rate=soft_mask_rate)
         return attention_map(bidirectional_attention, q, k), attention_map(attend, q, k)
 
-    def _project(self, x: Tensor, rotary: Tensor | None) -> tuple[Tensor, ...]:
-        """Queries, keys and values, (B, h, N, d) each."""
-        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
+    def split_heads(
+        self, qkv: Tensor, rotary: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, N, 3 C) -> q and k, turned, and v, (B, h, N, d) each."""
+        qkv = qkv.unflatten(-1, (3, self.num_heads, -1))
         # Parts of a split: gradients of slices would be added up in three full tensors.
         qk, v = qkv.split((2, 1), dim=2)
         qk = qk.permute(2, 0, 3, 1, 4)
@@ -81,7 +83,8 @@ class SelfAttention(nn.Module):
         # A view would keep the projections of q and k until the backward pass.
         return q, k, v.squeeze(2).transpose(1, 2).contiguous()
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, soft_mask_rate: Rate) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, soft_mask_rate: Rate) -> Tensor:
+        """(B, h, N, d) each -> (B, h, N, d)."""
         if self.mask == 'soft':
             return soft_causal_attention(q, k, v, soft_mask_rate, self.impl)
         return ATTENTIONS[self.mask](q, k, v)

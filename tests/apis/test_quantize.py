@@ -1,0 +1,172 @@
+import json
+
+import pytest
+import torch
+from mmengine.config import DictAction
+from mmengine.registry import DATASETS, MODELS, DefaultScope
+from tiny_classifier import CONFIG, OPTIONS, as_arguments, build, save
+from tiny_run import CONFIG as SEGMENTOR
+from tiny_run import make_ade20k, run_tool, tiny_options
+
+from illama_seg.apis import (
+    compare_precisions,
+    export_quantized,
+    load_config,
+    quantize_after_training,
+)
+from illama_seg.apis.quantize import _load
+from illama_seg.checkpoints import find_weights, read_checkpoint
+
+SMALL = OPTIONS | {'train_dataloader.dataset.indices': 40}
+PRECISIONS = ['fp32', 'bf16', 'W8A8', 'W8A8, rest bf16']
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory):
+    """A checkpoint in float, as exported, and of a quantisation-aware training."""
+    folder = tmp_path_factory.mktemp('quantized')
+    model = build()
+    for parameter in model.parameters():
+        parameter.data += 0.2 * torch.randn_like(parameter)
+    plain = save(model, folder / 'run' / 'float.pth')
+    exported = folder / 'integers.pth'
+    assert quantize_after_training(CONFIG, plain, exported, 24, 0, SMALL) == (16, 24)
+    trained = build(OPTIONS | {'model.backbone.type': 'QuantizedILLaMA'})
+    with torch.no_grad():
+        trained(torch.randn(4, 3, 32, 32))
+    return plain, exported, save(trained, folder / 'run' / 'trained.pth')
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_what_was_exported_is_loaded_again_bit_by_bit(files, suffix, tmp_path):
+    path = tmp_path / f'a{suffix}'
+    quantize_after_training(CONFIG, files[0], path, 24, 0, SMALL)
+    cfg = load_config(CONFIG, OPTIONS)
+    model, kind = _load(cfg.copy(), path)
+    assert kind == 'integers'
+    other, _ = _load(cfg.copy(), files[1])
+    images = torch.randn(3, 3, 32, 32)
+    with torch.inference_mode():
+        assert model(images).equal(other(images))
+    kept = find_weights(read_checkpoint(path), path)[0]
+    for key, value in model.state_dict().items():
+        assert kept[key].equal(value) and kept[key].dtype == value.dtype, key
+    weights = model.backbone.blocks[0].attn.qkv.weight
+    assert weights.dtype == torch.int8 and weights.unique().numel() > 100
+
+
+def test_an_exported_file_holds_plain_data_and_the_classes(files):
+    state = read_checkpoint(files[1])
+    assert state['meta']['dataset_meta']['classes'] == tuple('0123456789')
+    torch.load(files[1], weights_only=True)
+
+
+def test_a_trained_model_is_exported_as_the_integers_that_it_simulates(
+    files, tmp_path, relative_error
+):
+    export_quantized(CONFIG, files[2], tmp_path / 'a.pth', OPTIONS)
+    cfg, images = load_config(CONFIG, OPTIONS), torch.randn(3, 3, 32, 32)
+    integers, _ = _load(cfg.copy(), tmp_path / 'a.pth')
+    simulated, kind = _load(cfg.copy(), files[2])
+    assert kind == 'trained'
+    with torch.inference_mode():
+        assert relative_error(integers(images), simulated(images)) < 0.05
+
+
+def test_the_table_has_a_row_for_each_precision(files, tmp_path):
+    numbers, table = compare_precisions(
+        CONFIG, files, tmp_path / 'a.json', 20, 4, 2, SMALL
+    )
+    assert json.loads((tmp_path / 'a.json').read_text()) == numbers
+    rows = numbers['rows']
+    assert [row['precision'] for row in rows] == PRECISIONS + PRECISIONS[2:]
+    full, half, integers, *_ = (row['bytes'] for row in rows)
+    assert half < 0.6 * full and integers < 0.6 * full
+    for row in rows:
+        assert row['precision'] in table and row['shape'] == [4, 3, 8, 8]
+        assert len(row['all_seconds']) == 2 and row['seconds'] > 0
+        assert 0 < row['in_products'] < 1 and row['images'] == 20
+    assert rows[0]['times_faster'] == 1
+    qlinear = [name for name in rows[2]['operators'] if 'qlinear' in name]
+    assert qlinear, 'not in integers'
+
+
+def test_accuracy_is_that_of_the_labels_guessed_right(files, tmp_path):
+    plain = files[0]
+    options = OPTIONS | {'test_dataloader.batch_size': 7}
+    numbers, _ = compare_precisions(
+        CONFIG, [plain], tmp_path / 'a.json', None, 1, 1, options
+    )
+    cfg = load_config(CONFIG, OPTIONS)
+    model, _ = _load(cfg.copy(), plain)
+    data = DATASETS.build(cfg.test_dataloader.dataset)
+    hits = 0
+    for sample in data:
+        batch = model.data_preprocessor(dict(inputs=sample['inputs'][None]))
+        with torch.inference_mode():
+            guess = model(batch['inputs']).argmax()
+        hits += int(guess == sample['data_samples'].gt_label)
+    assert numbers['rows'][0]['top1'] == pytest.approx(100 * hits / len(data))
+    assert numbers['rows'][0]['images'] == len(data) == 50
+
+
+def test_a_segmentor_is_calibrated_exported_and_compared(tmp_path):
+    root = make_ade20k(tmp_path / 'ade20k')
+    pairs = (option.split('=', 1) for option in tiny_options(root))
+    options = {key: DictAction._parse_iterable(value) for key, value in pairs}
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        model = MODELS.build(load_config(SEGMENTOR, options).model)
+    model.init_weights()
+    plain = tmp_path / 'a.pth'
+    names = tuple(map(str, range(150)))
+    meta = dict(dataset_meta=dict(classes=names, palette=[[0, 0, 0]] * 150))
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), plain)
+    out = tmp_path / 'b.pth'
+    assert quantize_after_training(SEGMENTOR, plain, out, 3, 0, options)[1] == 3
+    numbers, table = compare_precisions(
+        SEGMENTOR, [plain, out], tmp_path / 'c.json', 1, None, 1, options
+    )
+    assert [row['precision'] for row in numbers['rows']] == PRECISIONS
+    assert all(row['shape'] == [1, 3, 64, 64] for row in numbers['rows'])
+    assert 'mIoU' in table and numbers['rows'][0]['images'] == 1
+
+
+def test_the_tool_calibrates_and_compares(files, tmp_path, capsys):
+    options = ['--cfg-options', *as_arguments(SMALL)]
+    out, table = tmp_path / 'a.safetensors', tmp_path / 'a.json'
+    run_tool('quantize', 'ptq', CONFIG, files[0], '--out', out, '--calib', 8, *options)
+    assert '16 step sizes, found with 8 images' in capsys.readouterr().out
+    limits = ['--images', 0, '--repeat', 1, '--batch-size', 2, '--out', table]
+    run_tool('quantize', 'eval', CONFIG, files[0], out, *limits, *options)
+    assert 'W8A8, rest bf16' in capsys.readouterr().out and table.is_file()
+    with pytest.raises(SystemExit, match=r'error: .*has 8-bit weights already'):
+        run_tool('quantize', 'ptq', CONFIG, out, '--out', tmp_path / 'b.pth', *options)
+
+
+# Mistakes
+
+
+def test_weights_of_another_kind_and_wrong_options_are_refused(files, tmp_path):
+    plain, exported, trained = files
+    out = tmp_path / 'a.pth'
+    for source in (exported, trained):
+        with pytest.raises(ValueError, match='has 8-bit weights already'):
+            quantize_after_training(CONFIG, source, out, 4, 0, SMALL)
+    for source in (plain, exported):
+        with pytest.raises(ValueError, match='expected a checkpoint of a quantisation'):
+            export_quantized(CONFIG, source, out, OPTIONS)
+    with pytest.raises(ValueError, match=r'a\.txt: expected a name that ends in'):
+        quantize_after_training(CONFIG, plain, 'a.txt', 4, 0, SMALL)
+    with pytest.raises(ValueError, match='--calib 0: expected at least 1'):
+        quantize_after_training(CONFIG, plain, out, 0, 0, SMALL)
+    with pytest.raises(ValueError, match='--repeat 0 --batch-size None --images None'):
+        compare_precisions(CONFIG, [plain], out, repeat=0, cfg_options=OPTIONS)
+    with pytest.raises(FileNotFoundError, match='no checkpoint file'):
+        export_quantized(CONFIG, tmp_path / 'none.pth', out, OPTIONS)
+    assert not out.exists()
+
+
+def test_another_backbone_is_refused(files, tmp_path):
+    options = OPTIONS | {'model.backbone.type': 'ResNet'}
+    with pytest.raises(ValueError, match=r"type='ResNet': expected 'ILLaMA'"):
+        compare_precisions(CONFIG, [files[0]], tmp_path / 'a.json', cfg_options=options)
