@@ -115,13 +115,19 @@ def _known(filename: str, models: Mapping[str, str]) -> str:
 
 
 def _history(value: Any) -> Any:
-    """A curve from the plain data that stands for it in a file."""
+    """A curve from the plain data that stands for it in a file.
+
+    What does not fit stays as it is: mmengine leaves it out, with a warning.
+    """
     if not isinstance(value, dict) or 'log_history' not in value:
         return value
-    log, count = value['log_history'], value['count_history']
-    return HistoryBuffer(
-        log.cpu().numpy(), count.cpu().numpy(), int(value['max_length'])
-    )
+    try:
+        log, count = value['log_history'], value['count_history']
+        return HistoryBuffer(
+            log.cpu().numpy(), count.cpu().numpy(), int(value['max_length'])
+        )
+    except Exception:  # a tensor has many ways not to be a column of numbers
+        return value
 
 
 def _commented_out(text: str, filename: str) -> str:

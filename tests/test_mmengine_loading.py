@@ -1,6 +1,7 @@
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmseg.apis import MMSegInferencer
@@ -100,3 +101,28 @@ def test_the_inferencer_wants_a_config(run):
         MMSegInferencer(model=None, weights=str(run.checkpoint), device='cpu')
     assert str(run.checkpoint) in str(error.value)
     assert 'MMSegInferencer(model=CONFIG, weights=FILE)' in str(error.value)
+
+
+CURVE = dict(log_history=torch.ones(3), count_history=torch.ones(3), max_length=1000000)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        dict(log_history=1),
+        dict(log_history=torch.ones(())),
+        dict(count_history=torch.ones(7)),
+        dict(count_history=None),
+        dict(max_length='long'),
+        dict(max_length=float('inf')),
+    ],
+    ids=str,
+)
+def test_a_curve_that_does_not_fit_is_left_out_of_a_resumed_hub(change, tmp_path):
+    scalars = dict(good=dict(CURVE), bad=CURVE | change, none=dict(log_history=1))
+    hub = dict(log_scalars=scalars, runtime_info={}, resumed_keys={})
+    path = tmp_path / 'x.pth'
+    torch.save(dict(state_dict={}, message_hub=hub), path)
+    resumed = MessageHub('resumed')
+    resumed.load_state_dict(mmengine_loading.load_from_local(path)['message_hub'])
+    assert list(resumed.log_scalars) == ['good']

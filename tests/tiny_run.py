@@ -125,8 +125,8 @@ def run_tool(tool, *arguments):
 
 
 def run_python(*arguments, cwd):
-    """A new process elsewhere, that knows the package by its installation only."""
-    environment = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
+    """A new process elsewhere, with the package of this checkout, not another's."""
+    environment = dict(os.environ, PYTHONPATH=str(ROOT))
     environment['PYTHONFAULTHANDLER'] = '1'  # an abort says where
     return subprocess.run(
         [sys.executable, *map(str, arguments)],

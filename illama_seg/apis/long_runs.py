@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
 from illama_seg.engine import (
     POINTER,
     RESUMABLE,
@@ -33,7 +34,7 @@ def build_long_run(cfg: Config, runner_type: type[Runner] = Runner) -> Runner:
 
     Raises:
         ValueError: ``skip_corrupt`` is out of its range; the checkpoints to resume from
-            are damaged.
+            are damaged, or hold weights only.
     """
     make_resumable(cfg)
     limit = cfg.get('skip_corrupt')
@@ -43,6 +44,7 @@ def build_long_run(cfg: Config, runner_type: type[Runner] = Runner) -> Runner:
     for hook in hooks:
         runner.register_hook(hook)
     resume_from_newest(runner)
+    check_resumable(runner)
     return runner
 
 
@@ -88,6 +90,31 @@ def resume_from_newest(runner: Runner) -> None:
     if answer[1] is not None:
         raise ValueError(answer[1])
     runner._load_from = answer[0]
+
+
+def check_resumable(runner: Runner) -> None:
+    """Refuse to resume from a file that has no more than weights.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: names the file, what it lacks and the way out.
+    """
+    path = runner._load_from
+    if not runner._resume or path is None:
+        return
+    content = read_checkpoint(fetch_checkpoint(path), mmap=True)
+    needed = ('state_dict', 'meta', 'message_hub', 'optimizer')
+    lacking = [key for key in needed if not isinstance(content.get(key), dict)]
+    if 'meta' not in lacking:
+        place = [content['meta'].get(key) for key in ('epoch', 'iter')]
+        if not all(isinstance(number, int) and number >= 0 for number in place):
+            lacking = ['meta.epoch and meta.iter', *lacking]
+    if lacking:
+        raise ValueError(
+            f'{path} cannot be resumed: {", ".join(lacking)} of a training are not in '
+            'it, as in a file of weights only. To begin a training with its weights, '
+            f'use load_from={path} without --resume'
+        )
 
 
 def newest_checkpoint(work_dir: str | Path) -> Path | None:

@@ -138,7 +138,7 @@ def read_image(path: str | Path) -> np.ndarray:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'no image {path}')
-    check_image(path)
+    check_image(path, is_known=True)
     data = np.fromfile(path, np.uint8)
     try:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
@@ -146,7 +146,7 @@ def read_image(path: str | Path) -> np.ndarray:
         if 'MAX_IMAGE' in str(error):
             raise ValueError(
                 f'{path} has more pixels or a longer side than OpenCV decodes: set '
-                'OPENCV_IO_MAX_IMAGE_PIXELS (now 2^30 by default), _WIDTH and _HEIGHT '
+                'OPENCV_IO_MAX_IMAGE_PIXELS (2^29 if unset), _WIDTH and _HEIGHT '
                 'in the environment'
             ) from error
         image = None

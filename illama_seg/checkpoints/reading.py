@@ -11,6 +11,7 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
@@ -20,7 +21,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from illama_seg.checkpoints.released import RELEASED
-from illama_seg.checkpoints.stand_ins import ALLOWED, allowed_globals, plain
+from illama_seg.checkpoints.stand_ins import ALLOWED, Unfit, allowed_globals, plain
 from illama_seg.checkpoints.trust import check_trusted
 
 _LOGGER = logging.getLogger('illama_seg')
@@ -61,7 +62,7 @@ def read_checkpoint(
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if the file asks for code to be run, is truncated, unpacks to more
-            than it is, or is no checkpoint.
+            than it is, holds itself, or is no checkpoint.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -82,6 +83,8 @@ def read_checkpoint(
         content = plain(content)
     except (OSError, MemoryError):
         raise
+    except Unfit as error:
+        raise ValueError(f'{path} was refused: {error}') from error
     except Exception as error:  # every reader has errors of its own for a bad file
         raise ValueError(_explain(path, error)) from error
     if not isinstance(content, dict):
@@ -97,7 +100,8 @@ def fetch_checkpoint(path_or_url: str | Path, folder: str | Path | None = None) 
     A name that ends in 8 or more digits of a sha256 (``name-0123abcd.pth``) is checked
     against it. A download is kept only if it is complete and can be read safely. Of the
     released files no checksums are published: theirs are noted in ``TRUSTED``, beside
-    the file, when it first comes, and have to stay the same.
+    the file, when it first comes, and have to stay the same. A file from elsewhere lies
+    in a folder of its own for each URL, unless its name has a hash.
 
     Args:
         path_or_url: local path, passed through with ``~`` expanded, or http(s) URL.
@@ -113,15 +117,19 @@ def fetch_checkpoint(path_or_url: str | Path, folder: str | Path | None = None) 
     name = PurePosixPath(unquote(urlsplit(url).path)).name
     if name in ('', '..'):
         raise ValueError(f'{url} does not end in a file name')
+    is_released = name in RELEASED and url.partition('?')[0] == RELEASED[name].url
     target = Path(folder or Path(torch.hub.get_dir()) / 'checkpoints') / name
+    if not (is_released or HASH_SUFFIX.search(name)):
+        # Its name says nothing of its content: others of that name are other files.
+        target = target.parent / sha256(url.encode()).hexdigest()[:16] / name
     if not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
         with _lock(target.parent):
             if not target.is_file():
-                _download(url, target)
+                _download(url, target, is_released)
                 return target
     _LOGGER.info('using %s, downloaded before', target)
-    if name in RELEASED:
+    if is_released:
         with _lock(target.parent):
             check_trusted(target, target)
     return target
@@ -144,7 +152,7 @@ def _read_safetensors(path: Path, device: str) -> OrderedDict[str, Tensor]:
     return weights
 
 
-def _download(url: str, target: Path) -> None:
+def _download(url: str, target: Path, is_released: bool) -> None:
     _LOGGER.info('downloading %s to %s', url, target)
     digest = HASH_SUFFIX.search(target.name)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
@@ -167,7 +175,7 @@ def _download(url: str, target: Path) -> None:
         except ValueError as error:
             reason = str(error).replace(str(part), target.name)
             raise ValueError(f'{url}: the download was not kept. {reason}') from error
-        if target.name in RELEASED:
+        if is_released:
             check_trusted(part, target)
         os.replace(part, target)
 

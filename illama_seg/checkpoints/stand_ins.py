@@ -71,6 +71,7 @@ _NUMPY_TYPES = {
     'u1': torch.uint8,
     'b1': torch.bool,
 }
+_MAX_VALUES = 1 << 26
 ALLOWED = {*_STAND_INS, 'argparse.Namespace'}
 
 
@@ -97,15 +98,59 @@ def _global_name(item: Any) -> str:
     return f'{item.__module__}.{item.__qualname__}'
 
 
+class Unfit(ValueError):
+    """What a file holds can be read, but not be worked with."""
+
+
 def plain(value: Any) -> Any:
-    """Put plain data where stand-ins hold any; dicts and lists are changed in place."""
+    """Put plain data where stand-ins hold any; dicts and lists are changed in place.
+
+    Raises:
+        Unfit: if it holds itself, or a part of it so often that whoever walks through
+            it would not come to an end; if a tensor has less memory than numbers.
+    """
+    return _plain(value, {})[0]
+
+
+def _plain(value: Any, seen: dict[int, tuple[Any, Any]]) -> tuple[Any, int]:
+    """What takes the value's place, and how many values there are in it.
+
+    Args:
+        value: any.
+        seen: id -> the value, which keeps the id its own, and what is returned for it;
+            None as long as its parts are looked at.
+    """
+    if not isinstance(value, (dict, list, tuple, Opaque, Tensor)):
+        return value, 1
+    if id(value) not in seen:
+        seen[id(value)] = value, None
+        counts = [1]
+
+        def part(old: Any) -> Any:
+            new, count = _plain(old, seen)
+            counts.append(count)
+            return new
+
+        new = _new(value, part)
+        if sum(counts) > _MAX_VALUES:
+            raise Unfit(f'a part of it stands in it more than {_MAX_VALUES:,} times')
+        seen[id(value)] = value, (new, sum(counts))
+    found = seen[id(value)][1]
+    if found is None:
+        raise Unfit('a part of it holds itself')
+    return found
+
+
+def _new(value: Any, part: Callable[[Any], Any]) -> Any:
     if isinstance(value, (dict, list)):
         items = value.items() if isinstance(value, dict) else enumerate(value)
         for key, old in list(items):
-            if (new := plain(old)) is not old:
+            if (new := part(old)) is not old:
                 value[key] = new
     elif type(value) is tuple:
-        return tuple(map(plain, value))
+        return tuple(map(part, value))
+    elif type(value) in (Tensor, torch.nn.Parameter):
+        _check_memory(value)
     elif isinstance(value, _Scalar):
         array = _tensor(value.args[0], (), False, value.args[1])
         return value if array is None else array.item()
@@ -115,12 +160,25 @@ def plain(value: Any) -> Any:
         return value if array is None else array
     elif isinstance(value, _History) and isinstance(value.state, dict):
         log, count = (
-            plain(value.state.get(f'_{key}_history')) for key in ('log', 'count')
+            part(value.state.get(f'_{key}_history')) for key in ('log', 'count')
         )
         if isinstance(log, Tensor) and isinstance(count, Tensor):
             length = value.state.get('max_length')
             return dict(log_history=log, count_history=count, max_length=length)
     return value
+
+
+def _check_memory(value: Tensor) -> None:
+    """Refuse an expanded view: a few bytes may say that they are any size."""
+    if value.layout != torch.strided:
+        return
+    needed = value.numel() * value.element_size()
+    held = value.untyped_storage().nbytes()
+    if needed > held:
+        raise Unfit(
+            f'a tensor of shape {tuple(value.shape)} in it needs {needed:,} bytes and '
+            f'has {held:,}. If it is an expanded view, save its .contiguous()'
+        )
 
 
 def _tensor(dtype: Any, shape: Any, is_fortran: Any, data: Any) -> Tensor | None:

@@ -164,6 +164,7 @@ def _unpack_zip(archive: Path, folder: Path) -> None:
             kind = stat.S_IFMT(member.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise ValueError(f'{archive} is unsafe: {name} is a link or a device')
+        _check_tree(archive, {m.filename: m.is_dir() for m in members})
         _check_space(archive, folder, sum(member.file_size for member in members))
         for member in tqdm(members, 'unpacking', unit='file', disable=None):
             file.extract(member, folder)
@@ -174,13 +175,26 @@ def _unpack_tar(archive: Path, folder: Path) -> None:
         members = file.getmembers()
         for member in members:
             tarfile.data_filter(member, str(folder))  # raises where it leads out
+            if member.name.startswith('/'):
+                raise ValueError(f'{archive} is unsafe: {member.name} leads out of it')
             if not (member.isfile() or member.isdir()):
                 raise ValueError(
                     f'{archive} is unsafe: {member.name} is a link or a device'
                 )
+        _check_tree(archive, {m.name: m.isdir() for m in members})
         _check_space(archive, folder, sum(member.size for member in members))
         for member in tqdm(members, 'unpacking', unit='file', disable=None):
             file.extract(member, folder, filter='data')
+
+
+def _check_tree(archive: Path, is_folder: dict[str, bool]) -> None:
+    """Refuse files that others would have to lie in."""
+    paths = {PurePosixPath(name): found for name, found in is_folder.items()}
+    files = {path for path, found in paths.items() if not found}
+    if both := files & {parent for path in paths for parent in path.parents}:
+        raise ValueError(
+            f'{archive} is damaged or unsafe: {min(both)} is a file in it and a folder'
+        )
 
 
 def _check_space(archive: Path, folder: Path, needed: int) -> None:

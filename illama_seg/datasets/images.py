@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import io
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from struct import unpack
 from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
-VARIABLE = 'OPENCV_IO_MAX_IMAGE_PIXELS'
+VARIABLE = 'OPENCV_IO_MAX_IMAGE_PIXELS'  # illama_seg.version sets it where it is not
 _SET = os.environ.get(VARIABLE, '')
 # 23,170 x 23,170, say: 1.6 GB as three channels of 8 bits.
 MAX_PIXELS = int(_SET) if _SET.isdecimal() else 2**29
-if _SET.isdecimal():
-    Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own is a sixth of that above
+# Pillow warns of more than this, and refuses what has more than twice as many.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
 _JPEG_SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-_TIFF_TYPES = {3: 'H', 4: 'I', 16: 'Q'}
+_JPEG_ALONE = {0x01, *range(0xD0, 0xD8)}  # markers that no length follows
+_JPEG_MARKER = re.compile(rb'\xff([^\0\xff])')
+_TIFF_TYPES = {1: 'B', 3: 'H', 4: 'I', 6: 'b', 8: 'h', 9: 'i', 16: 'Q', 17: 'q'}
+_TIFF_BYTES = {'B': 1, 'H': 2, 'I': 4, 'Q': 8}
 
 
-def check_image(path: str | os.PathLike, content: bytes | None = None) -> None:
+def check_image(
+    path: str | os.PathLike, content: bytes | None = None, is_known: bool = False
+) -> None:
     """Refuse an image whose header declares more than ``MAX_PIXELS`` pixels.
 
     Another limit is set by the environment variable that OpenCV has for it.
@@ -28,22 +36,45 @@ def check_image(path: str | os.PathLike, content: bytes | None = None) -> None:
     Args:
         path: of the image; a file that is not on this machine passes without content.
         content: what is in the file, where it was read already.
+        is_known: refuse too what has no header that can be read here. OpenCV, which has
+            formats of its own, may be about to decode it.
 
     Raises:
         ValueError: names the file, the size found, the limit and the way out.
     """
     if content is None and not os.path.isfile(path):
         return
+    with (
+        bombs_refused(path),
+        open(path, 'rb') if content is None else io.BytesIO(content) as file,
+    ):
+        size = declared_size(file)
+        num_bytes = file.seek(0, os.SEEK_END)
+    if size is not None and _area(size) > MAX_PIXELS:
+        raise _too_big(path, f'{size[0]:,} x {size[1]:,} pixels')
+    if size is None and is_known:
+        raise ValueError(
+            f'{path} ({num_bytes:,} bytes) is damaged or no image of a known format: '
+            'no width and height are in its header. Expected PNG, JPEG, TIFF, WebP or '
+            'BMP'
+        )
+
+
+@contextmanager
+def bombs_refused(path: str | os.PathLike) -> Iterator[None]:
+    """Name the file where Pillow itself meets too many pixels in it.
+
+    Raises:
+        ValueError: as ``check_image``.
+    """
     try:
-        with open(path, 'rb') if content is None else io.BytesIO(content) as file:
-            size = declared_size(file)
-    except Image.DecompressionBombError:
-        size = None
-    else:
-        if size is None or size[0] * size[1] <= MAX_PIXELS:
-            return
-    found = f'{size[0]:,} x {size[1]:,} pixels' if size else 'more than Pillow takes'
-    raise ValueError(
+        yield
+    except Image.DecompressionBombError as error:
+        raise _too_big(path, 'more than Pillow takes') from error
+
+
+def _too_big(path: str | os.PathLike, found: str) -> ValueError:
+    return ValueError(
         f'{path} was not decoded: its header says {found}, the limit is '
         f'{MAX_PIXELS:,} pixels. A small file that says so is made to fill the memory; '
         f'for a real picture set {VARIABLE} in the environment to its number of pixels'
@@ -51,14 +82,20 @@ def check_image(path: str | os.PathLike, content: bytes | None = None) -> None:
 
 
 def open_image(path: str | Path) -> Image.Image:
-    """Open an image by Pillow, undecoded as yet, unless ``check_image`` refuses it."""
+    """Open an image by Pillow, undecoded as yet, unless ``check_image`` refuses it.
+
+    Decoding it belongs into ``bombs_refused`` too: a frame of a GIF may be larger than
+    its header says.
+    """
     check_image(path)
-    return Image.open(path)
+    with bombs_refused(path):
+        return Image.open(path)
 
 
 def declared_size(file: BinaryIO) -> tuple[int, int] | None:
     """(height, width) that a header declares; None where there is none to be read.
 
+    Where a header says several, and decoders differ in which they take, the largest.
     PNG, JPEG, TIFF, WebP, BMP and GIF are read here, since Pillow allocates for a WebP
     when it opens one, and hides the size of what it refuses; other formats by Pillow.
 
@@ -67,6 +104,8 @@ def declared_size(file: BinaryIO) -> tuple[int, int] | None:
     """
     head = file.read(32).ljust(32, b'\0')
     if head.startswith(b'\x89PNG\r\n\x1a\n'):
+        if head[12:16] != b'IHDR':
+            return None
         width, height = unpack('>II', head[16:24])
     elif head.startswith(b'\xff\xd8'):
         return _jpeg_size(file)
@@ -93,18 +132,34 @@ def declared_size(file: BinaryIO) -> tuple[int, int] | None:
 
 def _jpeg_size(file: BinaryIO) -> tuple[int, int] | None:
     file.seek(2)
-    while (byte := file.read(1)) == b'\xff':
-        while byte == b'\xff':  # any number of them may stand before a marker
-            byte = file.read(1)
-        marker = byte[0] if byte else 0xD9
-        length = file.read(2)
-        if marker in (0xD9, 0xDA) or len(length) < 2:  # the end, or the scan
-            return None
+    sizes: list[tuple[int, int]] = []
+    while (marker := _next_marker(file)) not in (0xD9, 0xDA):  # the end, or the scan
+        if marker in _JPEG_ALONE:
+            continue
+        segment = file.read(7)
+        if len(segment) < 7:
+            break
         if marker in _JPEG_SIZES:
-            frame = file.read(5)
-            return unpack('>xHH', frame) if len(frame) == 5 else None
-        file.seek(max(0, unpack('>H', length)[0] - 2), os.SEEK_CUR)
-    return None
+            height, width = unpack('>xxxHH', segment)
+            sizes.append((height, width))
+        length = max(2, unpack('>H', segment[:2])[0])
+        file.seek(length - len(segment), os.SEEK_CUR)
+    return max(sizes, key=_area, default=None)
+
+
+def _area(size: tuple[int, int]) -> int:
+    return size[0] * size[1]
+
+
+def _next_marker(file: BinaryIO) -> int:
+    """Go behind the next marker; decoders skip whatever stands before one."""
+    while len(block := file.read(1 << 12)) > 1:
+        if found := _JPEG_MARKER.search(block):
+            file.seek(found.end() - len(block), os.SEEK_CUR)
+            return found[1][0]
+        if block.endswith(b'\xff'):
+            file.seek(-1, os.SEEK_CUR)
+    return 0xD9
 
 
 def _tiff_size(file: BinaryIO, head: bytes) -> tuple[int, int] | None:
@@ -117,19 +172,21 @@ def _tiff_size(file: BinaryIO, head: bytes) -> tuple[int, int] | None:
     count = file.read(count_bytes)
     if len(count) < count_bytes:
         return None
-    sides: dict[int, int] = {}
+    sides: dict[int, list[int]] = {256: [], 257: []}
     for _ in range(min(unpack(order + kinds[1], count)[0], 1 << 16)):
         entry = file.read(entry_bytes)
         if len(entry) < entry_bytes:
             break
         tag, kind = unpack(f'{order}HH', entry[:4])
-        if tag in (256, 257) and kind in _TIFF_TYPES:
-            value = entry[12 if is_big else 8 :]
-            code = _TIFF_TYPES[kind]
-            width = {'H': 2, 'I': 4, 'Q': 8}[code]
-            if len(value) >= width:
-                (sides[tag],) = unpack(order + code, value[:width])
-    return (sides[257], sides[256]) if len(sides) == 2 else None
+        if tag not in sides:
+            continue
+        code, value = _TIFF_TYPES.get(kind), entry[12 if is_big else 8 :]
+        if code is None or len(value) < _TIFF_BYTES[code.upper()]:
+            return None  # some decoder may know what this says
+        sides[tag] += unpack(order + code, value[: _TIFF_BYTES[code.upper()]])
+    if not sides[256] or not sides[257]:
+        return None
+    return max(map(abs, sides[257])), max(map(abs, sides[256]))
 
 
 def _webp_size(head: bytes) -> tuple[int, int]:

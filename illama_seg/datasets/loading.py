@@ -11,7 +11,7 @@ from mmengine.registry import TRANSFORMS
 from mmseg.datasets import transforms as mmseg_transforms
 from mmseg.registry import TRANSFORMS as SEG_TRANSFORMS
 
-from illama_seg.datasets.images import check_image
+from illama_seg.datasets.images import bombs_refused, check_image
 
 
 @TRANSFORMS.register_module(force=True)
@@ -19,13 +19,15 @@ class LoadImageFromFile(mmcv_transforms.LoadImageFromFile):
     """mmcv's, with its arguments.
 
     Raises:
-        ValueError: if the header of the image declares too many pixels; names the file.
+        ValueError: if the header of the image declares too many pixels, or no size;
+            names the file.
     """
 
     def transform(self, results: dict) -> dict | None:
         """Read ``img_path``, set ``img``, (H, W, 3)."""
-        check_image(results['img_path'])
-        return super().transform(results)
+        check_image(results['img_path'], is_known=True)
+        with bombs_refused(results['img_path']):
+            return super().transform(results)
 
 
 @SEG_TRANSFORMS.register_module(force=True)
@@ -38,5 +40,6 @@ class LoadAnnotations(mmseg_transforms.LoadAnnotations):
 
     def transform(self, results: dict) -> dict:
         """Read ``seg_map_path``, set ``gt_seg_map``, (H, W)."""
-        check_image(results['seg_map_path'])
-        return super().transform(results)
+        check_image(results['seg_map_path'], is_known=True)
+        with bombs_refused(results['seg_map_path']):
+            return super().transform(results)

@@ -12,10 +12,10 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 from tqdm import tqdm
 
-from illama_seg.datasets.images import open_image
+from illama_seg.datasets.images import bombs_refused, open_image
 from illama_seg.evaluation.confusion import ConfusionMatrix
 
 IGNORED, UNKNOWN = -1, -2
@@ -110,9 +110,7 @@ def count_label_files(
     context = multiprocessing.get_context('fork' if 'fork' in methods else None)
     with (
         tqdm(total=len(names), unit='image') as bar,
-        ProcessPoolExecutor(
-            min(workers, len(names)), context, _allow_big_pictures
-        ) as pool,
+        ProcessPoolExecutor(min(workers, len(names)), context) as pool,
     ):
         for counts, messages, number in pool.map(count, _chunks(names, 16)):
             matrix.counts += counts
@@ -159,11 +157,6 @@ def _check_names(
                 'names; to count only those in both ('
                 f'{len(found & expected)}): --partial'
             )
-
-
-def _allow_big_pictures() -> None:
-    """Pillow takes less for an attack than ``check_image``, which is asked as well."""
-    Image.MAX_IMAGE_PIXELS = None
 
 
 def _chunks(names: Iterable[str], size: int) -> Iterator[list[str]]:
@@ -234,7 +227,8 @@ def read_labels(path: Path) -> np.ndarray:
             pixels; names the file.
     """
     try:
-        labels = np.asarray(open_image(path))
+        with bombs_refused(path):
+            labels = np.asarray(open_image(path))
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise ValueError(f'{path} is damaged or no image: {error}') from error
     if labels.dtype == bool:

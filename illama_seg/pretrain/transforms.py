@@ -8,7 +8,7 @@ from mmengine.registry import TRANSFORMS
 from PIL import Image
 from timm.data import auto_augment, create_transform
 
-from illama_seg.datasets.images import check_image
+from illama_seg.datasets.images import bombs_refused, open_image
 from illama_seg.pretrain.structures import DataSample
 
 
@@ -26,12 +26,11 @@ class LoadRGBImage:
         if 'img' in results:
             return dict(results, img=Image.fromarray(results['img']).convert('RGB'))
         path = results['img_path']
-        check_image(path)
         try:
-            with Image.open(path) as image:
+            with bombs_refused(path), open_image(path) as image:
                 return dict(results, img=image.convert('RGB'))
         except (OSError, SyntaxError, ValueError) as error:
-            if isinstance(error, FileNotFoundError):
+            if isinstance(error, FileNotFoundError) or str(error).startswith(str(path)):
                 raise
             raise ValueError(f'{path} is no image, or is damaged: {error}') from error
 

@@ -1,4 +1,5 @@
 import argparse
+import dataclasses
 import hashlib
 import http.server
 import json
@@ -416,6 +417,46 @@ def test_a_checkpoint_of_mmengine_is_read_without_its_objects(tmp_path):
     )
 
 
+def doubled(kind):
+    """Forty containers that hold 2^40 ones."""
+    value = kind([1])
+    for _ in range(40):
+        value = kind([value, value])
+    return value
+
+
+def holding_itself(kind):
+    value = {} if kind is dict else []
+    value.update(value=value) if kind is dict else value.append((value,))
+    return value
+
+
+@pytest.mark.parametrize(
+    ('value', 'text'),
+    [
+        (doubled(list), 'a part of it stands in it more than'),
+        (doubled(tuple), 'a part of it stands in it more than'),
+        (holding_itself(dict), 'a part of it holds itself'),
+        (holding_itself(list), 'a part of it holds itself'),
+        (torch.zeros(1).expand(10**6, 10**8), r'\(1000000, 100000000\) .* and has 4'),
+    ],
+    ids=['lists', 'tuples', 'dict in itself', 'list in itself', 'expanded'],
+)
+def test_a_small_file_that_would_take_for_ever_is_refused(value, text, tmp_path):
+    path = saved({'model': {'w': torch.zeros(1)}, 'meta': value}, tmp_path / 'x.pth')
+    with pytest.raises(ValueError, match=rf'x\.pth was refused: .*{text}'):
+        read_checkpoint(path)
+
+
+def test_what_stands_twice_in_a_checkpoint_is_one_thing_afterwards(tmp_path):
+    tensor, value = torch.arange(6.0), [np.arange(3)]
+    content = {'a': value, 'b': [value, tensor, tensor[::2], tensor[:0].expand(9, 0)]}
+    found = read_checkpoint(saved(content, tmp_path / 'x.pth'))
+    assert found['a'] is found['b'][0]
+    assert torch.equal(found['a'][0], torch.arange(3))
+    assert torch.equal(found['b'][2], tensor[::2])
+
+
 @pytest.mark.parametrize(
     'value',
     [
@@ -535,21 +576,22 @@ def test_nothing_of_a_bad_download_is_kept(name, error, text, cache, server):
     with pytest.raises(error, match=text) as caught:
         fetch_checkpoint(server[0] + name)
     assert server[0] + name in str(caught.value)
-    assert list(cache.iterdir()) == []
+    assert not [path for path in cache.rglob('*') if path.is_file()]
 
 
 def test_without_a_network_the_error_says_what_to_do(cache):
     with pytest.raises(ConnectionError) as error:
         load_released('http://127.0.0.1:9/x.pth')
+    (folder,) = cache.iterdir()
     for text in (
         'http://127.0.0.1:9/x.pth',
-        str(cache / 'x.pth'),
+        str(folder / 'x.pth'),
         '--cfg-options model.backbone.init_cfg.checkpoint=/path/to/file.pth',
         '--cfg-options model.backbone.init_cfg=None',
     ):
         assert text in str(error.value)
-    assert list(cache.iterdir()) == []
-    (cache / 'x.pth').write_bytes(OFFICIAL.read_bytes())
+    assert not list(folder.iterdir())
+    (folder / 'x.pth').write_bytes(OFFICIAL.read_bytes())
     assert load_released('http://127.0.0.1:9/x.pth')
 
 
@@ -570,16 +612,23 @@ TINY = 'illama-tiny-in1k-75.0.pth'
 
 
 @pytest.fixture
-def trusted(cache, server, monkeypatch):
-    """The record of a released file that came once; a new process from then on."""
+def authors(server, monkeypatch):
+    """The server is where the authors released their files."""
+    released = dataclasses.replace(RELEASED[TINY], url=server[0] + TINY)
+    monkeypatch.setitem(RELEASED, TINY, released)
     monkeypatch.setattr(trust, '_checked', {})
+
+
+@pytest.fixture
+def trusted(cache, server, authors):
+    """The record of a released file that came once; a new process from then on."""
     fetch_checkpoint(server[0] + TINY)
     trust._checked.clear()
     return cache / trust.TRUSTED
 
 
 def test_the_checksum_of_a_released_file_is_noted_when_it_first_comes(
-    cache, server, caplog
+    cache, server, authors, caplog
 ):
     with caplog.at_level(logging.INFO, ROOT_LOGGER):
         fetch_checkpoint(server[0] + TINY)
@@ -631,3 +680,22 @@ def test_a_file_is_hashed_once_in_a_process(trusted, server, monkeypatch):
     for _ in range(3):
         fetch_checkpoint(server[0] + TINY)
     assert len(hashed) == 1
+
+
+def test_a_file_of_a_released_name_from_elsewhere_is_never_taken_for_it(
+    cache, server, authors, official
+):
+    elsewhere = fetch_checkpoint(f'{server[0]}evil/{TINY}')
+    assert not (cache / trust.TRUSTED).exists()
+    saved({'model': official, 'more': 1}, elsewhere)  # it is another file
+    kept = fetch_checkpoint(f'{server[0]}{TINY}?download=true')
+    assert kept == cache / TINY and kept.read_bytes() == OFFICIAL.read_bytes()
+    digest = hashlib.sha256(OFFICIAL.read_bytes()).hexdigest()
+    assert json.loads((cache / trust.TRUSTED).read_text()) == {TINY: digest}
+
+
+def test_files_of_one_name_from_two_places_are_two(cache, server):
+    first, other = (fetch_checkpoint(f'{server[0]}{k}/x.pth') for k in 'ab')
+    assert first != other and first.name == other.name == 'x.pth'
+    assert fetch_checkpoint(f'{server[0]}a/x.pth') == first
+    assert len(server[1]) == 2

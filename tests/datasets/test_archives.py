@@ -164,6 +164,7 @@ def test_a_zip_that_climbs_out_writes_nothing(name, tmp_path):
         ('disk', tarfile.BLKTYPE, ''),
         ('../out.txt', tarfile.REGTYPE, ''),
         ('a/../../out.txt', tarfile.REGTYPE, ''),
+        ('/tmp/out.txt', tarfile.REGTYPE, ''),
     ],
 )
 def test_a_tar_with_a_link_a_device_or_a_way_out_writes_nothing(
@@ -194,14 +195,33 @@ def test_a_zip_with_a_link_or_a_device_writes_nothing(kind, tmp_path):
     assert not folder.exists()
 
 
-def test_an_absolute_name_in_a_tar_stays_inside(tmp_path):
-    archive, folder = tmp_path / 'a.tar', tmp_path / 'folder'
+@pytest.mark.parametrize('names', [('a', 'a/b'), ('a/b', 'a'), ('a/b', 'a/b/c/d')])
+@pytest.mark.parametrize('form', ['.zip', '.tar.gz'])
+def test_a_file_that_others_would_lie_in_is_named_and_nothing_written(
+    form, names, tmp_path
+):
+    archive, folder = tmp_path / f'a{form}', tmp_path / 'folder'
     folder.mkdir()
-    with tarfile.open(archive, 'w') as file:
-        file.addfile(tarfile.TarInfo(f'{tmp_path}/out.txt'))
-    unpack(archive, folder)
-    assert not (tmp_path / 'out.txt').exists()
-    assert [path.name for path in folder.rglob('*.txt')] == ['out.txt']
+    if form == '.zip':
+        with zipfile.ZipFile(archive, 'w') as file:
+            for name in ('good.txt', *names):
+                file.writestr(name, 'x')
+    else:
+        with tarfile.open(archive, 'w:gz') as file:
+            for name in ('good.txt', *names):
+                file.addfile(tarfile.TarInfo(name))
+    message = rf'unsafe: {min(names)} is a file in it and a folder'
+    with pytest.raises(ValueError, match=message):
+        unpack(archive, folder)
+    assert not list(folder.iterdir())
+
+
+def test_folders_may_be_members_too(tmp_path):
+    with zipfile.ZipFile(tmp_path / 'a.zip', 'w') as file:
+        for name in ('a/', 'a/b/', 'a/b/c.txt'):
+            file.writestr(name, '')
+    unpack(tmp_path / 'a.zip', tmp_path / 'folder')
+    assert (tmp_path / 'folder' / 'a' / 'b' / 'c.txt').is_file()
 
 
 @pytest.mark.parametrize('form', ['.zip', '.tar.gz'])

@@ -150,18 +150,19 @@ def png(width=SIDE, height=SIDE):
     return b'\x89PNG\r\n\x1a\n' + chunks
 
 
-def jpeg(width=SIDE, height=SIDE):
+def jpeg(width=SIDE, height=SIDE, junk=b''):
     comment = b'\xff\xfe\x00\x06text'
     frame = struct.pack('>BHHB', 8, height, width, 1) + b'\1\x11\0'
     size = b'\xff\xff\xc0' + struct.pack('>H', len(frame) + 2) + frame
     scan = b'\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00'
-    return b'\xff\xd8' + comment + size + scan + bytes(64) + b'\xff\xd9'
+    return b'\xff\xd8' + junk + comment + size + scan + bytes(64) + b'\xff\xd9'
 
 
-def tiff(width=SIDE, height=SIDE, order='<'):
+def tiff(width=SIDE, height=SIDE, order='<', kind=4, more=()):
     entries = (
-        (256, 4, 1, width),
-        (257, 4, 1, height),
+        (256, kind, 1, width),
+        (257, kind, 1, height),
+        *more,
         (258, 4, 1, 8),
         (259, 4, 1, 1),
         (262, 4, 1, 1),
@@ -200,9 +201,31 @@ def gif(width=SIDE, height=SIDE):
     return b'GIF89a' + struct.pack('<HH', width, height) + bytes(3) + b';'
 
 
+def gif_frame(width=SIDE, height=SIDE):
+    """A frame that is larger than the header says; the picture is as large as that."""
+    frame = b',' + struct.pack('<HHHHB', 0, 0, width, height, 0)
+    palette = b'\x80\0\0' + bytes(6)
+    data = b'\x02\x02\x4c\x01\0;'
+    return b'GIF89a' + struct.pack('<HH', 10, 10) + palette + frame + data
+
+
+# Formats that OpenCV knows and Pillow does not
+def radiance(width=SIDE, height=SIDE):
+    return b'#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y %d +X %d\n' % (height, width)
+
+
+def pam(width=SIDE, height=SIDE):
+    sides = b'WIDTH %d\nHEIGHT %d\n' % (width, height)
+    return b'P7\n' + sides + b'DEPTH 3\nMAXVAL 255\nTUPLTYPE RGB\nENDHDR\n'
+
+
 PICTURES = {
     'PNG': png,
     'JPEG': jpeg,
+    'JPEG, a marker alone': lambda: jpeg(junk=b'\xff\xd0'),
+    'JPEG, junk': lambda: jpeg(junk=b'\xff\0\1\2'),
+    'TIFF, signed': lambda: tiff(kind=9),
+    'TIFF, said twice': lambda: tiff(more=[(256, 4, 1, 8), (257, 4, 1, 8)]),
     'TIFF': tiff,
     'TIFF, big endian': lambda: tiff(order='>'),
     'BigTIFF': big_tiff,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from hostile_files import CHECKPOINTS, PICTURES, REAL
+from hostile_files import CHECKPOINTS, PICTURES, REAL, gif_frame, pam, radiance
 from mmengine.model import BaseModule
 from mmengine.registry import TRANSFORMS
 from mmengine.runner import Runner, load_checkpoint
@@ -363,6 +363,9 @@ PICTURE_DOORS = {
 }
 
 
+BY_OPENCV = ('read_image, infer', 'LoadImageFromFile', 'inference_model')
+
+
 @pytest.mark.parametrize('name', PICTURE_DOORS)
 @pytest.mark.parametrize('kind', PICTURES)
 def test_no_picture_of_an_absurd_size_is_decoded(kind, name, tmp_path, request):
@@ -377,6 +380,32 @@ def test_no_picture_of_an_absurd_size_is_decoded(kind, name, tmp_path, request):
     ):
         assert text in message
     assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'LoadAnnotations',
+        'LoadRGBImage',
+        'check_dataset, image',
+        'check_dataset, annotation',
+        'evaluate_predictions',
+        'prepare_camvid',
+    ],
+)
+def test_what_only_pillow_finds_absurd_is_refused_by_name(name, tmp_path, request):
+    path = tmp_path / 'planted.png'
+    path.write_bytes(gif_frame())
+    assert str(path) in enter(PICTURE_DOORS[name], path, request)
+
+
+@pytest.mark.parametrize('name', ['a data set of segmentation', *BY_OPENCV])
+@pytest.mark.parametrize('write', [radiance, pam])
+def test_a_format_that_only_opencv_knows_is_refused(write, name, tmp_path, request):
+    path = tmp_path / 'planted.png'
+    path.write_bytes(write())
+    message = enter(PICTURE_DOORS[name], path, request)
+    assert str(path) in message and 'no image of a known format' in message
 
 
 @pytest.mark.filterwarnings('ignore')

@@ -4,9 +4,10 @@ import shutil
 import pytest
 import torch
 from kill_and_resume import killed_and_resumed
+from safetensors.torch import save_file
 from tiny_long_runs import KINDS, At, config, differing, newest, train
 from tiny_run import make_ade20k
-from toy_run import toy
+from toy_run import Messages, toy
 
 from illama_seg.apis.long_runs import newest_checkpoint
 
@@ -180,3 +181,83 @@ def test_a_run_that_died_in_the_middle_of_writing_is_resumed(tmp_path, monkeypat
     toy(tmp_path / 'a', resume=True, **options).train()
     toy(tmp_path / 'b', **options).train()
     assert not differing(tmp_path / 'a' / 'iter_6.pth', tmp_path / 'b' / 'iter_6.pth')
+
+
+# Files that are whole, but no checkpoint of this training
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('trained')
+    toy(folder).train()
+    return folder / 'iter_8.pth'
+
+
+def resumed_from(file, work_dir, **more):
+    return toy(work_dir, resume=True, length=12, load_from=str(file), **more)
+
+
+@pytest.mark.parametrize(
+    'name', ['weights.pth', 'published.pth', 'weights.safetensors']
+)
+def test_weights_alone_are_not_resumed(name, trained, tmp_path):
+    file, content = tmp_path / name, torch.load(trained, weights_only=False)
+    if name == 'published.pth':
+        del content['optimizer']
+        torch.save(content, file)
+    elif name == 'weights.pth':
+        torch.save(content['state_dict'], file)
+    else:
+        save_file(content['state_dict'], file)
+    message = rf'{name} cannot be resumed: .*optimizer.* load_from=.*{name} without --r'
+    with pytest.raises(ValueError, match=message):
+        resumed_from(file, tmp_path / 'run')
+
+
+@pytest.mark.parametrize('place', [None, -1, 2.5, 'two'])
+def test_a_checkpoint_without_its_place_is_not_resumed(place, trained, tmp_path):
+    content = torch.load(trained, weights_only=False)
+    content['meta']['iter'] = place
+    torch.save(content, tmp_path / 'x.pth')
+    with pytest.raises(ValueError, match=r'x\.pth cannot be resumed: meta\.epoch and'):
+        resumed_from(tmp_path / 'x.pth', tmp_path / 'run')
+
+
+@pytest.mark.parametrize(
+    ('entry', 'message'),
+    [
+        (3, r"its entry 'resume' is of type int"),
+        (
+            dict(gradients={'linear.weight': torch.ones(5)}),
+            r'is \(5,\), expected \(1, 3\)',
+        ),
+        (
+            dict(gradients={'linear.bias': 1}),
+            r'linear\.bias in it is 1, expected \(1,\)',
+        ),
+        (dict(gradients=[1]), r'its gradients are of type list'),
+    ],
+    ids=['number', 'shape', 'type', 'list'],
+)
+def test_an_entry_that_does_not_fit_is_named(entry, message, trained, tmp_path):
+    content = torch.load(trained, weights_only=False)
+    content['resume'] = entry
+    torch.save(content, tmp_path / 'x.pth')
+    with pytest.raises(ValueError, match=rf'x\.pth cannot be resumed: .*{message}'):
+        resumed_from(tmp_path / 'x.pth', tmp_path / 'run').train()
+
+
+def test_another_type_of_optimiser_is_not_resumed_with(trained, tmp_path):
+    sgd = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
+    runner = resumed_from(trained, tmp_path, optim_wrapper=sgd)
+    message = r'iter_8\.pth cannot be resumed with SGD: its optimizer has no .*momentum'
+    with pytest.raises(ValueError, match=message):
+        runner.train()
+
+
+def test_a_training_that_is_over_says_so(trained, tmp_path):
+    runner = toy(tmp_path, resume=True, length=4, load_from=str(trained))
+    messages = Messages(runner)
+    runner.train()
+    assert f'nothing is left to train: {trained} is of iteration 8' in str(messages)
+    assert 'ends after 4' in str(messages)

@@ -504,3 +504,9 @@ def test_a_missing_source_of_camvid_is_named(tmp_path):
     nowhere, out = tmp_path / 'nowhere.zip', tmp_path / 'out'
     message = fails('data/prepare_camvid', nowhere, '--out', out)
     assert f'no folder or archive {nowhere}' in message and not out.exists()
+
+
+def test_processes_of_the_tests_take_the_package_of_this_checkout(tmp_path):
+    code = 'from importlib.util import find_spec; print(find_spec("illama_seg").origin)'
+    found = run_python('-c', code, cwd=tmp_path).stdout.strip()
+    assert found == str(ROOT / 'illama_seg' / '__init__.py')
