@@ -92,6 +92,14 @@ def test_an_epoch_is_gone_on_with_in_its_middle_without_an_image_twice(tmp_path)
     assert not differing(tmp_path / 'a' / 'epoch_2.pth', expected)
 
 
+def test_another_folder_that_goes_on_leaves_the_interrupted_checkpoint(tmp_path):
+    options = dict(by_epoch=True)
+    interrupted(toy(tmp_path / 'a', **options), At(11, signal_self))
+    left = tmp_path / 'a' / 'iter_11.pth'
+    toy(tmp_path / 'b', resume=True, load_from=str(left), **options).train()
+    assert left.is_file() and (tmp_path / 'b' / 'epoch_2.pth').is_file()
+
+
 def test_a_validation_is_broken_off_and_done_first_by_the_resumed_run(tmp_path):
     options = dict(
         train_cfg=dict(val_interval=4), checkpoint=dict(save_best='toy/top'), **EMA
