@@ -21,6 +21,7 @@ from illama_seg.engine import (
     InterruptionHook,
     ResumeHook,
 )
+from illama_seg.engine.visual import survive_full_disk
 
 SKIP_CORRUPT = 0.01  # what --skip-corrupt allows
 
@@ -40,6 +41,7 @@ def build_long_run(cfg: Config, runner_type: type[Runner] = Runner) -> Runner:
     hooks: list[Hook] = [ResumeHook(), FiniteLossHook(), InterruptionHook()]
     hooks += [] if limit is None else [CorruptImagesHook(limit)]
     runner = runner_type.from_cfg(cfg)
+    survive_full_disk(runner.logger)
     for hook in hooks:
         runner.register_hook(hook)
     resume_from_newest(runner)

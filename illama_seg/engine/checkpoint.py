@@ -76,7 +76,7 @@ class SafeCheckpointHook(CheckpointHook):
                 _remove(path)
 
     def _keep_own(self, hub: MessageHub, is_own_run: bool) -> None:
-        """Forget the files of another run; find those of this one where it was moved."""
+        """Forget another run's files; find those of this one where it was moved."""
         for key in list(hub.runtime_info):
             if not key.startswith(('best_ckpt', 'last_ckpt', 'interrupted_ckpt')):
                 continue

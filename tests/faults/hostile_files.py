@@ -148,7 +148,9 @@ CHECKPOINTS = {
     'paths': with_paths,
 }
 # What torch.load(weights_only=False) runs; the others are made for other readers.
-REAL = [kind for kind in CHECKPOINTS if kind not in ('bomb', 'config', 'odd zip', 'paths')]
+REAL = [
+    kind for kind in CHECKPOINTS if kind not in ('bomb', 'config', 'odd zip', 'paths')
+]
 
 
 # Pictures: 60,000 x 60,000 in a header, and next to nothing behind it

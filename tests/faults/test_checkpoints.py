@@ -1,3 +1,6 @@
+import errno
+import io
+import logging
 import os
 import re
 import shutil
@@ -321,6 +324,23 @@ def test_a_best_checkpoint_that_fails_keeps_the_best_before(tmp_path):
     assert 'checkpoint best_toy_top_iter_4.pth could not be written' in text
     assert 'best_toy_top_iter_5.pth' in names(tmp_path)
     assert 'best_toy_top_iter_2.pth' not in names(tmp_path)
+
+
+class Full(io.StringIO):
+    def write(self, text):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_log_that_cannot_be_written_is_one_line_on_the_console(tmp_path, capsys):
+    runner = toy(tmp_path, log_level='INFO')
+    (handler,) = (
+        h for h in runner.logger.handlers if isinstance(h, logging.FileHandler)
+    )
+    text = run(runner, At(3, lambda runner: handler.setStream(Full())))
+    assert text.count('cannot be written') == 1
+    assert re.search(r'\.log cannot be written: .*No space left', text)
+    assert '--- Logging error ---' not in capsys.readouterr().err
+    assert names(tmp_path)[-1] == 'iter_8.pth'
 
 
 def test_a_small_file_system_that_fills_up_keeps_a_whole_checkpoint(tmp_path):

@@ -72,7 +72,7 @@ def test_each_process_writes_a_file_of_its_own(tmp_path, monkeypatch):
     spoil_loss(monkeypatch, {1})
     runner = toy(tmp_path)
     runner._rank = 3
-    with pytest.raises(ValueError, match='non_finite_loss_rank_3.json'):
+    with pytest.raises(ValueError, match=r'non_finite_loss_rank_3\.json'):
         runner.train()
     assert [p.name for p in tmp_path.glob('*.json')] == ['non_finite_loss_rank_3.json']
 
