@@ -6,7 +6,8 @@ GPUS=$2
 FOUND=$(python -c 'import torch; print(torch.cuda.device_count())')
 if [ "$FOUND" -lt "$GPUS" ]; then
     echo "error: NUM_GPUS=$GPUS, but this machine has $FOUND: ask for at most as many;" \
-        "without a GPU, or on one, use tools/train.py" >&2
+        "without a GPU, or on one, use tools/train.py;" \
+        "processes on CPUs are started by torchrun tools/train.py ... --launcher pytorch" >&2
     exit 1
 fi
 torchrun \

@@ -22,6 +22,7 @@ from illama_seg.engine import (
     InterruptionHook,
     ResumeHook,
 )
+from illama_seg.engine.visual import survive_full_disk
 
 SKIP_CORRUPT = 0.01  # what --skip-corrupt allows
 
@@ -41,6 +42,7 @@ def build_long_run(cfg: Config, runner_type: type[Runner] = Runner) -> Runner:
     hooks: list[Hook] = [ResumeHook(), FiniteLossHook(), InterruptionHook()]
     hooks += [] if limit is None else [CorruptImagesHook(limit)]
     runner = runner_type.from_cfg(cfg)
+    survive_full_disk(runner.logger)
     for hook in hooks:
         runner.register_hook(hook)
     resume_from_newest(runner)
@@ -120,8 +122,8 @@ def check_resumable(runner: Runner) -> None:
 def newest_checkpoint(work_dir: str | Path) -> Path | None:
     """Newest checkpoint to resume from that is whole, with a warning if it is older.
 
-    First what ``last_checkpoint`` names, in the work dir if that was moved, then
-    ``iter_*.pth`` and ``epoch_*.pth``, the last written first.
+    First the file in the work dir that ``last_checkpoint`` names, or the one elsewhere,
+    then ``iter_*.pth`` and ``epoch_*.pth``, the last written first.
 
     Raises:
         ValueError: all are damaged; names them.
@@ -131,13 +133,15 @@ def newest_checkpoint(work_dir: str | Path) -> Path | None:
     pointer = folder / POINTER
     if pointer.is_file():
         named = Path(pointer.read_text(errors='replace').strip('\0 \n') or '.')
-        candidates = [p for p in (named, folder / named.name) if _exists(p)][:1]
+        # The folder's own first: a copy's pointer names the original's.
+        here = folder / (named.name or '.')
+        candidates = [p for p in (here, named) if p.is_file()][:1]
         if not candidates:
             _warn(f'{pointer} names {named}, which is not there')
     others = [
         path
         for path in folder.glob('*.pth')
-        if re.fullmatch(r'(iter|epoch)_\d+', path.stem)
+        if re.fullmatch(r'(iter|epoch)_\d+', path.stem) and path.is_file()
     ]
     others.sort(key=lambda p: (p.stat().st_mtime, int(p.stem.split('_')[1])))
     others.reverse()
@@ -161,14 +165,8 @@ def newest_checkpoint(work_dir: str | Path) -> Path | None:
     return None
 
 
-def _exists(path: Path) -> bool:
-    return path.is_file() or (path.is_dir() and path.name.endswith('.pth'))
-
-
 def _damage(path: Path) -> str | None:
     """What is wrong with a file of ``torch.save``; nothing of it is unpickled."""
-    if path.is_dir():  # as deepspeed saves it
-        return None
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()  # compares every checksum

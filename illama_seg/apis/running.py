@@ -33,6 +33,7 @@ from illama_seg.apis.predict import (
     load_weights,
     write_image,
 )
+from illama_seg.apis.processes import join_processes_without_gpus
 from illama_seg.apis.scores import ScoresWriter
 from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
 from illama_seg.engine import PlainCheckpointHook, TimeEstimateHook
@@ -169,6 +170,7 @@ def build_trainer(
         cfg.skip_corrupt = cfg.get('skip_corrupt') or SKIP_CORRUPT
     cfg.resume = resume or cfg.get('resume', False)
     runner_type = _runner_type(cfg)
+    join_processes_without_gpus(cfg)
     with options_explained(cfg):
         runner = build_long_run(cfg, runner_type)
     runner.auto_scale_lr = scaling_of_an_iteration(cfg)
@@ -227,6 +229,7 @@ def build_tester(
             )
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.model = dict(cfg.tta_model, module=cfg.model)
+    join_processes_without_gpus(cfg)
     with options_explained(cfg):
         runner = Runner.from_cfg(cfg)
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,6 +38,9 @@ class SafeCheckpointHook(CheckpointHook):
       checkpoint cannot be written it ends with an error.
     - Weights that are not finite are never saved: the training ends instead.
     - Where gradients accumulate, iteration-based checkpoints wait for the update.
+    - Nothing is removed but files of its own names, directly in its own folder: the
+      names of older ones come out of the checkpoint that is resumed, which may be
+      another run's, or a stranger's.
 
     With a storage backend other than the local disk, a file is written as the backend
     does it.
@@ -52,15 +56,55 @@ class SafeCheckpointHook(CheckpointHook):
     _needed = 0
 
     def before_train(self, runner: Runner) -> None:
-        """Find the folder; remove what a killed run left half written."""
+        """Find the folder; remove what a killed run left half written, or too much."""
+        ids = runner.message_hub.pop_info('keep_ckpt_ids')
         super().before_train(runner)
         self._local = isinstance(self.file_backend, LocalBackend)
+        resumed = runner._load_from if runner._resume else None
+        is_own_run = resumed is None or self._is_here(str(resumed))
+        self._keep_own(runner.message_hub, is_own_run)
+        if not isinstance(ids, list) or not is_own_run:
+            ids = []
+        ids = [step for step in ids if type(step) is int]
         # Kept beside each other until the new one is whole.
-        self.keep_ckpt_ids = deque(getattr(self, 'keep_ckpt_ids', ()))
+        self.keep_ckpt_ids = deque(ids)
+        if self.max_keep_ckpts > 0:
+            self._remove_older(ids)
         if self._local and is_main_process():
             for path in Path(self.out_dir).glob(f'*{PART}'):
                 runner.logger.info(f'{path}: half written, removed')
                 _remove(path)
+
+    def _keep_own(self, hub: MessageHub, is_own_run: bool) -> None:
+        """Forget another run's files; find those of this one where it was moved."""
+        for key in list(hub.runtime_info):
+            if not key.startswith(('best_ckpt', 'last_ckpt', 'interrupted_ckpt')):
+                continue
+            path = hub.get_info(key)
+            name = os.path.basename(path) if isinstance(path, str) else ''
+            known = is_own_run and self._is_name(name)
+            path = self.file_backend.join_path(self.out_dir, name) if known else None
+            _set_infos(hub, {key: path})
+        if self.save_best and len(self.key_indicators) == 1:
+            self.best_ckpt_path = hub.get_info('best_ckpt')
+        elif self.save_best:
+            self.best_ckpt_path_dict = {
+                key: hub.get_info(f'best_ckpt_{key}') for key in self.key_indicators
+            }
+
+    def _is_here(self, path: str) -> bool:
+        """Whether a file is directly in the folder of the checkpoints."""
+        folder, own = os.path.dirname(path), str(self.out_dir)
+        if self._local:
+            return os.path.realpath(folder) == os.path.realpath(own)
+        return folder == own.rstrip('/')
+
+    def _is_name(self, name: str) -> bool:
+        """Whether a file of this hook, or of mmengine's, may be called so."""
+        parts = re.split(r'\{.*?\}', self.filename_tmpl.replace('/', '_'))
+        numbered = r'\d+'.join(map(re.escape, parts))
+        pattern = rf'(best_.+_)?({numbered}|(iter|epoch)_\d+\.pth)'
+        return re.fullmatch(pattern, name) is not None
 
     def after_train_iter(
         self,
@@ -135,12 +179,13 @@ class SafeCheckpointHook(CheckpointHook):
         if self.max_keep_ckpts > 0:
             self.keep_ckpt_ids = deque(ids[-self.max_keep_ckpts :])
             hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
-            for old in ids[: -self.max_keep_ckpts]:
-                old_name = self.filename_tmpl.format(old)
-                self._remove_checkpoint(
-                    self.file_backend.join_path(self.out_dir, old_name)
-                )
+            self._remove_older(ids)
         return True
+
+    def _remove_older(self, ids: Sequence[int]) -> None:
+        for old in ids[: -self.max_keep_ckpts]:
+            name = self.filename_tmpl.format(old)
+            self._remove_checkpoint(self.file_backend.join_path(self.out_dir, name))
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         if not self.save_best:
@@ -254,12 +299,9 @@ class SafeCheckpointHook(CheckpointHook):
             runner.logger.error(f'{pointer} could not be written: {error}')
 
     def _remove_checkpoint(self, path: str) -> None:
-        if not is_main_process():
-            return
-        if self.file_backend.isfile(path):
+        own = self._is_here(path) and self._is_name(os.path.basename(path))
+        if own and is_main_process() and self.file_backend.isfile(path):
             self.file_backend.remove(path)
-        elif self.file_backend.isdir(path):  # as deepspeed saves it
-            self.file_backend.rmtree(path)
 
 
 def _set_infos(hub: MessageHub, infos: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from bisect import bisect
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 import torch.distributed as dist
 from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import HOOKS
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
 from illama_seg.engine.checkpoint import SafeCheckpointHook
@@ -38,6 +39,9 @@ class InterruptionHook(Hook):
     once. Signals can be met in the main thread only; elsewhere the hook does nothing,
     nor with several processes where torch has no gloo.
 
+    A checkpoint that is written before a validation says that it is due, and the run
+    that resumes from it does it first; the last one of a training only at a signal.
+
     Raises:
         Interrupted: a ``SystemExit``, once the checkpoint is written.
     """
@@ -58,7 +62,7 @@ class InterruptionHook(Hook):
                 loader.worker_init_fn = ShieldedWorker(loader.worker_init_fn)
 
     def before_train(self, runner: Runner) -> None:
-        """Listen; then do the validation that was broken off."""
+        """Listen; then do the validation that was broken off, or not begun."""
         self._listen()
         if runner.message_hub.pop_info(DUE) and runner.val_loop is not None:
             runner.val_loop.run()
@@ -85,7 +89,23 @@ class InterruptionHook(Hook):
         """Save and leave, if it was asked for and the parameters were just updated."""
         done = runner.iter + 1
         if done % updates_every(runner.optim_wrapper) == 0 and self._is_asked():
+            loop = runner.train_loop
+            if isinstance(loop, IterBasedTrainLoop) and _is_due(runner, done):
+                runner.message_hub.update_info(DUE, True)
             self._leave(runner, done)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Note a validation that comes next, for a run that is killed in it."""
+        loop, meta = runner.train_loop, checkpoint['meta']
+        if isinstance(loop, EpochBasedTrainLoop):
+            done, now, last = meta['epoch'], runner.epoch, runner.max_epochs
+        else:
+            done, now, last = meta['iter'], runner.iter, runner.max_iters
+        # Those that a validation writes are of what is done now. A finished training
+        # that is resumed has nothing to do.
+        if done == now + 1 and done < last and _is_due(runner, done):
+            hub = checkpoint['message_hub']
+            hub['runtime_info'][DUE] = hub['resumed_keys'][DUE] = True
 
     def after_val_iter(
         self,
@@ -155,6 +175,18 @@ class InterruptionHook(Hook):
             'from the last checkpoint'
         )
         raise Interrupted(1)
+
+
+def _is_due(runner: Runner, done: int) -> bool:
+    """Whether mmengine's loop validates after so many iterations, or epochs."""
+    loop: Any = runner.train_loop
+    if runner.val_loop is None or not hasattr(loop, 'dynamic_milestones'):
+        return False
+    by_epoch = isinstance(loop, EpochBasedTrainLoop)
+    last = loop.max_epochs if by_epoch else loop.max_iters
+    step = bisect(loop.dynamic_milestones, done + 1)
+    interval = loop.dynamic_intervals[step - 1]
+    return done >= loop.val_begin and (done % interval == 0 or done == last)
 
 
 class ShieldedWorker:

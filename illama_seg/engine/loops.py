@@ -59,19 +59,30 @@ class _Resumable:
 
 @LOOPS.register_module()
 class ResumableIterTrainLoop(_Resumable, IterBasedTrainLoop):
-    """``IterBasedTrainLoop``; samples and random numbers depend on the place only."""
+    """``IterBasedTrainLoop``; samples and random numbers depend on the place only.
+
+    Attributes:
+        place: to go on from: passes over the data that are done, and images of the next
+            one, by all processes; None where only the iterations are known.
+    """
+
+    place: tuple[int, int] | None = None
 
     def __init__(self, runner: Runner, dataloader: Any, **kwargs: Any) -> None:
         super().__init__(runner, dataloader, **kwargs)
-        self.dataloader_iterator = _Stream(self.dataloader)
+        self.dataloader_iterator = self._stream()
+
+    def _stream(self) -> _Stream:
+        return _Stream(self.dataloader, self.runner.world_size)
 
     def run(self) -> Any:
         """Launch training."""
+        self.dataloader_iterator.resumed = self.place
         try:
             return super().run()
         finally:
             # Or the workers are waited for when the garbage is collected: 5 s each.
-            self.dataloader_iterator = _Stream(self.dataloader)
+            self.dataloader_iterator = self._stream()
 
 
 @LOOPS.register_module()
@@ -115,53 +126,71 @@ class ResumableEpochTrainLoop(_Resumable, EpochBasedTrainLoop):
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         start = self.batch_of_epoch
-        for index, batch in enumerate(_batches_from(self.dataloader, start), start):
+        images = start * _images_of_process(self.dataloader)
+        for index, batch in enumerate(_batches_from(self.dataloader, images), start):
             self.run_iter(index, batch)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
 
 
 class _Stream:
-    """Batches without end; the first is loaded when it is asked for."""
+    """Batches without end; the first is loaded when it is asked for.
 
-    def __init__(self, dataloader: DataLoader) -> None:
+    Attributes:
+        place: passes that are done, and images of this one, by all processes.
+        resumed: the place to go to; None for that of the iteration.
+    """
+
+    def __init__(self, dataloader: DataLoader, world_size: int) -> None:
         self._dataloader, self._batches = dataloader, None
+        self._world_size = world_size
         sampler = _seeded_sampler(dataloader)
         self._endless = isinstance(getattr(sampler, 'sampler', None), InfiniteSampler)
-        self._epoch = 0
+        self.place = 0, 0
+        self.resumed: tuple[int, int] | None = None
 
     def skip_iter(self, num_iters: int) -> None:
         """Go to a batch, counted from the first of all."""
+        epoch = 0
         if not self._endless:
-            self._epoch, num_iters = divmod(num_iters, len(self._dataloader))
-        self._begin(num_iters)
+            epoch, num_iters = divmod(num_iters, len(self._dataloader))
+        self._begin(*(self.resumed or (epoch, num_iters * self._images)))
 
     def __iter__(self) -> _Stream:
         return self
 
     def __next__(self) -> Any:
         if self._batches is None:
-            self._begin(0)
+            self._begin(0, 0)
         try:
-            return next(self._batches)  # type: ignore[call-overload]
+            batch = next(self._batches)  # type: ignore[call-overload]
         except StopIteration:
-            self._epoch += 1
-            self._begin(0)
-            return next(self._batches)  # type: ignore[call-overload]
+            self._begin(self.place[0] + 1, 0)
+            batch = next(self._batches)  # type: ignore[call-overload]
+        self.place = self.place[0], self.place[1] + self._images
+        return batch
 
-    def _begin(self, start: int) -> None:
+    @property
+    def _images(self) -> int:
+        """Images of a batch of all processes."""
+        return self._world_size * _images_of_process(self._dataloader)
+
+    def _begin(self, epoch: int, images: int) -> None:
+        self.place = epoch, images
         sampler = _seeded_sampler(self._dataloader)
         if sampler is not None:
-            sampler.set_epoch(self._epoch)
-        self._batches = _batches_from(self._dataloader, start)
+            sampler.set_epoch(epoch)
+        self._batches = _batches_from(self._dataloader, images // self._world_size)
 
 
-def _batches_from(dataloader: DataLoader, start: int) -> Any:
+def _batches_from(dataloader: DataLoader, images: int) -> Any:
+    """Those of a pass after so many images of this process."""
     sampler = _seeded_sampler(dataloader)
-    if start and sampler is not None and dataloader.batch_size is not None:
-        sampler.skip(start * dataloader.batch_size)
-        start = 0
+    if images and sampler is not None and dataloader.batch_size is not None:
+        sampler.skip(images)
+        images = 0
     batches = iter(dataloader)
+    start = images // _images_of_process(dataloader)
     if start:
         print_log(
             f'{type(dataloader.batch_sampler).__name__} tells nothing of its batches: '
@@ -170,7 +199,7 @@ def _batches_from(dataloader: DataLoader, start: int) -> Any:
             level=30,
         )
         for _ in range(start):
-            next(batches)
+            next(batches, None)
     return batches
 
 
@@ -183,8 +212,13 @@ def _seeded_sampler(dataloader: DataLoader) -> SeededSampler | None:
 
 def images_of_batch(runner: Runner, dataloader: DataLoader) -> int:
     """Images of a batch of all processes."""
-    size = dataloader.batch_size or getattr(dataloader.batch_sampler, 'batch_size', 1)
-    return runner.world_size * size
+    return runner.world_size * _images_of_process(dataloader)
+
+
+def _images_of_process(dataloader: DataLoader) -> int:
+    sampler = dataloader.batch_sampler
+    size: int = dataloader.batch_size or getattr(sampler, 'batch_size', 1)
+    return size
 
 
 def common_seed(runner: Runner) -> int:

@@ -12,7 +12,11 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from illama_seg.engine.loops import ResumableEpochTrainLoop, images_of_batch
+from illama_seg.engine.loops import (
+    ResumableEpochTrainLoop,
+    ResumableIterTrainLoop,
+    images_of_batch,
+)
 from illama_seg.engine.schedule import updates_every
 
 KEY = 'resume'
@@ -20,7 +24,7 @@ KEY = 'resume'
 
 @HOOKS.register_module()
 class ResumeHook(Hook):
-    """Keep the place in an epoch, and gradients that are not yet a whole update.
+    """Keep the place in the data, and gradients that are not yet a whole update.
 
     Random numbers are functions of the place, see ``illama_seg.engine.seeding``; the
     seed, the optimiser, schedules, averaged weights and loss scale are in mmengine's
@@ -40,6 +44,9 @@ class ResumeHook(Hook):
         if isinstance(loop, ResumableEpochTrainLoop):
             done = meta['iter'] - meta['epoch'] * len(loop.dataloader)
             entry['images_of_epoch'] = done * images_of_batch(runner, loop.dataloader)
+        elif isinstance(loop, ResumableIterTrainLoop):
+            passes, images = loop.dataloader_iterator.place
+            entry.update(passes=passes, images_of_pass=images)
         unfinished = meta['iter'] % updates_every(runner.optim_wrapper)
         if unfinished and meta['iter'] < runner.max_iters and runner.world_size == 1:
             entry['gradients'] = {
@@ -64,6 +71,8 @@ class ResumeHook(Hook):
         loop = runner.train_loop
         if isinstance(loop, ResumableEpochTrainLoop):
             loop.images_done = self._resumed.get('images_of_epoch')
+        elif isinstance(loop, ResumableIterTrainLoop) and 'passes' in self._resumed:
+            loop.place = self._resumed['passes'], self._resumed['images_of_pass']
 
     def before_train(self, runner: Runner) -> None:
         """Put the gradients back, and say where nothing is left to do.

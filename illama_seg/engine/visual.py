@@ -1,5 +1,7 @@
 """Logs that survive a full disk; Weights & Biases without a copy of the folder."""
 
+import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -46,3 +48,30 @@ def _survived(runner: Runner) -> Iterator[None]:
         yield
     except OSError as error:
         runner.logger.error(f'the curves could not be written: {error}')
+
+
+def survive_full_disk(logger: logging.Logger) -> None:
+    """Let a log's file that cannot be written cost one line, not one for each record.
+
+    logging's own answer is a traceback on the console, every time.
+    """
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            answer = _SayOnce(logger, handler)
+            handler.handleError = answer  # type: ignore[method-assign]
+
+
+class _SayOnce:
+    def __init__(self, logger: logging.Logger, handler: logging.FileHandler) -> None:
+        self.logger, self.handler, self.said = logger, handler, False
+
+    def __call__(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            logging.Handler.handleError(self.handler, record)
+        elif not self.said:
+            self.said = True  # before this line fails in the file, too
+            self.logger.error(
+                f'{self.handler.baseFilename} cannot be written: {error}. Until it '
+                'can, the log is on the console only'
+            )

@@ -27,4 +27,8 @@ def test_the_costs_of_guards_images_and_checkpoints_are_written(tmp_path, monkey
     (a, b), (c, d) = row['pairs']['guards']
     expected = ((a - b) + (c - d)) / (b + d)
     assert row['guards'] == pytest.approx(expected)
+    low, high = row['inside_range']
+    assert 0 < low <= row['inside'] <= high < 1
+    # Of one iteration, and more than the seeding of its three generators.
+    assert 1e-5 < row['inside_seconds'] < row['step_seconds']
     assert row['checkpoint_MiB'] > 1 and row['interval'] == 312 * 4096 // 8

@@ -114,6 +114,23 @@ def with_config(path, marker, content):
     torch.save(planted(content, ('message_hub', 'runtime_info', 'cfg'), text), path)
 
 
+def victim_of(marker):
+    """Somebody's folder, whose name is a checkpoint's."""
+    return marker.with_name('iter_7.pth')
+
+
+def with_paths(path, marker, content):
+    """Weights as they are; it calls a folder its own checkpoint, to be replaced."""
+    victim = victim_of(marker)
+    victim.mkdir()
+    (victim / 'thesis.tex').write_text('precious')
+    for name in ('best_ckpt', 'interrupted_ckpt', 'last_ckpt'):
+        content = planted(content, ('message_hub', 'runtime_info', name), str(victim))
+        content = planted(content, ('message_hub', 'resumed_keys', name), True)
+    # The training is not at its end, so that it saves.
+    torch.save(planted(content, ('meta', 'iter'), 1), path)
+
+
 CHECKPOINTS = {
     'all of it': in_place(),
     'in the state dict': in_place('state_dict', 'evil'),
@@ -128,9 +145,12 @@ CHECKPOINTS = {
     'odd zip': as_odd_zip,
     'bomb': as_bomb,
     'config': with_config,
+    'paths': with_paths,
 }
 # What torch.load(weights_only=False) runs; the others are made for other readers.
-REAL = [kind for kind in CHECKPOINTS if kind not in ('bomb', 'config', 'odd zip')]
+REAL = [
+    kind for kind in CHECKPOINTS if kind not in ('bomb', 'config', 'odd zip', 'paths')
+]
 
 
 # Pictures: 60,000 x 60,000 in a header, and next to nothing behind it

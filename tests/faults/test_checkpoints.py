@@ -1,3 +1,6 @@
+import errno
+import io
+import logging
 import os
 import re
 import shutil
@@ -9,6 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mmengine.hooks import EMAHook
 from tiny_long_runs import At, differing
 from toy_run import Messages, toy
 
@@ -179,6 +183,110 @@ def test_an_empty_folder_has_nothing_to_resume(tmp_path):
     assert newest_checkpoint(tmp_path) is None
 
 
+def test_the_work_dirs_own_file_goes_before_the_one_that_the_pointer_names(copied):
+    shutil.copytree(copied, copied / 'copy')
+    assert newest_checkpoint(copied / 'copy') == copied / 'copy' / 'iter_8.pth'
+    (copied / 'copy' / 'iter_8.pth').unlink()
+    assert newest_checkpoint(copied / 'copy') == copied / 'iter_8.pth'
+
+
+@pytest.mark.parametrize('pointer', ['', 'iter_9.pth'])
+def test_folders_and_dangling_links_are_no_checkpoints(copied, pointer):
+    (copied / 'last_checkpoint').write_text(pointer)
+    (copied / 'iter_9.pth').mkdir()
+    (copied / 'iter_10.pth').symlink_to(copied / 'gone')
+    assert newest_checkpoint(copied) == copied / 'iter_8.pth'
+
+
+# Files of other runs, and of other people
+
+BEST = dict(checkpoint=dict(save_best='toy/top'), train_cfg=dict(val_interval=4))
+
+
+@pytest.mark.parametrize('copy', [False, True])
+def test_a_run_that_goes_on_in_another_folder_removes_nothing_in_the_first(
+    tmp_path, copy
+):
+    first, second = tmp_path / 'first', tmp_path / 'second'
+    run(toy(first, **BEST))
+    before = names(first)
+    assert 'best_toy_top_iter_8.pth' in before
+    more = dict(load_from=str(first / 'iter_8.pth'))
+    if copy:
+        shutil.copytree(first, second)
+        more = {}
+    run(toy(second, resume=True, length=12, scores=[9], **BEST, **more))
+    assert names(first) == before
+    # Its own copy gave way to the better one.
+    best = [name for name in names(second) if 'best' in name]
+    assert best == ['best_toy_top_iter_12.pth']
+
+
+def test_a_run_that_was_moved_replaces_its_best_and_its_oldest(tmp_path):
+    options = dict(checkpoint=dict(save_best='toy/top', max_keep_ckpts=2))
+    options['train_cfg'] = dict(val_interval=4)
+    run(toy(tmp_path / 'a', **options))
+    (tmp_path / 'a').rename(tmp_path / 'b')
+    run(toy(tmp_path / 'b', resume=True, length=12, scores=[9], **options))
+    assert names(tmp_path / 'b') == [
+        'best_toy_top_iter_12.pth',
+        'iter_10.pth',
+        'iter_12.pth',
+    ]
+
+
+@pytest.mark.parametrize(
+    ('key', 'kind', 'inside'),
+    [
+        ('best_ckpt', 'file', False),
+        ('best_ckpt', 'file', True),
+        ('interrupted_ckpt', 'folder', False),
+        ('interrupted_ckpt', 'folder', True),
+        ('interrupted_ckpt', 'link', False),
+        ('keep_ckpt_ids', 'file', False),
+        ('keep_ckpt_ids', 'folder', True),
+    ],
+)
+def test_no_file_that_a_strangers_checkpoint_names_is_removed(
+    finished, tmp_path, key, kind, inside
+):
+    work_dir = tmp_path / 'run'
+    work_dir.mkdir()
+    # A name as a checkpoint's, elsewhere; or here, and of something else.
+    victim = tmp_path / 'iter_3.pth'
+    if inside:
+        victim = work_dir / ('thesis.tex' if kind == 'file' else 'iter_3.pth')
+    if kind == 'file':
+        victim.write_text('precious')
+    else:
+        precious = victim if kind == 'folder' else tmp_path / 'precious'
+        precious.mkdir()
+        (precious / 'thesis.tex').write_text('precious')
+        if kind == 'link':
+            victim.symlink_to(precious)
+    content = torch.load(finished / 'iter_8.pth', weights_only=False)
+    named = ['../iter_3', 3, True] if key == 'keep_ckpt_ids' else str(victim)
+    hub = content['message_hub']
+    hub['runtime_info'][key], hub['resumed_keys'][key] = named, True
+    path = (work_dir if inside else tmp_path) / 'iter_8.pth'
+    torch.save(content, path)
+    options = dict(checkpoint=dict(save_best='toy/top', max_keep_ckpts=1))
+    options['train_cfg'] = dict(val_interval=4)
+    more = dict(options, length=12, scores=[9], load_from=str(path))
+    run(toy(work_dir, resume=True, **more))
+    assert victim.exists()
+    assert kind == 'file' or (victim / 'thesis.tex').read_text() == 'precious'
+    assert {'best_toy_top_iter_12.pth', 'iter_12.pth'} <= set(names(work_dir))
+
+
+def test_a_name_template_of_the_config_is_kept_to(tmp_path):
+    checkpoint = dict(
+        save_best='toy/top', max_keep_ckpts=1, filename_tmpl='weights {}.pth'
+    )
+    run(toy(tmp_path, checkpoint=checkpoint, train_cfg=dict(val_interval=4)))
+    assert names(tmp_path) == ['best_toy_top_weights 8.pth', 'weights 8.pth']
+
+
 # A full disk
 
 
@@ -218,6 +326,23 @@ def test_a_best_checkpoint_that_fails_keeps_the_best_before(tmp_path):
     assert 'best_toy_top_iter_2.pth' not in names(tmp_path)
 
 
+class Full(io.StringIO):
+    def write(self, text):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_log_that_cannot_be_written_is_one_line_on_the_console(tmp_path, capsys):
+    runner = toy(tmp_path, log_level='INFO')
+    (handler,) = (
+        h for h in runner.logger.handlers if isinstance(h, logging.FileHandler)
+    )
+    text = run(runner, At(3, lambda runner: handler.setStream(Full())))
+    assert text.count('cannot be written') == 1
+    assert re.search(r'\.log cannot be written: .*No space left', text)
+    assert '--- Logging error ---' not in capsys.readouterr().err
+    assert names(tmp_path)[-1] == 'iter_8.pth'
+
+
 def test_a_small_file_system_that_fills_up_keeps_a_whole_checkpoint(tmp_path):
     command = ['mount', '-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', tmp_path]
     if shutil.which('mount') is None or subprocess.run(command).returncode:
@@ -244,3 +369,17 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
         run(runner, At(4, spoil, 'after_train_iter'))
     assert names(tmp_path) == ['iter_2.pth']
     assert newest_checkpoint(tmp_path).name == 'iter_2.pth'
+
+
+def test_weights_that_are_not_finite_are_found_beside_their_averages(tmp_path):
+    def spoil(runner):
+        runner.model.linear.weight.data[0, 1] = torch.inf
+
+    # After they were averaged, before they are saved.
+    spoilt = At(4, spoil, 'after_train_iter', priority='LOW')
+    runner = toy(tmp_path, custom_hooks=[dict(type='EMAHook', momentum=0.3)])
+    with pytest.raises(ValueError, match=r'linear.weight is not finite after .* 4'):
+        run(runner, spoilt)
+    (hook,) = (hook for hook in runner.hooks if isinstance(hook, EMAHook))
+    assert all(p.isfinite().all() for p in hook.ema_model.parameters())
+    assert names(tmp_path) == ['iter_2.pth']

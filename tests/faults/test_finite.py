@@ -5,7 +5,7 @@ import torch
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from tiny_long_runs import At
-from toy_run import ToyModel, toy
+from toy_run import Messages, ToyModel, toy
 
 from illama_seg.apis import mistakes_explained
 from illama_seg.apis.long_runs import newest_checkpoint
@@ -66,6 +66,28 @@ def test_the_files_of_the_batch_are_written_down(tmp_path, monkeypatch):
     assert record['files'] == batches[2]
     assert record['files_of_the_batch_before'] == batches[1]
     assert len(set(batches[1] + batches[2])) == 4
+
+
+def test_each_process_writes_a_file_of_its_own(tmp_path, monkeypatch):
+    spoil_loss(monkeypatch, {1})
+    runner = toy(tmp_path)
+    runner._rank = 3
+    with pytest.raises(ValueError, match=r'non_finite_loss_rank_3\.json'):
+        runner.train()
+    assert [p.name for p in tmp_path.glob('*.json')] == ['non_finite_loss_rank_3.json']
+
+
+def test_on_a_full_disk_the_names_of_the_files_are_in_the_log(tmp_path, monkeypatch):
+    spoil_loss(monkeypatch, {1})
+    runner = toy(tmp_path)
+    messages = Messages(runner)
+    (tmp_path / 'non_finite_loss.json').symlink_to('/dev/full')
+    with pytest.raises(ValueError, match=r'loss is nan in iteration 1: the weights'):
+        runner.train()
+    (text,) = (t for t in messages.texts if 'non_finite_loss.json' in t)
+    assert 'could not be written' in text and 'No space left' in text
+    files = json.loads(text[text.index('{') :])['files']
+    assert len(files) == 2 and all(name.startswith('image_') for name in files)
 
 
 @OPTIM_WRAPPERS.register_module(force=True)

@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 import timm
 import torch
-from hostile_files import CHECKPOINTS, PICTURES, REAL, gif_frame, pam, radiance
+from hostile_files import (
+    CHECKPOINTS,
+    PICTURES,
+    REAL,
+    gif_frame,
+    pam,
+    radiance,
+    victim_of,
+)
 from mmengine.model import BaseModule
 from mmengine.registry import TRANSFORMS
 from mmengine.runner import Runner, load_checkpoint
@@ -236,7 +244,7 @@ TOOLS = {
 }
 QUICK_DOORS = ('read_checkpoint', 'Runner.resume', 'MMSegInferencer, no config')
 # Its weights are as they should be: most doors let it in, and run none of it.
-HARMLESS = ('config',)
+HARMLESS = ('config', 'paths')
 
 
 def enter(door, path, request):
@@ -263,6 +271,8 @@ def check(name, door, kind, content, tmp_path, request):
     marker = plant(kind, path, content)
     message = enter(door, path, request)
     assert not marker.exists()
+    if kind == 'paths':
+        assert (victim_of(marker) / 'thesis.tex').read_text() == 'precious'
     if kind in HARMLESS and name != 'MMSegInferencer, no config':
         return
     if name == 'compare.py':
@@ -305,7 +315,11 @@ def test_no_checkpoint_runs_code_at_any_door(kind, name, content, tmp_path, requ
 @pytest.mark.filterwarnings('ignore')
 @pytest.mark.parametrize(
     ('kind', 'name'),
-    [*(('in the message hub', name) for name in TOOLS), ('config', 'train --resume')],
+    [
+        *(('in the message hub', name) for name in TOOLS),
+        ('config', 'train --resume'),
+        ('paths', 'train --resume'),
+    ],
 )
 def test_no_checkpoint_runs_code_in_any_tool(kind, name, content, tmp_path, request):
     check(name, TOOLS[name], kind, content, tmp_path, request)

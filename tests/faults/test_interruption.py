@@ -92,6 +92,14 @@ def test_an_epoch_is_gone_on_with_in_its_middle_without_an_image_twice(tmp_path)
     assert not differing(tmp_path / 'a' / 'epoch_2.pth', expected)
 
 
+def test_another_folder_that_goes_on_leaves_the_interrupted_checkpoint(tmp_path):
+    options = dict(by_epoch=True)
+    interrupted(toy(tmp_path / 'a', **options), At(11, signal_self))
+    left = tmp_path / 'a' / 'iter_11.pth'
+    toy(tmp_path / 'b', resume=True, load_from=str(left), **options).train()
+    assert left.is_file() and (tmp_path / 'b' / 'epoch_2.pth').is_file()
+
+
 def test_a_validation_is_broken_off_and_done_first_by_the_resumed_run(tmp_path):
     options = dict(
         train_cfg=dict(val_interval=4), checkpoint=dict(save_best='toy/top'), **EMA
@@ -110,6 +118,62 @@ def test_a_validation_is_broken_off_and_done_first_by_the_resumed_run(tmp_path):
     assert best == ['best_toy_top_iter_4.pth']
     expected = whole(tmp_path / 'b', **options)
     assert not differing(tmp_path / 'a' / 'iter_8.pth', expected)
+
+
+class Validations(At):
+    """Iterations after which there was one, to the end."""
+
+    def __init__(self):
+        self.priority, self.done = 'LOWEST', []
+
+    def after_val_epoch(self, runner, metrics=None):
+        self.done.append((runner.epoch, runner.iter))
+
+
+@pytest.mark.parametrize('iteration', [4, 8])
+def test_a_signal_right_before_a_validation_leaves_it_to_the_resumed_run(
+    tmp_path, iteration
+):
+    options = dict(
+        train_cfg=dict(val_interval=4), checkpoint=dict(save_best='toy/top'), **EMA
+    )
+    first, second = Validations(), Validations()
+    interrupted(toy(tmp_path / 'a', **options), At(iteration, signal_self), first)
+    runner = toy(tmp_path / 'a', resume=True, **options)
+    runner.register_hook(second)
+    runner.train()
+    assert [done for _, done in first.done + second.done] == [4, 8]
+    expected = whole(tmp_path / 'b', **options)
+    assert not differing(tmp_path / 'a' / 'iter_8.pth', expected)
+
+
+@pytest.mark.parametrize('by_epoch', [False, True])
+def test_a_run_killed_in_a_validation_does_it_again(tmp_path, by_epoch):
+    options = dict(by_epoch=by_epoch, train_cfg=dict(val_interval=1 if by_epoch else 4))
+    options['checkpoint'] = dict(save_best='toy/top')
+
+    class Die(At):
+        def __init__(self):
+            self.priority = 'HIGHEST'
+
+        def before_val_epoch(self, runner):
+            raise KeyboardInterrupt
+
+    runner, found = toy(tmp_path, **options), Validations()
+    runner.register_hook(Die())
+    with pytest.raises(KeyboardInterrupt):
+        runner.train()
+    runner._hooks = []  # its end is a kill: nothing of it goes on
+    runner = toy(tmp_path, resume=True, **options)
+    runner.register_hook(found)
+    runner.train()
+    assert found.done == ([(1, 8), (2, 16)] if by_epoch else [(0, 4), (0, 8)])
+    # None is due in those that a validation wrote, nor in the last one.
+    again = Validations()
+    runner = toy(tmp_path, resume=True, **options)
+    runner.register_hook(again)
+    runner.train()
+    assert not again.done
 
 
 def test_a_full_disk_at_the_signal_is_said(tmp_path):

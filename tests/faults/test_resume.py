@@ -153,6 +153,41 @@ def test_another_batch_size_goes_on_at_the_same_image_of_the_epoch(tmp_path):
     assert runner.iter == 8
 
 
+class Images(At):
+    """Which were trained on, batch by batch."""
+
+    def __init__(self):
+        self.priority, self.batches = 'HIGHEST', []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.batches.append([s.sample_idx for s in data_batch['data_samples']])
+
+
+@pytest.mark.parametrize(
+    ('sampler', 'batch', 'iterations'),
+    [('InfiniteSampler', 4, 3), ('DefaultSampler', 3, 2)],
+)
+def test_iterations_of_another_batch_size_go_on_at_the_same_image(
+    tmp_path, sampler, batch, iterations
+):
+    # A pass is of 16 images, 10 of them before the change. Of the endless ones 22 are
+    # no multiple of 4; of the others 6 are left of the pass.
+    def seen(folder, size, length, resume=False):
+        runner, images = toy(tmp_path / folder, length=length, resume=resume), Images()
+        runner._train_dataloader['batch_size'] = size
+        runner._train_dataloader['sampler']['type'] = sampler
+        runner.register_hook(images)
+        runner.train()
+        assert {len(indices) for indices in images.batches} == {size}
+        return [index for indices in images.batches for index in indices]
+
+    found = seen('a', 2, 5)
+    found += seen('a', batch, 5 + iterations, resume=True)
+    rest = (40 - len(found)) // 2
+    found += seen('a', 2, 5 + iterations + rest, resume=True)
+    assert found == seen('b', 2, 20)
+
+
 def test_a_checkpoint_of_mmengines_own_is_resumed(tmp_path):
     options = dict(by_epoch=True)
     toy(tmp_path, **options).train()

@@ -30,11 +30,10 @@ def srun(arguments):
 
 
 def python(arguments):
-    """Run a tool; mmengine selects a GPU for each process, of which there is none."""
+    """Run a tool on one thread."""
     import torch
 
     torch.set_num_threads(1)
-    torch.cuda.set_device = lambda number: None
     sys.argv = [word for word in arguments if word != '-u']
     runpy.run_path(sys.argv[0], run_name='__main__')
     sys.stdout.flush()

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_run import CONFIG, ROOT
-from two_processes import ON_CPUS
 
 DIGITS = ROOT / 'configs' / 'pretrain' / 'illama_micro_digits.py'
 
@@ -32,8 +31,6 @@ def free_port():
 def test_slurm_trains_one_classifier_with_the_batch_of_its_recipe(tmp_path):
     # Nothing of Slurm is here but its variables: srun and scontrol are stand-ins.
     options = (
-        *ON_CPUS,
-        'env_cfg.dist_cfg.backend=gloo',
         'model.backbone.arch.num_layers=1',
         'train_dataloader.batch_size=4',
         'train_dataloader.dataset.indices=70',
@@ -59,6 +56,8 @@ def test_slurm_trains_one_classifier_with_the_batch_of_its_recipe(tmp_path):
     for option in ('--partition=a_partition', '--job-name=a_job', '--gres=gpu:2'):
         assert option in process.stdout
     assert '--ntasks-per-node=2' in process.stdout and '--mem=0' in process.stdout
+    said = 'no GPU: 2 processes compute on CPUs, over gloo'
+    assert (process.stdout + process.stderr).count(said) == 1
     assert 'batch of 16: 2 processes x 4 images x 2 iterations' in process.stdout
     (log,) = (tmp_path / 'run').glob('*/vis_data/scalars.json')
     rows = [json.loads(line) for line in log.read_text().splitlines()]

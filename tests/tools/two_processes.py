@@ -1,8 +1,7 @@
 """What two CPU processes compute together, over gloo: run by torchrun.
 
 test_two_processes.py starts it once, and calls the same functions alone, for what to be
-equal to. tools/train.py itself leaves the start to mmengine, which needs a GPU for each
-process.
+equal to. tools/train.py joins its processes as test_distributed.py has it.
 """
 
 import argparse
