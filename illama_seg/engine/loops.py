@@ -217,8 +217,7 @@ def images_of_batch(runner: Runner, dataloader: DataLoader) -> int:
 
 def _images_of_process(dataloader: DataLoader) -> int:
     sampler = dataloader.batch_sampler
-    size: int = dataloader.batch_size or getattr(sampler, 'batch_size', 1)
-    return size
+    return int(dataloader.batch_size or getattr(sampler, 'batch_size', 1))
 
 
 def common_seed(runner: Runner) -> int:
