@@ -216,8 +216,8 @@ def images_of_batch(runner: Runner, dataloader: DataLoader) -> int:
 
 
 def _images_of_process(dataloader: DataLoader) -> int:
-    sampler = dataloader.batch_sampler
-    return int(dataloader.batch_size or getattr(sampler, 'batch_size', 1))
+    size: Any = dataloader.batch_size  # None where a batch sampler was given
+    return int(size or getattr(dataloader.batch_sampler, 'batch_size', 1))
 
 
 def common_seed(runner: Runner) -> int:
