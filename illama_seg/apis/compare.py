@@ -146,7 +146,7 @@ def _draw(groups: dict[str, dict], metric: str, path: Path) -> None:
     axes[0].set(xlabel='iteration', ylabel='training loss')
     axes[1].set(xlabel=unit, ylabel=f'validation {title}, %')
     for axis in axes:
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.xaxis.set_major_locator(MaxNLocator(7, integer=True))
         axis.grid(alpha=0.3)
         axis.spines[['top', 'right']].set_visible(False)
     axes[1].legend(loc='lower right', frameon=False)

@@ -170,10 +170,14 @@ def test_a_checkpoint_is_that_of_the_model(no_child, tmp_path):
         (dict(shape=(0, 8)), r'--shape \(0, 8\)'),
         (dict(device='cuda:99'), '--device cuda:99 cannot be used'),
         (dict(device='gpu'), '--device gpu cannot be used'),
-        (dict(shape=(2, 2)), r'an image of 2x2 \(--shape\) does not go through'),
         (dict(out='/proc/none/b.json'), '/proc/none cannot be written'),
     ],
 )
 def test_an_option_out_of_its_range_is_named(options, text, tmp_path):
     with pytest.raises(ValueError, match=text):
         run_benchmark(DIGITS, **dict(out=tmp_path / 'b.json') | options)
+
+
+def test_an_image_too_small_for_the_model_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r'an image of 8x8 \(--shape\) does not go'):
+        run_benchmark('upernet_illama_demo', out=tmp_path / 'b.json', shape=(8, 8))

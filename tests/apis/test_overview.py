@@ -274,6 +274,7 @@ def test_a_classification_recipes_batch_is_that_of_its_file(tmp_path):
     assert cfg.auto_scale_lr == dict(enable=False, base_batch_size=64, base_lr=2e-3)
     cfg.train_dataloader.batch_size = 8
     with mock.patch('illama_seg.apis.running.Runner.from_cfg') as from_cfg:
+        from_cfg.return_value._resume = False
         build_trainer(cfg, auto_scale_lr=True)
     # mmengine divides one iteration's images by it: 8 of 16, as 32 of 64.
     scaling = from_cfg.return_value.auto_scale_lr

@@ -24,7 +24,7 @@ def built(monkeypatch):
 
     def from_cfg(cfg):
         configs.append(cfg)
-        return mock.MagicMock()
+        return mock.MagicMock(_resume=False)
 
     monkeypatch.setattr(running.Runner, 'from_cfg', from_cfg)
     return configs
