@@ -190,7 +190,7 @@ def test_classes_can_be_counted_instead_of_named(options, names, pngs):
         (dict(num_classes=0), r'--num-classes 0: expected 1\.\.255'),
         (dict(ignore_index=256), '--ignore-index 256'),
         (dict(num_workers=0), '--workers 0'),
-        (dict(config='illama_tiny_in1k'), 'illama_tiny_in1k: ImageNetDataset is no data'),
+        (dict(config='illama_tiny_in1k'), 'illama_tiny_in1k: ImageNetDataset is'),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options, text, tmp_path):
