@@ -8,12 +8,7 @@ from mmengine.config import Config
 from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 
-# Set by the launcher, which is asked before mmengine has started the processes.
-_SIZE_VARIABLES = {
-    'pytorch': 'WORLD_SIZE',
-    'slurm': 'SLURM_NTASKS',
-    'mpi': 'OMPI_COMM_WORLD_SIZE',
-}
+from illama_seg.apis.processes import VARIABLES
 
 
 def set_accumulation(cfg: Config) -> None:
@@ -29,7 +24,8 @@ def set_accumulation(cfg: Config) -> None:
     effective = cfg.get('effective_batch')
     if effective is None:
         return
-    variable = _SIZE_VARIABLES.get(cfg.get('launcher', 'none'), '')
+    # The launcher is asked: mmengine has not started the processes yet.
+    _, variable, _ = VARIABLES.get(cfg.get('launcher', 'none'), ('', '', ''))
     processes = int(os.environ.get(variable, get_world_size()))
     images = cfg.train_dataloader.batch_size
     at_once = processes * images

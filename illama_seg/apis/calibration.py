@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from illama_seg.apis.classifiers import Classifier, build_classifier, source_name
 from illama_seg.apis.draw_calibration import draw_calibration
-from illama_seg.apis.mistakes import options_explained
+from illama_seg.apis.mistakes import check_writable, options_explained
 from illama_seg.apis.predict import dataset_meta, load_segmentor, packed_inputs
 from illama_seg.apis.report import LabelledImages
 from illama_seg.apis.running import load_config
@@ -84,13 +84,19 @@ def measure_calibration(
         ConnectionError: if weights cannot be downloaded.
         ValueError: if an option is out of its range, a model or the data do not fit.
     """
-    if num_bins < 1 or not 0 < held_out < 1 or (batch_size or 1) < 1:
+    if (
+        num_bins < 1
+        or not 0 < held_out < 1
+        or (batch_size is not None and batch_size < 1)
+    ):
         raise ValueError(
             f'--bins {num_bins} --held-out {held_out} --batch-size {batch_size}: '
             'expected bins and a batch of at least 1, and a share between 0 and 1'
         )
     cfg = load_config(config, cfg_options)
     earlier = [model for path in beside for model in _read(path)]
+    folder = Path(out or Path(cfg.work_dir) / 'calibration')
+    check_writable(folder, '--out')
     results = []
     for source in sources:
         segments = 'decode_head' in cfg.model
@@ -123,8 +129,6 @@ def measure_calibration(
         notes=NOTES,
         versions=dict(torch=torch.__version__, timm=timm.__version__),
     )
-    folder = Path(out or Path(cfg.work_dir) / 'calibration')
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / 'calibration.json').write_text(json.dumps(numbers, indent=1))
     _write_classes(folder / 'calibration_per_class.csv', results)
     draw_calibration(models, folder / 'calibration.png')

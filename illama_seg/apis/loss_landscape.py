@@ -23,7 +23,7 @@ from tqdm import tqdm
 from illama_seg.apis.calibration import logit_blocks
 from illama_seg.apis.classifiers import build_classifier, source_name
 from illama_seg.apis.draw_loss_landscape import draw_loss_landscape
-from illama_seg.apis.mistakes import options_explained
+from illama_seg.apis.mistakes import check_writable, options_explained
 from illama_seg.apis.predict import dataset_meta, load_segmentor
 from illama_seg.apis.report import LabelledImages
 from illama_seg.apis.running import load_config
@@ -107,6 +107,7 @@ def measure_loss_landscape(
     cfg = load_config(config, cfg_options)
     earlier = [model for path in beside for model in _read(path)]
     folder = Path(out or Path(cfg.work_dir) / 'loss_landscape')
+    check_writable(folder, '--out')
     axis = np.linspace(-radius, radius, points).tolist()
     results: list[dict] = []
     for source in sources:
@@ -130,7 +131,6 @@ def measure_loss_landscape(
         name = re.sub(r'[^\w.-]+', '_', model.name)
         file = folder / f'points_{name}.jsonl'
         done = {} if restart else _resume(file, settings)
-        folder.mkdir(parents=True, exist_ok=True)
         _compute(model, axis, settings, file, done)
         results.append(dict(name=model.name, **settings, axis=axis, **_grids(done)))
     models = [*results, *earlier]

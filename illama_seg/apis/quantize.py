@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from illama_seg.apis.benchmark import training_shape
 from illama_seg.apis.classifiers import source_name
-from illama_seg.apis.mistakes import options_explained
+from illama_seg.apis.mistakes import check_writable, options_explained
 from illama_seg.apis.predict import dataset_meta, load_weights, predict
 from illama_seg.apis.report import LabelledImages
 from illama_seg.apis.running import load_config
@@ -163,12 +163,14 @@ def compare_precisions(
         FileNotFoundError: if a file is missing.
         ValueError: if an option is out of its range or weights do not fit.
     """
-    if repeat < 1 or (batch_size or 1) < 1 or (images or 0) < 0:
+    if repeat < 1 or (batch_size is not None and batch_size < 1) or (images or 0) < 0:
         raise ValueError(
             f'--repeat {repeat} --batch-size {batch_size} --images {images}: expected '
             'rounds and a batch of at least 1, and no negative number of images'
         )
     cfg = load_config(config, cfg_options)
+    path = Path(out or Path(cfg.work_dir) / 'quantization.json')
+    check_writable(path.parent, '--out')
     rows = [row for source in sources for row in _rows(cfg, source)]
     _time(rows, _batch(cfg, rows[0].model, batch_size), repeat)
     if images != 0:
@@ -185,8 +187,6 @@ def compare_precisions(
         capability=torch.backends.cpu.get_cpu_capability(),
         notes=NOTES,
     )
-    path = Path(out or Path(cfg.work_dir) / 'quantization.json')
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(numbers, indent=1))
     return numbers, _table(results)
 

@@ -156,8 +156,16 @@ SECTIONS = (
         command='python tools/analysis/attention_rank.py {config} {checkpoint}',
         kind='classification',
     ),
-    Section(title='8 bits', files='quantiz*.json'),
-    Section(title='Loss landscape', files='loss_landscape*.json'),
+    Section(
+        title='8 bits',
+        files='quantiz*.json',
+        command='python tools/quantize.py eval {config} {checkpoint}',
+    ),
+    Section(
+        title='Loss landscape',
+        files='loss_landscape*.json',
+        command='python tools/analysis/loss_landscape.py {config} {checkpoint}',
+    ),
     Section(title='Complexity', files='complexity*.json'),
     Section(
         title='Speed and memory',

@@ -17,6 +17,7 @@ from prettytable import PrettyTable
 from tqdm import tqdm
 
 from illama_seg.apis.classifiers import Classifier, build_classifier
+from illama_seg.apis.mistakes import check_writable
 from illama_seg.apis.predict import find_images
 from illama_seg.apis.running import load_config
 from illama_seg.evaluation import (
@@ -112,7 +113,7 @@ def measure_shape_bias(
             )
         models.append((classifier, taken, numbers, str(source)))
     results, folder = {}, Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder, '--out')
     for classifier, taken, numbers, text in models:
         made = _decisions(classifier, taken, numbers, batch_size)
         name = re.sub(r'[^\w.-]+', '_', classifier.name)

@@ -159,6 +159,7 @@ def test_a_segmentors_pixels_are_counted_but_for_those_not_annotated(run, tmp_pa
     ('options', 'text'),
     [
         (dict(num_bins=0), '--bins 0 --held-out 0.5'),
+        (dict(batch_size=0), '--batch-size 0'),
         (dict(held_out=1.0), 'a share between 0 and 1'),
         (dict(beside=['none.json']), '--beside: no file none.json'),
     ],
@@ -167,6 +168,11 @@ def test_an_option_out_of_its_range_is_refused(options, text, tmp_path):
     with pytest.raises((ValueError, FileNotFoundError), match=text):
         measure_calibration(CONFIG, ['a.pth'], tmp_path / 'out', **options)
     assert not (tmp_path / 'out').exists()
+
+
+def test_a_folder_that_cannot_be_written_is_met_before_anything_is_measured():
+    with pytest.raises(ValueError, match='/proc/none cannot be written'):
+        measure_calibration(CONFIG, ['a.pth'], '/proc/none')
 
 
 @pytest.mark.parametrize('text', ['{', '[]', '{"models": [{"name": "a"}]}'])

@@ -161,6 +161,8 @@ def test_weights_of_another_kind_and_wrong_options_are_refused(files, tmp_path):
         quantize_after_training(CONFIG, plain, out, 0, 0, SMALL)
     with pytest.raises(ValueError, match='--repeat 0 --batch-size None --images None'):
         compare_precisions(CONFIG, [plain], out, repeat=0, cfg_options=OPTIONS)
+    with pytest.raises(ValueError, match='--batch-size 0'):
+        compare_precisions(CONFIG, [plain], out, batch_size=0, cfg_options=OPTIONS)
     with pytest.raises(FileNotFoundError, match='no checkpoint file'):
         export_quantized(CONFIG, tmp_path / 'none.pth', out, OPTIONS)
     assert not out.exists()

@@ -100,7 +100,13 @@ def test_pictures_are_in_the_page_and_described(run, page):
 def test_what_lacks_is_listed_with_its_command_quoted_for_the_shell(run, page):
     missing = page.partition('id="missing"')[2].partition('</section>')[0]
     titles = re.findall('<h3.*?>(.*?)</h3>', missing)
-    assert titles == ['Scores', 'Shape or texture', 'Beside other runs']
+    assert titles == [
+        'Scores',
+        'Shape or texture',
+        '8 bits',
+        'Loss landscape',
+        'Beside other runs',
+    ]
     command = f"shape_bias.py '{run}/illama_micro_digits.py' '{run}/epoch_30.pth'"
     assert command in html.unescape(missing)
 
