@@ -61,6 +61,11 @@ def make_resumable(cfg: Config) -> None:
     loop = cfg.train_cfg.get('type')
     if loop in RESUMABLE:
         cfg.train_cfg.type = RESUMABLE[loop]
+    use_safe_hooks(cfg)
+
+
+def use_safe_hooks(cfg: Config) -> None:
+    """Put the package's log and checkpoint hooks in the places of mmengine's."""
     hooks = cfg.setdefault('default_hooks', {})
     # mmengine's own defaults, where a config does not speak of them.
     hooks.setdefault('logger', dict(type='LoggerHook'))

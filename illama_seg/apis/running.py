@@ -24,7 +24,7 @@ from illama_seg.apis.batches import (
     scaling_of_an_iteration,
     set_accumulation,
 )
-from illama_seg.apis.long_runs import SKIP_CORRUPT, build_long_run
+from illama_seg.apis.long_runs import SKIP_CORRUPT, build_long_run, use_safe_hooks
 from illama_seg.apis.mistakes import check_writable, options_explained
 from illama_seg.apis.names import find_config, nearest_names
 from illama_seg.apis.overview import ESTIMATED_AFTER, OverviewHook
@@ -229,6 +229,7 @@ def build_tester(
             )
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.model = dict(cfg.tta_model, module=cfg.model)
+    use_safe_hooks(cfg)
     join_processes_without_gpus(cfg)
     with options_explained(cfg):
         runner = Runner.from_cfg(cfg)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.dist import master_only
 from mmengine.hooks import LoggerHook
 from mmengine.registry import HOOKS, VISBACKENDS
 from mmengine.runner import Runner
@@ -29,7 +30,11 @@ class ConfigWandbVisBackend(WandbVisBackend):
 
 @HOOKS.register_module()
 class SafeLoggerHook(LoggerHook):
-    """mmengine's hook and its arguments; a full disk costs curves, not the training."""
+    """mmengine's hook and its arguments; a full disk costs curves, not the training.
+
+    Of a test's processes one writes the file of metrics: mmengine's all write the same
+    file, and what they write is mixed where they meet.
+    """
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Log at the interval."""
@@ -40,6 +45,11 @@ class SafeLoggerHook(LoggerHook):
         """Log the metrics."""
         with _survived(runner):
             super().after_val_epoch(runner, *args, **kwargs)
+
+    @master_only
+    def after_test_epoch(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Log the metrics, and write them to the folder of logs."""
+        super().after_test_epoch(runner, *args, **kwargs)
 
 
 @contextmanager
