@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import statistics
 import tempfile
@@ -267,6 +268,8 @@ def _time(rows: list[_Row], images: Tensor, repeat: int) -> None:
 
 
 def _shares(row: _Row, images: Tensor) -> dict:
+    # Else the profiler tells that it found no GPU.
+    os.environ.setdefault('KINETO_LOG_LEVEL', '99')
     with profile(activities=[ProfilerActivity.CPU]) as measured:
         row.run(images)
     totals = {event.key: event.self_cpu_time_total for event in measured.key_averages()}

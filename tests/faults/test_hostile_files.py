@@ -179,10 +179,31 @@ def named_by_a_tool(tool, *arguments):
             'FILE': path,
             'DATA': run.data,
             'DIR': path.parent,
+            'OUT': path.parent / 'out.pth',
         }
         run_tool(tool, *(places.get(word, word) for word in arguments))
 
     return enter
+
+
+def measured(tool, config='CONFIG'):
+    return named_by_a_tool(f'analysis/{tool}', config, 'FILE', '--out', 'DIR')
+
+
+def by_shape_bias(path, request):
+    (path.parent / 'images' / 'cat').mkdir(parents=True)
+    Image.new('RGB', (8, 8)).save(path.parent / 'images' / 'cat' / 'cat1-dog1.png')
+    names = path.parent / 'categories.json'
+    names.write_text(json.dumps({'cat': [0], 'dog': [1]}))
+    options = '--images', path.parent / 'images', '--categories', names
+    run_tool('analysis/shape_bias', CLASSIFIER, path, *options, '--out', path.parent)
+
+
+def by_timms_name(path, request):
+    images = request.getfixturevalue('run').data / 'images' / 'validation'
+    model = f'timm:test_vit={path}'
+    options = '--images', images, '--out', path.parent
+    run_tool('analysis/attention_rank', CLASSIFIER, model, *options)
 
 
 def train(*arguments, option=None):
@@ -241,6 +262,18 @@ TOOLS = {
     'report.py': by_report,
     'compare.py': by_compare,
     'benchmark.py': named_by_a_tool('analysis/benchmark', CLASSIFIER, 'FILE'),
+    'calibration.py': measured('calibration'),
+    'attention_rank.py': measured('attention_rank', CLASSIFIER),
+    'loss_landscape.py': measured('loss_landscape'),
+    'shape_bias.py': by_shape_bias,
+    'attention_rank.py, timm:NAME=FILE': by_timms_name,
+    'quantize.py ptq': named_by_a_tool(
+        'quantize', 'ptq', 'CONFIG', 'FILE', '--out', 'OUT'
+    ),
+    'quantize.py eval': named_by_a_tool('quantize', 'eval', 'CONFIG', 'FILE'),
+    'quantize.py export': named_by_a_tool(
+        'quantize', 'export', 'CONFIG', 'FILE', '--out', 'OUT'
+    ),
 }
 QUICK_DOORS = ('read_checkpoint', 'Runner.resume', 'MMSegInferencer, no config')
 # Its weights are as they should be: most doors let it in, and run none of it.
