@@ -37,9 +37,9 @@ def figures_of(model):
         return [(metric, float(paper[1]), 'paper')]
     if top1 := re.search(r'([\d.]+) top-1 measured', text):
         return [('Top 1 Accuracy', float(top1[1]), 'this project')]
-    row = rf'\| `{model["Name"]}\.py` \|.*\| ([\d.]+) \|$'
+    row = rf'\| ([\d.]+): `{model["Name"]}\.py`'
     miou = re.search(r'Measured: ([\d.]+) mIoU', text)
-    miou = miou or re.search(row, README, re.MULTILINE)
+    miou = miou or re.search(row, README)
     return [('mIoU', float(miou[1]), 'this project')] if miou else []
 
 
