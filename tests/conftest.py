@@ -1,5 +1,6 @@
 """Fixtures that all tests share."""
 
+import fnmatch
 import os
 from pathlib import Path
 
@@ -57,3 +58,18 @@ def relative_error():
 def run(tmp_path_factory):
     """A finished run of tools/train.py: data, work_dir, config, checkpoint, log."""
     return train_once(tmp_path_factory.mktemp('run') / 'tiny')
+
+
+@pytest.fixture
+def reported():
+    """The table of the report's page for what a tool writes: heads and rows."""
+    from illama_seg.apis.report_sections import SECTIONS
+    from illama_seg.apis.report_tables import chosen_table
+
+    def read(file, numbers):
+        section = next(s for s in SECTIONS if fnmatch.fnmatch(file, s.files))
+        ((path, columns),) = section.tables.items()
+        table = chosen_table(numbers, path, columns)
+        return table.head, table.rows
+
+    return read

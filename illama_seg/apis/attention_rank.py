@@ -94,6 +94,7 @@ def measure_attention_rank(
     models += earlier
     shown = _shown(models, layers)
     numbers = dict(
+        summary=_summary(models),
         models=models,
         notes=NOTES,
         versions=dict(torch=torch.__version__, timm=timm.__version__),
@@ -103,7 +104,7 @@ def measure_attention_rank(
     # On one line: most of it are curves.
     (folder / 'attention_rank.json').write_text(json.dumps(numbers) + '\n')
     draw_attention_rank(models, shown, folder / 'attention_rank.png')
-    return numbers, _table(models, shown)
+    return numbers, _table(numbers, shown)
 
 
 def _infos(cfg: Config, images: Sequence[str | Path], count: int) -> list[dict]:
@@ -163,24 +164,27 @@ def _read(path: str | Path, share: float) -> list[dict]:
         ) from error
 
 
-def _table(models: Sequence[dict], layers: Sequence[int]) -> str:
+def _summary(models: Sequence[dict]) -> list[dict]:
+    """A row for each model and kind: tokens, and each layer's indices, by head."""
+    rows: dict[tuple[str, str], dict] = {}
+    for model in models:
+        for found in model['maps']:
+            start = dict(model=model['name'], maps=found['kind'], tokens=0, layers={})
+            row = rows.setdefault((model['name'], found['kind']), start)
+            row['tokens'] = max(row['tokens'], found['tokens'])
+            row['layers'].setdefault(str(found['layer']), []).append(found['index'])
+    return list(rows.values())
+
+
+def _table(numbers: dict, layers: Sequence[int]) -> str:
     titles = [f'layer {layer}' for layer in layers]
     table = PrettyTable(['model', 'maps', 'N', *titles], align='r')
     table.align['model'] = table.align['maps'] = 'l'
-    for model in models:
-        for kind in dict.fromkeys(row['kind'] for row in model['maps']):
-            cells, tokens = [], 0
-            for layer in layers:
-                rows = [
-                    row
-                    for row in model['maps']
-                    if (row['layer'], row['kind']) == (layer, kind)
-                ]
-                found = [row['index'] for row in rows]
-                tokens = max([tokens, *(row['tokens'] for row in rows)])
-                cells.append(' '.join(map(str, found)) or '-')
-            table.add_row([model['name'], kind, tokens, *cells])
-    share = models[0]['share']
+    for row in numbers['summary']:
+        found = [row['layers'].get(str(layer), ['-']) for layer in layers]
+        cells = (' '.join(map(str, heads)) for heads in found)
+        table.add_row([row['model'], row['maps'], row['tokens'], *cells])
+    share = numbers['models'][0]['share']
     return (
         f'{table}\nsingular values of N that make {share:g} of their sum, a number for '
         f'each head\nsoftmax: {NOTES["softmax"]}; masked: {NOTES["masked"]}'

@@ -134,14 +134,16 @@ def measure_loss_landscape(
         _compute(model, axis, settings, file, done)
         results.append(dict(name=model.name, **settings, axis=axis, **_grids(done)))
     models = [*results, *earlier]
+    summary = _summary(models)
     numbers = dict(
+        summary=summary,
         models=models,
         notes=NOTES,
         versions=dict(torch=torch.__version__, timm=timm.__version__),
     )
     (folder / 'loss_landscape.json').write_text(json.dumps(numbers) + '\n')
     draw_loss_landscape(models, folder / 'loss_landscape.png')
-    return numbers, _table(models)
+    return numbers, _table(summary)
 
 
 # Grid
@@ -336,23 +338,37 @@ def _read(path: str | Path) -> list[dict]:
         ) from error
 
 
-def _table(models: Sequence[dict]) -> str:
-    columns = ('model', 'data', 'images', 'centre', 'lowest', 'median', 'highest')
-    table = PrettyTable([*columns, 'within +1'], align='r')
-    table.align['model'] = table.align['data'] = 'l'
+def _summary(models: Sequence[dict]) -> list[dict]:
+    rows = []
     for model in models:
         loss = np.array(model['loss'], float)  # None is nan
         centre = loss[len(loss) // 2, len(loss) // 2]
-        figures = centre, np.nanmin(loss), np.nanmedian(loss), np.nanmax(loss)
-        table.add_row(
-            [
-                model['name'],
-                f'{model["data"]}, {model["split"]}',
-                model['images'],
-                *(f'{value:.4g}' for value in figures),
-                f'{(loss <= centre + 1).mean():.1%}',
-            ]
+        figures = dict(
+            centre=centre,
+            lowest=np.nanmin(loss),
+            median=np.nanmedian(loss),
+            highest=np.nanmax(loss),
         )
+        rows.append(
+            dict(
+                model=model['name'],
+                data=f'{model["data"]}, {model["split"]}',
+                images=model['images'],
+                **{name: float(value) for name, value in figures.items()},
+                within_1=float((loss <= centre + 1).mean()),
+            )
+        )
+    return rows
+
+
+def _table(summary: Sequence[dict]) -> str:
+    columns = ('model', 'data', 'images', 'centre', 'lowest', 'median', 'highest')
+    table = PrettyTable([*columns, 'within +1'], align='r')
+    table.align['model'] = table.align['data'] = 'l'
+    for row in summary:
+        name, data, images, *figures = (row[column] for column in columns)
+        figures = [f'{value:.4g}' for value in figures]
+        table.add_row([name, data, images, *figures, f'{row["within_1"]:.1%}'])
     return (
         f'{table}\n{NOTES["loss"]}; within +1: the share of the grid where it is at '
         'most 1 above the centre'

@@ -153,20 +153,84 @@ SECTIONS = (
     Section(
         title='Rank of the attention maps',
         files='attention_rank*.json',
+        about='How many singular values of a map make most of their sum, a number for '
+        'each head; softmax: before the mask, masked: after it.',
         command='python tools/analysis/attention_rank.py {config} {checkpoint}',
         kind='classification',
+        pictures={
+            'attention_rank.png': 'Cumulative singular values of attention maps, and '
+            'the index of each layer'
+        },
+        tables={
+            'summary': {'model': 'model', 'maps': 'maps', 'tokens': 'N'}
+            | {f'layers.{layer}': f'layer {layer}' for layer in range(1, 25)}
+        },
     ),
     Section(
         title='8 bits',
         files='quantiz*.json',
+        about='Medians over passes; in products: share of the time in matrix products '
+        'and convolutions.',
         command='python tools/quantize.py eval {config} {checkpoint}',
+        facts={
+            'machine': 'machine',
+            'capability': 'instructions',
+            'threads': 'threads',
+            'torch': 'PyTorch',
+        },
+        tables={
+            'rows': {
+                'name': 'weights',
+                'precision': 'precision',
+                'seconds': 'seconds',
+                'times_faster': 'times faster',
+                'in_products': 'in products',
+                'bytes': 'bytes',
+                'images': 'images',
+                'top1': 'top-1, %',
+                'mIoU': 'mIoU, %',
+                'aAcc': 'pixel accuracy, %',
+            }
+        },
     ),
     Section(
         title='Loss landscape',
         files='loss_landscape*.json',
+        about='Loss on a plane of two random directions around the weights; within 1: '
+        'the share of the grid at most 1 above the centre.',
         command='python tools/analysis/loss_landscape.py {config} {checkpoint}',
+        pictures={
+            'loss_landscape.png': 'Surface and contours of the loss around the weights'
+        },
+        tables={
+            'summary': {
+                'model': 'model',
+                'data': 'data',
+                'images': 'images',
+                'centre': 'centre',
+                'lowest': 'lowest',
+                'median': 'median',
+                'highest': 'highest',
+                'within_1': 'within 1',
+            }
+        },
     ),
-    Section(title='Complexity', files='complexity*.json'),
+    Section(
+        title='Complexity',
+        files='complexity*.json',
+        about='Multiply-accumulates of one self-attention.',
+        tables={
+            'rows': {
+                'tokens': 'N',
+                'dims': 'D',
+                'closed_form.bidirectional': 'bidirectional, Table 2',
+                'counted.bidirectional': 'counted',
+                'closed_form.causal': 'causal, Table 2',
+                'counted.causal': 'counted, soft mask',
+                'counted.strict': 'counted, strict',
+            }
+        },
+    ),
     Section(
         title='Speed and memory',
         files='benchmark.json',

@@ -5,7 +5,7 @@ import pytest
 from illama_seg.apis import compare_complexity
 
 
-def test_closed_forms_and_counts_stand_side_by_side_for_any_size(tmp_path):
+def test_closed_forms_and_counts_stand_side_by_side_for_any_size(tmp_path, reported):
     out = tmp_path / 'new'
     numbers, table = compare_complexity([8, 24], [32, 40], [7], patch_size=16, out=out)
     assert json.loads((out / 'complexity.json').read_text()) == numbers
@@ -18,6 +18,8 @@ def test_closed_forms_and_counts_stand_side_by_side_for_any_size(tmp_path):
     assert row['counted']['bidirectional'] == 1680
     assert row['counted']['causal'] == 1280 + 200 + 15 * 8
     assert row['counted']['strict'] == 1280 + 2 * 15 * 8
+    head, shown = reported('complexity.json', numbers)
+    assert len(head) == 7 and shown[0][:3] == ('5', '8', '1,680')
     line = next(x for x in table.splitlines() if '|  5 |  8 |' in x)
     assert '1,584' in line and '1,600' in line and '+1.01%' in line
 

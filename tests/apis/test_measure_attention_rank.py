@@ -52,6 +52,16 @@ def test_the_rank_is_that_of_the_models_own_maps(measured):
     assert found == expected.tolist()
 
 
+def test_the_reports_page_has_each_layers_indices(measured, reported):
+    numbers = measured[2]
+    head, rows = reported('attention_rank.json', numbers)
+    assert head == ('model', 'maps', 'N', 'layer 1', 'layer 2')
+    assert len(rows) == 4 and rows[0][:3] == ('run/digits', 'softmax', '17')
+    found = [row['index'] for row in numbers['models'][0]['maps']
+             if (row['layer'], row['kind']) == (2, 'softmax')]  # fmt: skip
+    assert rows[0][4] == ', '.join(map(str, found))
+
+
 def _test_images():
     """30 of the 50 digits of the test data, spread evenly."""
     from mmengine.registry import DATASETS

@@ -84,6 +84,23 @@ def test_files_and_table_hold_the_same_numbers(measured):
     assert (folder / 'points_run_digits.jsonl').is_file()
 
 
+def test_the_reports_page_has_the_figures_of_the_grid(measured, reported):
+    numbers = measured[2]
+    head, (row,) = reported('loss_landscape.json', numbers)
+    loss = np.array(numbers['models'][0]['loss'])
+    shown = dict(zip(head, row, strict=True))
+    assert shown['model'] == 'run/digits' and shown['data'] == 'DigitsDataset, test'
+    expected = dict(
+        centre=loss[1, 1],
+        lowest=loss.min(),
+        median=np.median(loss),
+        highest=loss.max(),
+        **{'within 1': (loss <= loss[1, 1] + 1).mean()},
+    )
+    for name, value in expected.items():
+        assert float(shown[name]) == pytest.approx(value, rel=1e-3), name
+
+
 # Resuming
 
 

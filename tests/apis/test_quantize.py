@@ -73,7 +73,7 @@ def test_a_trained_model_is_exported_as_the_integers_that_it_simulates(
         assert relative_error(integers(images), simulated(images)) < 0.05
 
 
-def test_the_table_has_a_row_for_each_precision(files, tmp_path):
+def test_the_table_has_a_row_for_each_precision(files, tmp_path, reported):
     numbers, table = compare_precisions(
         CONFIG, files, tmp_path / 'a.json', 20, 4, 2, SMALL
     )
@@ -89,6 +89,9 @@ def test_the_table_has_a_row_for_each_precision(files, tmp_path):
     assert rows[0]['times_faster'] == 1
     qlinear = [name for name in rows[2]['operators'] if 'qlinear' in name]
     assert qlinear, 'not in integers'
+    head, shown = reported('quantize.json', numbers)
+    assert head[:2] == ('weights', 'precision') and 'top-1, %' in head
+    assert [row[1] for row in shown] == [row['precision'] for row in rows]
 
 
 def test_accuracy_is_that_of_the_labels_guessed_right(files, tmp_path):

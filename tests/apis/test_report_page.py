@@ -47,9 +47,9 @@ def run(tmp_path_factory):
     figures = dict(accuracy=0.7132, ece=0.04125)
     model = dict(name=HOSTILE, all=figures, before=figures, temperature=0.87)
     write(folder / 'calibration' / 'calibration.json', dict(models=[model]))
-    rows = [dict(layer=n, index=n * n, **{f'wide_{k}': k for k in range(30)})
-            for n in range(30)]  # fmt: skip
-    write(folder / 'attention_rank' / 'attention_rank.json', dict(maps=rows))
+    layers = {str(layer): [layer, 17, 18] for layer in range(1, 25)}
+    rows = [dict(model='a', maps='softmax', tokens=50, layers=layers)]
+    write(folder / 'attention_rank' / 'attention_rank.json', dict(summary=rows))
     write(folder / 'sub' / 'my_measure.json', dict(answer=42, versions=dict(x='1.2')))
     write(folder / 'settings.json', dict(answer=43), picture=False)
     (folder / 'benchmark.json').write_text('{"timings": [')
