@@ -383,6 +383,12 @@ def _load(cfg: Config, source: str | Path) -> tuple[nn.Module, str]:
     backbone = FLOAT if kind == 'float' else QUANTIZED
     model = _build(cfg, backbone, integers=kind == 'integers')
     load_weights(model, state, source)
+    for name, value in model.state_dict().items():  # an integer would hide them
+        if not value.isfinite().all():
+            raise ValueError(
+                f'{source}: {name} has values that are not finite: expected a '
+                'checkpoint of a training that did not diverge'
+            )
     known = (state.get('meta') or {}).get('dataset_meta')
     cast(Any, model).dataset_meta = dict(known or _data_meta(cfg))
     return model, kind

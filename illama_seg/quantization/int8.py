@@ -146,7 +146,7 @@ def int8_attention(
                 p.masked_fill_(hidden, float('-inf'))
             torch.softmax(p, -1, out=p)
             p.mul_(factor).sub_(_OFFSET).round_()
-            if 255.5 * p_step < 1:  # else none is too large
+            if 255.5 * p_step <= 1:  # else none is too large
                 p.clamp_(max=255 - _OFFSET)
             p8 = p.to(torch.int8).unbind(0)
             sums = scratch.integers(len(queries), len(rows), d)

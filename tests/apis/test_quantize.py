@@ -171,6 +171,17 @@ def test_weights_of_another_kind_and_wrong_options_are_refused(files, tmp_path):
     assert not out.exists()
 
 
+def test_weights_that_are_not_finite_are_refused(files, tmp_path):
+    state = torch.load(files[0])
+    state['state_dict']['backbone.blocks.1.mlp.fc3.weight'][3, 4] = torch.nan
+    torch.save(state, tmp_path / 'nan.pth')
+    with pytest.raises(ValueError, match=r'nan\.pth: backbone.* not finite: expected'):
+        quantize_after_training(
+            CONFIG, tmp_path / 'nan.pth', tmp_path / 'a.pth', 8, 0, SMALL
+        )
+    assert not (tmp_path / 'a.pth').exists()
+
+
 def test_another_backbone_is_refused(files, tmp_path):
     options = OPTIONS | {'model.backbone.type': 'ResNet'}
     with pytest.raises(ValueError, match=r"type='ResNet': expected 'ILLaMA'"):
