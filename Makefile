@@ -30,6 +30,8 @@ $(VENV)/installed: requirements.txt pyproject.toml setup.py
 	  $(BIN)/python -m pip uninstall --quiet -y opencv-python; \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	    opencv-python-headless; }
+	@# yapf keeps a cache that processes which start together would mix up.
+	@$(BIN)/python -c 'import yapf.yapflib.yapf_api'
 	@touch $@
 
 demo: install
