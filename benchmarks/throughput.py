@@ -194,13 +194,15 @@ def main() -> None:
     parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmarks'))
     parser.add_argument('--case', nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    args.batch_sizes = args.batch_sizes or BATCHES[args.device]
+    if min((args.repeats, args.threads, *args.sizes, *args.batch_sizes)) < 1:
+        parser.error(
+            '--repeats, --threads, --sizes, --batch-sizes: expected numbers from 1 on'
+        )
     torch.set_num_threads(args.threads)
     if args.case:
         print(measure_case(*args.case))
         return
-    args.batch_sizes = args.batch_sizes or BATCHES[args.device]
-    if min((args.repeats, *args.sizes, *args.batch_sizes)) < 1:
-        parser.error('--repeats, --sizes and --batch-sizes: expected numbers from 1 on')
     print('size, batch, dtype, model, images/s (range), of DeiT, peak MiB')
     rows = []
     for size in args.sizes:

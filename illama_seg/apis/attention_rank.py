@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from illama_seg.apis.classifiers import Classifier, build_classifier
 from illama_seg.apis.draw_attention_rank import draw_attention_rank
-from illama_seg.apis.mistakes import options_explained
+from illama_seg.apis.mistakes import check_writable, options_explained
 from illama_seg.apis.predict import find_images
 from illama_seg.apis.running import load_config
 from illama_seg.evaluation import AttentionRank, watch_attention
@@ -68,6 +68,10 @@ def measure_attention_rank(
         ConnectionError: if weights cannot be downloaded.
         ValueError: if an option is out of its range, or a model does not fit.
     """
+    if any(layer < 1 for layer in layers):
+        raise ValueError(
+            f'--layers {" ".join(map(str, layers))}: expected numbers from 1 on'
+        )
     if num_images < 1 or batch_size < 1 or not 0 < share < 1:
         raise ValueError(
             f'--num-images {num_images} --batch-size {batch_size} --share {share}: '
@@ -76,7 +80,9 @@ def measure_attention_rank(
     cfg = load_config(config, cfg_options)
     infos = _infos(cfg, images, num_images)
     earlier = [model for path in beside for model in _read(path, share)]
-    models = []
+    folder = Path(out or Path(cfg.work_dir) / 'attention_rank')
+    check_writable(folder, '--out')
+    models: list[dict] = []
     for source in sources:
         classifier = build_classifier(cfg.copy(), source, device)
         rows = _measure(classifier, infos, share, batch_size)
@@ -91,20 +97,23 @@ def measure_attention_rank(
                 maps=rows,
             )
         )
-    models += earlier
-    shown = _shown(models, layers)
+        # Each time: a model that fails does not cost those before it.
+        numbers = _write(folder, [*models, *earlier])
+    shown = _shown(numbers['models'], layers)
+    draw_attention_rank(numbers['models'], shown, folder / 'attention_rank.png')
+    return numbers, _table(numbers, shown)
+
+
+def _write(folder: Path, models: list[dict]) -> dict:
     numbers = dict(
         summary=_summary(models),
         models=models,
         notes=NOTES,
         versions=dict(torch=torch.__version__, timm=timm.__version__),
     )
-    folder = Path(out or Path(cfg.work_dir) / 'attention_rank')
-    folder.mkdir(parents=True, exist_ok=True)
     # On one line: most of it are curves.
     (folder / 'attention_rank.json').write_text(json.dumps(numbers) + '\n')
-    draw_attention_rank(models, shown, folder / 'attention_rank.png')
-    return numbers, _table(numbers, shown)
+    return numbers
 
 
 def _infos(cfg: Config, images: Sequence[str | Path], count: int) -> list[dict]:
@@ -139,10 +148,10 @@ def _shown(models: Sequence[dict], layers: Sequence[int]) -> list[int]:
     deepest = max(model['layers'] for model in models)
     if not layers:  # 1, 4, 8, 12 of twelve
         return sorted({1, *(-(-deepest * part // 3) for part in (1, 2, 3))})
-    if min(layers) < 1 or max(layers) > deepest:
+    if max(layers) > deepest:
         raise ValueError(
             f'--layers {" ".join(map(str, layers))}: expected numbers from 1 to '
-            f'{deepest}'
+            f'{deepest}; the figures of all layers are in attention_rank.json'
         )
     return sorted(set(layers))
 
@@ -154,6 +163,7 @@ def _read(path: str | Path, share: float) -> list[dict]:
             model['name'], model['layers'], model['maps'][0]['curve']
             if model['share'] != share:
                 raise ValueError(f'its share is {model["share"]}, not {share}')
+        _summary(models)  # what it lacks is met now, not after the measuring
         return models
     except FileNotFoundError as error:
         raise FileNotFoundError(f'--beside: no file {path}') from error

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from illama_seg.apis.classifiers import Classifier, build_classifier, source_name
 from illama_seg.apis.draw_calibration import draw_calibration
-from illama_seg.apis.mistakes import check_writable, options_explained
+from illama_seg.apis.mistakes import check_seed, check_writable, options_explained
 from illama_seg.apis.predict import dataset_meta, load_segmentor, packed_inputs
 from illama_seg.apis.report import LabelledImages
 from illama_seg.apis.running import load_config
@@ -93,6 +93,7 @@ def measure_calibration(
             f'--bins {num_bins} --held-out {held_out} --batch-size {batch_size}: '
             'expected bins and a batch of at least 1, and a share between 0 and 1'
         )
+    check_seed(seed)
     cfg = load_config(config, cfg_options)
     earlier = [model for path in beside for model in _read(path)]
     folder = Path(out or Path(cfg.work_dir) / 'calibration')
@@ -123,16 +124,9 @@ def measure_calibration(
                 **result,
             )
         )
-    models = [*results, *earlier]
-    numbers = dict(
-        models=models,
-        notes=NOTES,
-        versions=dict(torch=torch.__version__, timm=timm.__version__),
-    )
-    (folder / 'calibration.json').write_text(json.dumps(numbers, indent=1))
-    _write_classes(folder / 'calibration_per_class.csv', results)
-    draw_calibration(models, folder / 'calibration.png')
-    return numbers, _table(models)
+        # Each time: a model that fails does not cost those before it.
+        numbers = _write(folder, results, earlier)
+    return numbers, _table(numbers['models'])
 
 
 def _measure(
@@ -276,11 +270,25 @@ def logit_blocks(
 # Files
 
 
+def _write(folder: Path, results: list[dict], earlier: list[dict]) -> dict:
+    models = [*results, *earlier]
+    numbers = dict(
+        models=models,
+        notes=NOTES,
+        versions=dict(torch=torch.__version__, timm=timm.__version__),
+    )
+    (folder / 'calibration.json').write_text(json.dumps(numbers, indent=1))
+    _write_classes(folder / 'calibration_per_class.csv', results)
+    draw_calibration(models, folder / 'calibration.png')
+    return numbers
+
+
 def _read(path: str | Path) -> list[dict]:
     try:
         models = json.loads(Path(path).read_text())['models']
         for model in models:
-            model['name'], model['before']['diagram'], model['after']['ece']
+            model['name'], model['before']['diagram'], model['after']['diagram']
+        _table(models)  # what it lacks is met now, not after the measuring
         return models
     except FileNotFoundError as error:
         raise FileNotFoundError(f'--beside: no file {path}') from error

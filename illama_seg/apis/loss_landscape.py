@@ -23,7 +23,7 @@ from tqdm import tqdm
 from illama_seg.apis.calibration import logit_blocks
 from illama_seg.apis.classifiers import build_classifier, source_name
 from illama_seg.apis.draw_loss_landscape import draw_loss_landscape
-from illama_seg.apis.mistakes import check_writable, options_explained
+from illama_seg.apis.mistakes import check_seed, check_writable, options_explained
 from illama_seg.apis.predict import dataset_meta, load_segmentor
 from illama_seg.apis.report import LabelledImages
 from illama_seg.apis.running import load_config
@@ -104,6 +104,7 @@ def measure_loss_landscape(
             f'--split {split} --batch-size {batch_size}: expected train or test, and a '
             'batch of at least 1'
         )
+    check_seed(seed)
     cfg = load_config(config, cfg_options)
     earlier = [model for path in beside for model in _read(path)]
     folder = Path(out or Path(cfg.work_dir) / 'loss_landscape')
@@ -328,6 +329,7 @@ def _read(path: str | Path) -> list[dict]:
                 model['accuracy'][0][0],
                 model['axis'][0],
             )
+        _summary(models)  # what it lacks is met now, not after the measuring
         return models
     except FileNotFoundError as error:
         raise FileNotFoundError(f'--beside: no file {path}') from error

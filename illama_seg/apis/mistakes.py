@@ -47,6 +47,16 @@ def check_writable(folder: str | Path, option: str) -> None:
         ) from error
 
 
+def check_seed(seed: int) -> None:
+    """Refuse a seed below 0, which NumPy does not take.
+
+    Raises:
+        ValueError: names the option.
+    """
+    if seed < 0:
+        raise ValueError(f'--seed {seed}: expected a number from 0 on')
+
+
 def check_segmentation(cfg: Config) -> None:
     """Refuse a config without a segmentation head.
 

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from illama_seg.apis.benchmark import training_shape
 from illama_seg.apis.classifiers import source_name
-from illama_seg.apis.mistakes import check_writable, options_explained
+from illama_seg.apis.mistakes import check_seed, check_writable, options_explained
 from illama_seg.apis.predict import dataset_meta, load_weights, predict
 from illama_seg.apis.report import LabelledImages
 from illama_seg.apis.running import load_config
@@ -85,6 +85,7 @@ def quantize_after_training(
     weights_path(out)
     if calib < 1:
         raise ValueError(f'--calib {calib}: expected at least 1 image')
+    check_seed(seed)
     cfg = load_config(config, cfg_options)
     model, kind = _load(cfg.copy(), checkpoint)
     if kind != 'float':

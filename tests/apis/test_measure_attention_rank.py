@@ -125,7 +125,7 @@ def test_a_vit_of_timm_and_earlier_models_stand_beside_on_images_of_a_folder(
         (dict(share=1.0), 'share 1.0: expected .* a share between 0 and 1'),
         (dict(images=['nowhere']), 'no image or folder nowhere'),
         (dict(beside=['none.json']), '--beside: no file none.json'),
-        (dict(layers=[3]), '--layers 3: expected numbers from 1 to 2'),
+        (dict(layers=[2, 0]), '--layers 2 0: expected numbers from 1 on'),
     ],
 )
 def test_an_option_out_of_its_range_is_refused(options, text, tmp_path):
@@ -133,6 +133,35 @@ def test_an_option_out_of_its_range_is_refused(options, text, tmp_path):
     with pytest.raises((ValueError, FileNotFoundError), match=text):
         measure_attention_rank(CONFIG, ['random'], out=tmp_path / 'out', **options)
     assert not (tmp_path / 'out').exists()
+
+
+def test_layers_that_no_model_has_are_named_and_the_figures_kept(tmp_path):
+    with pytest.raises(ValueError, match='--layers 3: expected numbers from 1 to 2'):
+        measure_attention_rank(
+            CONFIG,
+            ['random'],
+            out=tmp_path,
+            num_images=1,
+            layers=[3],
+            cfg_options=OPTIONS,
+        )
+    kept = json.loads((tmp_path / 'attention_rank.json').read_text())
+    assert [model['layers'] for model in kept['models']] == [2]
+
+
+def test_a_model_that_fails_does_not_cost_the_one_before(tmp_path):
+    sources = ['random', tmp_path / 'none.pth']
+    with pytest.raises(FileNotFoundError, match=r'none\.pth'):
+        measure_attention_rank(
+            CONFIG, sources, out=tmp_path, num_images=1, cfg_options=OPTIONS
+        )
+    kept = json.loads((tmp_path / 'attention_rank.json').read_text())
+    assert len(kept['models']) == len(kept['summary']) / 2 == 1
+
+
+def test_a_folder_that_cannot_be_written_is_met_before_anything_is_measured():
+    with pytest.raises(ValueError, match='/proc/none cannot be written'):
+        measure_attention_rank(CONFIG, ['a.pth'], out='/proc/none', cfg_options=OPTIONS)
 
 
 def test_a_model_without_attention_is_refused(tmp_path):

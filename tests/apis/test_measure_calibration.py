@@ -161,6 +161,7 @@ def test_a_segmentors_pixels_are_counted_but_for_those_not_annotated(run, tmp_pa
         (dict(num_bins=0), '--bins 0 --held-out 0.5'),
         (dict(batch_size=0), '--batch-size 0'),
         (dict(held_out=1.0), 'a share between 0 and 1'),
+        (dict(seed=-1), '--seed -1: expected a number from 0 on'),
         (dict(beside=['none.json']), '--beside: no file none.json'),
     ],
 )
@@ -180,6 +181,24 @@ def test_a_file_of_another_kind_beside_is_refused(text, tmp_path):
     (tmp_path / 'other.json').write_text(text)
     with pytest.raises(ValueError, match=r'other\.json: expected a calibration\.json'):
         measure_calibration(CONFIG, ['a'], tmp_path, beside=[tmp_path / 'other.json'])
+
+
+def test_a_file_that_lacks_a_figure_of_the_table_is_met_first(measured, tmp_path):
+    numbers = json.loads((measured[1] / 'calibration.json').read_text())
+    del numbers['models'][0]['all']['nll']
+    (tmp_path / 'other.json').write_text(json.dumps(numbers))
+    with pytest.raises(ValueError, match=r'other\.json: expected .*KeyError: .nll'):
+        measure_calibration(CONFIG, ['a'], tmp_path, beside=[tmp_path / 'other.json'])
+
+
+def test_a_model_that_fails_does_not_cost_the_one_before(measured, tmp_path):
+    checkpoint, _, numbers, _ = measured
+    sources = [checkpoint, tmp_path / 'none.pth']
+    with pytest.raises(FileNotFoundError, match=r'none\.pth'):
+        measure_calibration(CONFIG, sources, tmp_path, num_bins=10, cfg_options=OPTIONS)
+    kept = json.loads((tmp_path / 'calibration.json').read_text())
+    assert kept['models'] == numbers['models']
+    assert all((tmp_path / name).is_file() for name in FILES)
 
 
 def test_one_image_and_other_classes_are_refused(measured, tmp_path):

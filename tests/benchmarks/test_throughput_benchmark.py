@@ -138,3 +138,10 @@ def test_an_argument_out_of_range_is_refused(arguments, benchmark, tmp_path, cap
     with pytest.raises(SystemExit) as error:
         call(benchmark, tmp_path, *arguments)
     assert error.value.code == 2 and arguments[0] in capsys.readouterr().err
+
+
+def test_no_threads_are_refused(benchmark, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['throughput.py', '--threads', '0'])
+    with pytest.raises(SystemExit):
+        benchmark.main()
+    assert '--threads' in capsys.readouterr().err.splitlines()[-1]
