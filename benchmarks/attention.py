@@ -4,8 +4,10 @@
 
 Prints a table, writes attention.json and attention.png into DIR. 'sdpa' is torch's
 bidirectional attention, 'strict' its causal one (Eq. 1); the others are the soft mask
-at rate 0 by implementation, 'reference' being the formula. Memory is what a call adds
-at its peak: the allocator's on CUDA, on the CPU the resident set of a new process.
+at rate 0 by implementation, 'reference' being the formula. The line 'auto' names the
+implementation that 'auto' takes, and its time over that of the fastest one. Memory is
+what a call adds at its peak: the allocator's on CUDA, on the CPU the resident set of a
+new process.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import torch.nn.functional as F
 from common import (
     DTYPES,
     PASSES,
+    dtypes,
     interleaved,
     peak,
     peak_in_new_process,
@@ -24,10 +27,10 @@ from common import (
     write,
 )
 
-from illama_seg.layers.attention import (
+from illama_seg.layers.attention import causal_attention, soft_causal_attention
+from illama_seg.layers.attention_dispatch import (
+    automatic_implementation,
     available_implementations,
-    causal_attention,
-    soft_causal_attention,
 )
 
 NUM_HEADS, HEAD_DIM = 12, 64
@@ -69,12 +72,12 @@ def measure_case(name: str, tokens: str, batch: str, dtype: str, direction: str)
 
 
 def measure(args: argparse.Namespace) -> list[dict]:
-    rows = []
+    rows, measured = [], dtypes(args.device)
     for tokens, batches in BATCHES.items():
         if args.quick and tokens > 1025:
             continue
         batch = batches[args.device == 'cuda']
-        for dtype in DTYPES:
+        for dtype in measured:
             functions = candidates(args.device, DTYPES[dtype])
             inputs = make_inputs(batch, tokens, args.device, DTYPES[dtype])
             for direction in PASSES:
@@ -106,7 +109,36 @@ def measure(args: argparse.Namespace) -> list[dict]:
                         f'{row["max"] * 1e3:.2f}){memory or 0:9.1f} MiB',
                         flush=True,
                     )
+                auto = automatic_choice(
+                    args.device, dtype, tokens, batch, direction, times
+                )
+                rows[-1]['auto'] = auto
+                print(
+                    f'{tokens:5} x{batch:<3} {dtype:9} {direction:10} auto: '
+                    f'{auto["name"]}, {auto["ratio"]:.2f} of the fastest time',
+                    flush=True,
+                )
     return rows
+
+
+def automatic_choice(
+    device: str, dtype: str, tokens: int, batch: int, direction: str, times: dict
+) -> dict:
+    """What 'auto' takes, and its median time over that of the fastest."""
+    name = automatic_implementation(
+        device,
+        DTYPES[dtype],
+        HEAD_DIM,
+        tokens,
+        batch * NUM_HEADS,
+        direction == 'training',
+    ).name
+    medians = {
+        key: summary(seconds)['seconds']
+        for key, seconds in times.items()
+        if key not in ('sdpa', 'strict')
+    }
+    return dict(name=name, ratio=medians[name] / min(medians.values()))
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ import torch
 from common import (
     DTYPES,
     PASSES,
+    dtypes,
     interleaved,
     peak,
     peak_in_new_process,
@@ -184,7 +185,9 @@ def main() -> None:
     parser.add_argument(
         '--sizes', type=int, nargs='+', default=list(BATCHES), choices=list(BATCHES)
     )
-    parser.add_argument('--dtypes', nargs='+', default=list(DTYPES), choices=DTYPES)
+    parser.add_argument(
+        '--dtypes', nargs='+', choices=DTYPES, help='else float32, and half if faster'
+    )
     parser.add_argument('--passes', nargs='+', default=PASSES, choices=PASSES)
     parser.add_argument('--repeats', type=int, default=5)
     parser.add_argument('--threads', type=int, default=2)
@@ -195,6 +198,7 @@ def main() -> None:
     if args.case:
         print(measure_case(*args.case))
         return
+    args.dtypes = args.dtypes or dtypes(args.device)
     print('size, batch, dtype, pass, model, median (range), times faster than the')
     print("formula, time over timm's, share of the matrix products' rate, peak MiB")
     rows = []

@@ -13,8 +13,18 @@ from pathlib import Path
 import timm
 import torch
 
+from illama_seg.machine.choices import device_name
+from illama_seg.machine.precision import choose_precision
+
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16}
 PASSES = ('inference', 'training')
+
+
+def dtypes(device: str) -> list[str]:
+    """Names of DTYPES that a user would take: bfloat16 only where it is faster."""
+    chosen = choose_precision(device)
+    print(f'{device_name(device)}; precision: {chosen.reason}', flush=True)
+    return list(dict.fromkeys(['float32', chosen.name]))
 
 
 def timed(call: Callable, device: str) -> float:
@@ -140,23 +150,13 @@ def plot(rows: list[dict], path: Path, title: str) -> None:
 
 
 def machine(device: str, threads: int) -> dict:
-    name = torch.cuda.get_device_name() if device == 'cuda' else _processor()
     return {
-        'machine': name,
+        'machine': device_name(device),
         'threads': threads,
         'torch': torch.__version__,
         'timm': timm.__version__,
         'python': platform.python_version(),
     }
-
-
-def _processor() -> str:
-    info = Path('/proc/cpuinfo')
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith('model name'):
-                return line.split(':')[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def write(

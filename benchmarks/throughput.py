@@ -19,7 +19,15 @@ from pathlib import Path
 
 import timm
 import torch
-from common import DTYPES, interleaved, peak, peak_in_new_process, summary, write
+from common import (
+    DTYPES,
+    dtypes,
+    interleaved,
+    peak,
+    peak_in_new_process,
+    summary,
+    write,
+)
 from matplotlib.figure import Figure
 
 import illama_seg  # noqa: F401 (its names in timm)
@@ -185,7 +193,9 @@ def main() -> None:
         nargs='+',
         help='else 1 and 8 on a CPU, 1, 64 and 1024 on a GPU',
     )
-    parser.add_argument('--dtypes', nargs='+', default=list(DTYPES), choices=DTYPES)
+    parser.add_argument(
+        '--dtypes', nargs='+', choices=DTYPES, help='else float32, and half if faster'
+    )
     parser.add_argument(
         '--compile', nargs='+', choices=['off', 'on'], default=['off', 'on']
     )
@@ -203,6 +213,7 @@ def main() -> None:
     if args.case:
         print(measure_case(*args.case))
         return
+    args.dtypes = args.dtypes or dtypes(args.device)
     print('size, batch, dtype, model, images/s (range), of DeiT, peak MiB')
     rows = []
     for size in args.sizes:

@@ -42,7 +42,7 @@ model = dict(
     test_cfg=dict(mode='whole'),
 )
 optim_wrapper = dict(
-    type='BFloat16OptimWrapper',
+    type='AutocastOptimWrapper',
     optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05, fused=True),
     clip_grad=dict(max_norm=1.0),
 )

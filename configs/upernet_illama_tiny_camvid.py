@@ -33,7 +33,7 @@ model = dict(
     test_cfg=dict(mode='slide', crop_size=(288, 384), stride=(72, 96)),
 )
 optim_wrapper = dict(
-    type='BFloat16OptimWrapper',
+    type='AutocastOptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
     clip_grad=dict(max_norm=1.0),
 )

@@ -166,7 +166,7 @@ for registry, names in (
     (r.PARAM_SCHEDULERS, ['WarmupCosineLR']),
     (r.TRANSFORMS, ['CheckAnnotations', 'LoadRGBImage', 'ClsTransform']),
     (r.TRANSFORMS, ['PackClsInputs']),
-    (r.OPTIM_WRAPPERS, ['BFloat16OptimWrapper']),
+    (r.OPTIM_WRAPPERS, ['AutocastOptimWrapper']),
     (r.OPTIM_WRAPPER_CONSTRUCTORS, ['LayerDecayConstructor']),
 ):
     for name in names:

@@ -51,7 +51,7 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 optim_wrapper = dict(
-    type='BFloat16OptimWrapper',
+    type='AutocastOptimWrapper',
     optimizer=dict(lr=1.5e-3, weight_decay=0.05, fused=True),
     clip_grad=dict(max_norm=1.0),
 )

@@ -109,6 +109,7 @@ def _write(folder: Path, models: list[dict]) -> dict:
         summary=_summary(models),
         models=models,
         notes=NOTES,
+        precision='float32',
         versions=dict(torch=torch.__version__, timm=timm.__version__),
     )
     # On one line: most of it are curves.

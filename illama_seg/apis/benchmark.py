@@ -28,6 +28,9 @@ from illama_seg.apis.predict import load_weights, usable_device
 from illama_seg.apis.running import load_config
 from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
 from illama_seg.evaluation import count_multiply_accumulates
+from illama_seg.machine import choices
+from illama_seg.machine.choices import device_name
+from illama_seg.machine.precision import choose_precision
 
 # Crops of the ADE20K recipe, and the largest picture that its test resizes to.
 SHAPES = ((512, 512), (512, 2048))
@@ -62,7 +65,7 @@ def run_benchmark(
         shape: (height, width) of the images timed; by default that of the training.
         batch_sizes: images to a pass.
         repeat: passes timed, after three to warm up.
-        amp: autocast to bfloat16 where the device computes in it, else float16.
+        amp: half precision where it is faster here.
         device: such as 'cpu' or 'cuda:1'; by default a GPU where there is one.
         cfg_options: overrides of the config.
 
@@ -89,22 +92,29 @@ def run_benchmark(
         state = read_checkpoint(fetch_checkpoint(checkpoint), mmap=True)
         load_weights(model, state, checkpoint)
     model.to(on)
-    dtype = _dtype(amp, on)
-    case = str(config), cfg_options, shape, amp
+    precision = choose_precision(on.type, 'auto' if amp else 'float32')
+    dtype = precision.dtype
+    tokens = count_tokens(model, shape)
+    attention = [
+        describe_attention(model, dtype, tokens, size, training=False)
+        for size in batch_sizes
+    ]
+    # The child that the memory is measured in measures nothing else.
+    case = str(config), cfg_options, shape, dtype, choices.made()
     passes = tqdm(total=len(batch_sizes) * (repeat + WARM_UP), unit='pass')
     with passes:
         timings = [
             _measure(model, shape, size, repeat, dtype, case, passes.update)
             for size in batch_sizes
         ]
-    tokens = count_tokens(model, shape)
     numbers = dict(
         config=str(config),
         checkpoint=checkpoint and str(checkpoint),
         shape=shape,
-        precision=str(dtype)[6:],
-        attention=describe_attention(model, dtype, tokens, training=False),
-        device=torch.cuda.get_device_name(on) if on.type == 'cuda' else 'CPU',
+        precision=precision.name,
+        precision_reason=precision.reason,
+        attention='; '.join(dict.fromkeys(attention)),
+        device=device_name(on.type),
         threads=torch.get_num_threads(),
         torch=torch.__version__,
         python=platform.python_version(),
@@ -137,13 +147,6 @@ def training_shape(model: nn.Module) -> tuple[int, int]:
     patch = parts.backbone.patch_embed.proj.stride
     height, width = parts.backbone.grid_size
     return height * patch[0], width * patch[1]
-
-
-def _dtype(amp: bool, device: torch.device) -> torch.dtype:
-    if not amp:
-        return torch.float32
-    half = device.type == 'cuda' and not torch.cuda.is_bf16_supported(False)
-    return torch.float16 if half else torch.bfloat16
 
 
 def _counts(cfg: Config, shape: tuple[int, int]) -> list[dict]:
@@ -249,13 +252,15 @@ def _peak(
     config: str,
     cfg_options: dict | None,
     shape: tuple[int, int],
-    amp: bool,
+    dtype: torch.dtype,
+    chosen: dict[str, str],
     batch_size: int,
 ) -> float:
     torch.set_num_threads(threads)
+    choices.resume(chosen)
     model = _build(load_config(config, cfg_options))
     image = torch.randn(batch_size, 3, *shape)
-    _pass(model, image, _dtype(amp, torch.device('cpu')))
+    _pass(model, image, dtype)
     return _resident_peak()
 
 
@@ -274,7 +279,7 @@ def _tables(numbers: dict) -> str:
     notes = numbers['notes']
     title = (
         f'{numbers["config"]}: {numbers["device"]}, {numbers["threads"]} threads, '
-        f'torch {numbers["torch"]}, {numbers["precision"]}, attention '
+        f'torch {numbers["torch"]}, {numbers["precision_reason"]}, attention '
         f'{numbers["attention"]}'
     )
     shape = 'x'.join(map(str, numbers['shape']))

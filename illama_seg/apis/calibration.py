@@ -275,6 +275,7 @@ def _write(folder: Path, results: list[dict], earlier: list[dict]) -> dict:
     numbers = dict(
         models=models,
         notes=NOTES,
+        precision='float32',
         versions=dict(torch=torch.__version__, timm=timm.__version__),
     )
     (folder / 'calibration.json').write_text(json.dumps(numbers, indent=1))

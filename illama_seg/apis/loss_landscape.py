@@ -140,6 +140,7 @@ def measure_loss_landscape(
         summary=summary,
         models=models,
         notes=NOTES,
+        precision='float32',
         versions=dict(torch=torch.__version__, timm=timm.__version__),
     )
     (folder / 'loss_landscape.json').write_text(json.dumps(numbers) + '\n')

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, find_latest_checkpoint
@@ -16,9 +16,11 @@ from torch import nn
 
 from illama_seg.apis.batches import fitting_rate, recipe_batch
 from illama_seg.checkpoints import LoadReport
-from illama_seg.engine import SeededDataset
+from illama_seg.engine import SeededDataset, training_precision
 from illama_seg.engine.schedule import updates_every
 from illama_seg.layers import SelfAttention, automatic_implementation
+from illama_seg.machine import choices
+from illama_seg.machine.threads import describe_wait_policy
 
 ESTIMATED_AFTER = 50  # iterations
 
@@ -29,9 +31,15 @@ class OverviewHook(Hook):
     priority = 'LOWEST'
 
     def before_train(self, runner: Runner) -> None:
-        """Log the block, on the main process."""
-        if is_main_process():
-            runner.logger.info('\n%s', describe_run(runner))
+        """Log the block; every process takes over what the main one measured."""
+        training_precision(runner.optim_wrapper)
+        block = describe_run(runner) if is_main_process() else ''
+        made = [choices.made()]
+        broadcast_object_list(made)
+        if not is_main_process():
+            choices.resume(made[0])
+        if block:
+            runner.logger.info('\n%s', block)
 
 
 def describe_run(runner: Runner) -> str:
@@ -46,8 +54,14 @@ def describe_run(runner: Runner) -> str:
     model: Any = runner.model
     model = model.module if is_model_wrapper(model) else model
     resumed_from = _resumed_from(runner)
-    dtype, precision = _precision(runner)
-    attention = describe_attention(model, dtype, count_tokens(model), training=True)
+    precision = training_precision(runner.optim_wrapper)
+    attention = describe_attention(
+        model,
+        precision.dtype,
+        count_tokens(model),
+        runner.train_dataloader.batch_size or 1,
+        training=True,
+    )
     rows = [
         ('run', f'{runner.cfg.filename} in {runner.work_dir}'),
         ('train data', _data(runner.train_dataloader)),
@@ -56,7 +70,7 @@ def describe_run(runner: Runner) -> str:
         ('batch', _batch(runner)),
         ('learning rate', _learning_rate(runner, bool(resumed_from))),
         ('weights', resumed_from or _weights(runner, model)),
-        ('precision', precision),
+        ('precision', precision.reason),
         ('devices', _devices(runner)),
         ('attention', attention),
     ]
@@ -155,20 +169,12 @@ def _weights(runner: Runner, model: nn.Module) -> str:
     return start + '; '.join(report.summary for report in reports)
 
 
-def _precision(runner: Runner) -> tuple[torch.dtype, str]:
-    wrapper: Any = runner.optim_wrapper
-    name = type(wrapper).__name__
-    if name == 'BFloat16OptimWrapper':
-        return torch.bfloat16, 'bfloat16 (autocast; the weights stay float32)'
-    if name == 'AmpOptimWrapper':
-        dtype = getattr(wrapper, 'cast_dtype', None) or torch.float16
-        return dtype, f'{str(dtype)[6:]} (autocast with a loss scale)'
-    return torch.float32, 'float32; --amp is faster where the hardware has bfloat16'
-
-
 def _devices(runner: Runner) -> str:
     if not torch.cuda.is_available():
-        return f'CPU, {torch.get_num_threads()} threads on {os.cpu_count()} cores'
+        return (
+            f'{choices.device_name("cpu")}, {torch.get_num_threads()} threads on '
+            f'{os.cpu_count()} cores, {describe_wait_policy()}'
+        )
     card = torch.cuda.get_device_properties(torch.cuda.current_device())
     text = f'{runner.world_size} x {card.name}, {card.total_memory / 2**30:.0f} GiB'
     found = torch.cuda.device_count()
@@ -178,21 +184,31 @@ def _devices(runner: Runner) -> str:
 
 
 def describe_attention(
-    model: nn.Module, dtype: torch.dtype, num_tokens: int, training: bool
+    model: nn.Module,
+    dtype: torch.dtype,
+    num_tokens: int,
+    batch_size: int,
+    training: bool,
 ) -> str:
-    """Mask and implementation that a model's attention takes for such tokens."""
+    """Mask and implementation that a model's attention takes for such a batch."""
     layers = [m for m in model.modules() if isinstance(m, SelfAttention)]
     if not layers:
         return 'not of this package'
     layer = layers[0]
     if layer.mask != 'soft':
         return f'{layer.mask}, scaled_dot_product_attention, {num_tokens} tokens'
-    weight, implementation = layer.qkv.weight, layer.impl
-    if implementation == 'auto':
-        head_dim = weight.shape[1] // layer.num_heads
-        kind = weight.device.type, dtype, head_dim
-        implementation = automatic_implementation(*kind, num_tokens, training)
-    return f'soft mask by {implementation!r}, {num_tokens} tokens'
+    if layer.impl != 'auto':
+        return f'soft mask by {layer.impl!r}, {num_tokens} tokens'
+    weight, heads = layer.qkv.weight, layer.num_heads
+    chosen = automatic_implementation(
+        weight.device.type,
+        dtype,
+        weight.shape[1] // heads,
+        num_tokens,
+        batch_size * heads,
+        training,
+    )
+    return f'soft mask by {chosen.name!r}, {chosen.reason}, {num_tokens} tokens'
 
 
 def count_tokens(model: nn.Module, shape: Sequence[int] | None = None) -> int:

@@ -124,7 +124,7 @@ def report_run(
     model = load_segmentor(cfg.copy(), checkpoint)
     meta, pairs = dataset_meta(model), LabelledImages(cfg, 'val')
     result, accuracies = evaluate(model, pairs)
-    result.update(checkpoint=checkpoint.name, images=len(pairs))
+    result.update(checkpoint=checkpoint.name, images=len(pairs), precision='float32')
     result['image_accuracy'] = {
         pairs.name(index): round(100 * accuracy, 2)
         for index, accuracy in enumerate(accuracies)

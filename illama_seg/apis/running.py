@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
@@ -37,6 +38,7 @@ from illama_seg.apis.processes import join_processes_without_gpus
 from illama_seg.apis.scores import ScoresWriter
 from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
 from illama_seg.engine import PlainCheckpointHook, TimeEstimateHook
+from illama_seg.machine.precision import Precision, choose_precision
 from illama_seg.pretrain import check_classes, check_topk
 
 # Variables of the configs, put in their places when the file is read.
@@ -144,8 +146,7 @@ def build_trainer(
 
     Args:
         cfg: config of :func:`load_config`.
-        amp: mixed precision: bfloat16 where the device computes in it, else float16
-            with a loss scale.
+        amp: half precision where it is faster here: ``AutocastOptimWrapper``.
         resume: go on from the newest whole checkpoint in the work dir.
         auto_scale_lr: scale the learning rate with the batch, from the one that the
             config's ``auto_scale_lr.base_batch_size`` or ``effective_batch`` names.
@@ -186,6 +187,7 @@ def build_tester(
     tta: bool = False,
     out: str | Path | None = None,
     show_dir: str | Path | None = None,
+    amp: bool = False,
 ) -> Runner:
     """Build a test run and load the weights, all of them.
 
@@ -198,6 +200,7 @@ def build_tester(
         tta: multi-scale and flip test, as the config's ``tta_pipeline`` says.
         out: folder for the predictions as label PNGs; of a segmentor only.
         show_dir: folder for the predictions painted over the images, likewise.
+        amp: half precision where it is faster here.
 
     Raises:
         FileNotFoundError: data or the checkpoint is missing.
@@ -229,14 +232,16 @@ def build_tester(
             )
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.model = dict(cfg.tta_model, module=cfg.model)
+    precision = _test_precision(cfg, amp)
     use_safe_hooks(cfg)
     join_processes_without_gpus(cfg)
     with options_explained(cfg):
         runner = Runner.from_cfg(cfg)
+    print_log(f'precision: {precision.reason}', logger='current')
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     load_weights(model.module if tta else model, state, checkpoint)
     if segments:
-        runner.register_hook(ScoresWriter(cfg.work_dir))
+        runner.register_hook(ScoresWriter(cfg.work_dir, precision.name))
     if out is not None:
         dataset = runner.test_loop.dataloader.dataset
         folder = getattr(dataset, 'data_prefix', {}).get('img_path')
@@ -342,11 +347,19 @@ def _check_schedule(cfg: Config) -> None:
         )
 
 
+def _test_precision(cfg: Config, amp: bool) -> Precision:
+    """Choose a test's precision, and write it into the config for mmengine's loop."""
+    device = get_device()
+    precision = choose_precision(device, 'auto' if amp else 'float32')
+    if precision.name != 'float32':
+        cfg.test_cfg.fp16 = True  # autocast, in the dtype that is set next
+        torch.set_autocast_dtype(device, precision.dtype)
+    return precision
+
+
 def _set_amp(cfg: Config) -> None:
     wrapper = cfg.optim_wrapper
-    if wrapper.type != 'OptimWrapper':
-        print_log(f'--amp: the config already has {wrapper.type}', logger='current')
-    elif not torch.cuda.is_available() or torch.cuda.is_bf16_supported(False):
-        wrapper.type = 'BFloat16OptimWrapper'
+    if wrapper.type == 'OptimWrapper':
+        wrapper.type = 'AutocastOptimWrapper'
     else:
-        wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
+        print_log(f'--amp: the config already has {wrapper.type}', logger='current')

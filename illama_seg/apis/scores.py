@@ -39,7 +39,12 @@ def scores_table(result: dict) -> str:
     return '\n'.join(lines)
 
 
-def write_scores(matrix: ConfusionMatrix, images: int, folder: str | Path) -> dict:
+def write_scores(
+    matrix: ConfusionMatrix,
+    images: int,
+    folder: str | Path,
+    precision: str | None = None,
+) -> dict:
     """Write scores.json, per_class.csv, confusion.png and confusion.json.
 
     The CSV has a row for each class, empty figures where a class does not occur.
@@ -50,6 +55,7 @@ def write_scores(matrix: ConfusionMatrix, images: int, folder: str | Path) -> di
         matrix: of the whole data set.
         images: number of images it counts.
         folder: to write to; made where it is missing.
+        precision: name of the dtype that the predictions were computed in, if known.
 
     Returns:
         What is in scores.json: figures in percent, of the data set and of each class.
@@ -57,6 +63,8 @@ def write_scores(matrix: ConfusionMatrix, images: int, folder: str | Path) -> di
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     result = dict(matrix.summary(), images=images)
+    if precision is not None:
+        result['precision'] = precision
     (folder / 'scores.json').write_text(json.dumps(result, indent=1))
     with (folder / 'per_class.csv').open('w', newline='') as file:
         writer = csv.writer(file)
@@ -89,10 +97,11 @@ class ScoresWriter(Hook):
 
     Args:
         folder: to write to.
+        precision: name of the dtype that the test computes in.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, precision: str) -> None:
+        self.folder, self.precision = Path(folder), precision
 
     def before_test_epoch(self, runner: Any) -> None:
         """Start from nothing."""
@@ -132,7 +141,7 @@ class ScoresWriter(Hook):
         images, *_ = numbers = counts.tolist()
         self.matrix.counts = np.reshape(numbers[1:], self.matrix.counts.shape)
         if images and is_main_process():
-            result = write_scores(self.matrix, images, self.folder)
+            result = write_scores(self.matrix, images, self.folder, self.precision)
             print_log(
                 f'final score (mean of pixel accuracy and mIoU) '
                 f'{result["final_score"]:.2f}; {", ".join(FILES)} in {self.folder}',

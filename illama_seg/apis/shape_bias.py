@@ -138,6 +138,7 @@ def measure_shape_bias(
     report = dict(
         models=rows,
         notes=NOTES,
+        precision='float32',
         versions=dict(torch=torch.__version__, timm=timm.__version__),
     )
     (folder / 'shape_bias.json').write_text(json.dumps(report, indent=1))

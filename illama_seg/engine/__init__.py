@@ -9,7 +9,11 @@ from illama_seg.engine.loops import (
     ResumableEpochTrainLoop,
     ResumableIterTrainLoop,
 )
-from illama_seg.engine.optim import BFloat16OptimWrapper, LayerDecayConstructor
+from illama_seg.engine.optim import (
+    AutocastOptimWrapper,
+    LayerDecayConstructor,
+    training_precision,
+)
 from illama_seg.engine.plain_checkpoint import PlainCheckpointHook
 from illama_seg.engine.resume import ResumeHook
 from illama_seg.engine.schedule import WarmupCosineLR, WholeUpdatesSampler
@@ -23,7 +27,7 @@ __all__ = [
     'EXIT_CODE',
     'POINTER',
     'RESUMABLE',
-    'BFloat16OptimWrapper',
+    'AutocastOptimWrapper',
     'ConfigWandbVisBackend',
     'CorruptImagesHook',
     'FiniteLossHook',
@@ -43,4 +47,5 @@ __all__ = [
     'TimeEstimateHook',
     'WarmupCosineLR',
     'WholeUpdatesSampler',
+    'training_precision',
 ]

@@ -13,6 +13,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
+from illama_seg.engine.optim import training_precision
+
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
@@ -46,7 +48,8 @@ class FiniteLossHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Look at what the optimiser wrapper is given."""
         wrapper: Any = runner.optim_wrapper
-        self._runner, self._scales = runner, hasattr(wrapper, 'loss_scaler')
+        self._runner = runner
+        self._scales = getattr(wrapper, 'loss_scaler', None) is not None
         if not hasattr(wrapper, 'optimizer'):  # several, each with its own loss
             return
         backward = wrapper.backward
@@ -108,7 +111,7 @@ class FiniteLossHook(Hook):
             loss=str(loss),
             iterations_in_a_row=self._in_a_row,
             lr={k: max(v) for k, v in runner.optim_wrapper.get_lr().items()},
-            precision=type(runner.optim_wrapper).__name__,
+            precision=training_precision(runner.optim_wrapper).name,
             seed=runner.seed,
             files=self._files,
             files_of_the_batch_before=self._files_before,

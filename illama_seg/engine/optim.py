@@ -1,31 +1,133 @@
-"""Optimiser wrapper in bfloat16 and layer-wise learning rate decay."""
+"""Mixed precision by measurement, and layer-wise learning rate decay."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
+from mmengine.dist import broadcast_object_list
 from mmengine.logging import print_log
-from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from mmengine.optim import (
+    AmpOptimWrapper,
+    DefaultOptimWrapperConstructor,
+    OptimWrapper,
+)
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
-from torch import nn
+from torch import Tensor, nn
+
+from illama_seg.machine.precision import (
+    Precision,
+    check_precision,
+    choose_precision,
+)
 
 
 @OPTIM_WRAPPERS.register_module()
-class BFloat16OptimWrapper(OptimWrapper):
-    """Run the forward pass under bfloat16 autocast, on a CPU or a GPU.
+class AutocastOptimWrapper(OptimWrapper):
+    """Run the forward pass in half precision where that is faster; on a CPU or a GPU.
 
-    mmengine's ``AmpOptimWrapper`` refuses a CPU. bfloat16 has float32's range, so there
-    is no loss scale to keep.
+    The weights stay float32. float16 has a loss scale. The choice is made once, at the
+    first use, and all processes take the main one's. It is part of the optimiser's
+    state: a resumed run keeps it.
+
+    Args:
+        dtype: 'auto' to measure, see :func:`illama_seg.machine.choose_precision`, or
+            'float32', 'bfloat16' or 'float16'.
+        **kwargs: of mmengine's ``OptimWrapper``.
+
+    Raises:
+        ValueError: for another ``dtype``.
     """
+
+    def __init__(self, dtype: str = 'auto', **kwargs: Any) -> None:
+        check_precision(dtype, 'optim_wrapper.dtype')
+        super().__init__(**kwargs)
+        self.dtype = dtype
+        self._resumed: str | None = None
+        self._precision: Precision | None = None
+        self._scaler_state: dict = {}
+
+    @property
+    def precision(self) -> Precision:
+        """What the training computes in, and why."""
+        if self._precision is None:
+            chosen = [choose_precision(self._device, self.dtype, self._resumed)]
+            broadcast_object_list(chosen)
+            self._precision = chosen[0]
+        return self._precision
+
+    @property
+    def loss_scaler(self) -> torch.amp.GradScaler | None:
+        """Scale of the loss in float16; None in other precisions, which need none."""
+        return self._scaler if self.precision.name == 'float16' else None
+
+    @functools.cached_property
+    def _scaler(self) -> torch.amp.GradScaler:
+        half = self.precision.name == 'float16'
+        scaler = torch.amp.GradScaler(self._device, enabled=half)
+        if half and self._scaler_state:
+            scaler.load_state_dict(self._scaler_state)
+        return scaler
+
+    @property
+    def _device(self) -> str:
+        return self.optimizer.param_groups[0]['params'][0].device.type
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Autocast on the device of the model."""
-        device = next(model.parameters()).device.type
-        with super().optim_context(model), torch.autocast(device, torch.bfloat16):
+        chosen = self.precision
+        half = chosen.name != 'float32'
+        autocast = torch.autocast(self._device, chosen.dtype, enabled=half)
+        with super().optim_context(model), autocast if half else nullcontext():
             yield
+
+    def backward(self, loss: Tensor, **kwargs: Any) -> None:
+        """Differentiate the loss, scaled in float16."""
+        super().backward(self._scaler.scale(loss), **kwargs)
+
+    def step(self, **kwargs: Any) -> None:
+        """Clip the gradients and update the weights."""
+        self._scaler.unscale_(self.optimizer)
+        if self.clip_grad_kwargs:
+            self._clip_grad()
+        self._scaler.step(self.optimizer, **kwargs)
+        self._scaler.update()
+
+    def state_dict(self) -> dict:
+        """Return the optimiser's state with the precision and the loss scale."""
+        state = super().state_dict() | dict(precision=self.precision.name)
+        if self.loss_scaler is not None:
+            state['loss_scaler'] = self.loss_scaler.state_dict()
+        return state
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Load what :meth:`state_dict` or another optimiser wrapper returned."""
+        state = dict(state_dict)
+        self._resumed = state.pop('precision', None)
+        self._scaler_state = state.pop('loss_scaler', {})
+        self._precision = None
+        self.__dict__.pop('_scaler', None)
+        super().load_state_dict(state)
+
+
+def training_precision(optim_wrapper: Any) -> Precision:
+    """What a training computes in with an optimiser wrapper, and why.
+
+    The first call may measure, and is one for all processes at once.
+    """
+    if isinstance(optim_wrapper, AutocastOptimWrapper):
+        return optim_wrapper.precision
+    name = type(optim_wrapper).__name__
+    if isinstance(optim_wrapper, AmpOptimWrapper):
+        dtype = str(optim_wrapper.cast_dtype or torch.float16)[6:]
+        return Precision(dtype, f'{dtype}, by {name}')
+    return Precision(
+        'float32', 'float32; --amp takes half precision where it is faster'
+    )
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

@@ -18,6 +18,7 @@ from illama_seg.engine.loops import (
     images_of_batch,
 )
 from illama_seg.engine.schedule import updates_every
+from illama_seg.machine import choices
 
 KEY = 'resume'
 
@@ -26,10 +27,12 @@ KEY = 'resume'
 class ResumeHook(Hook):
     """Keep the place in the data, and gradients that are not yet a whole update.
 
-    Random numbers are functions of the place, see ``illama_seg.engine.seeding``; the
-    seed, the optimiser, schedules, averaged weights and loss scale are in mmengine's
-    checkpoints already. The entry ``resume`` is a dict of numbers and tensors. Where
-    several processes train, gradients of an unfinished update are not kept.
+    Also keeps the choices made by measurement, such as the implementation of the
+    attention: another one rounds differently. Random numbers are functions of the
+    place, see ``illama_seg.engine.seeding``; the seed, the optimiser and its precision,
+    schedules, averaged weights and loss scale are in mmengine's checkpoints already.
+    The entry ``resume`` is a dict of numbers, strings and tensors. Where several
+    processes train, gradients of an unfinished update are not kept.
     """
 
     priority = 'LOW'
@@ -40,7 +43,7 @@ class ResumeHook(Hook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add the entry."""
         loop, meta = runner.train_loop, checkpoint['meta']
-        entry: dict[str, Any] = {}
+        entry: dict[str, Any] = dict(choices=choices.made())
         if isinstance(loop, ResumableEpochTrainLoop):
             done = meta['iter'] - meta['epoch'] * len(loop.dataloader)
             entry['images_of_epoch'] = done * images_of_batch(runner, loop.dataloader)
@@ -68,6 +71,7 @@ class ResumeHook(Hook):
                 f'{runner._load_from} cannot be resumed: its entry {KEY!r} is of type '
                 f'{type(self._resumed).__name__}, expected a dict'
             )
+        choices.resume(self._resumed.get('choices'))
         loop = runner.train_loop
         if isinstance(loop, ResumableEpochTrainLoop):
             loop.images_done = self._resumed.get('images_of_epoch')

@@ -9,6 +9,7 @@ matrices, so the attention goes from head to head. Shape letters: layers/attenti
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -35,6 +36,52 @@ def to_int8(x: Tensor, step: float, offset: int = 0) -> Tensor:
     return rounded.to(torch.uint8 if offset == _OFFSET else torch.int8)
 
 
+def check_integer_products() -> None:
+    """Check that this processor adds up 8-bit products without losing any.
+
+    Instructions from before VNNI add pairs of products in 16 bits, where the largest
+    ones saturate: without a word, outputs are wrong by a third.
+
+    Raises:
+        ValueError: names the processor and what to do.
+    """
+    if wrong := _wrong_products():
+        capability = torch.backends.cpu.get_cpu_capability()
+        raise ValueError(
+            f'8-bit integers cannot run on this processor ({capability}): {wrong}, as '
+            'where instructions for them (VNNI) are missing. Use the float checkpoint, '
+            'or the simulated 8 bits of a quantisation-aware training, which are right '
+            'everywhere'
+        )
+
+
+@functools.cache
+def _wrong_products() -> str:
+    """First product of the largest integers that is wrong, in words, or ''."""
+    for rows, size, columns in (
+        (1, 64, 64),
+        (5, 192, 65),
+        (64, 576, 192),
+        (197, 64, 8),
+    ):
+        for a, b in ((127, 127), (-128, 127), (127, -128), (-128, -128)):
+            left = torch.full((rows, size), a, dtype=torch.int8)
+            right = torch.full((columns, size), b, dtype=torch.int8)
+            found = torch._int_mm(left, right.mT)
+            if (found != a * b * size).any():
+                return f'{size} products of {a} and {b} add up to {found[0, 0].item()}'
+            unsigned = left.int().add(_OFFSET).to(torch.uint8)
+            zeros = torch.zeros(columns, dtype=torch.int32)
+            found = torch.ops.onednn.qlinear_pointwise(
+                unsigned, 1.0, 0, torch.ops.onednn.qlinear_prepack(right, None),
+                torch.ones(columns), zeros, None, 1.0, 0, torch.float32, 'none', [], '',
+            )  # fmt: skip
+            if (found != (a + _OFFSET) * b * size).any():
+                sums = f'{size} products of {a + _OFFSET} and {b}'
+                return f'{sums} add up to {found[0, 0].item():.0f}'
+    return ''
+
+
 class Int8Linear(nn.Module):
     """``x W^T + b`` with 8-bit x and W.
 
@@ -44,7 +91,8 @@ class Int8Linear(nn.Module):
         bias: whether there is one.
 
     Raises:
-        ValueError: for an input that is not on the CPU.
+        ValueError: for a processor whose sums would be wrong; for an input that is not
+            on the CPU.
     """
 
     weight: Tensor
@@ -54,6 +102,7 @@ class Int8Linear(nn.Module):
 
     def __init__(self, in_features: int, out_features: int, bias: bool) -> None:
         super().__init__()
+        check_integer_products()
         weight = torch.zeros(out_features, in_features, dtype=torch.int8)
         self.register_buffer('weight', weight)
         self.register_buffer('weight_step', torch.ones(out_features))

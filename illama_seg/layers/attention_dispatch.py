@@ -1,0 +1,263 @@
+"""Implementations of the soft mask's attention, and which of them is fastest here.
+
+'auto' times those that work on a device, once for each class of shapes: dtype, width of
+a head, number of tokens, number of heads in the batch, inference or training. What wins
+depends on the processor, so nothing is taken for granted but correctness. Shape
+letters: attention.py.
+"""
+
+import functools
+import importlib.util
+import math
+import os
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from illama_seg.layers.attention_blocked import blocked_attention
+from illama_seg.layers.attention_flash import flash_attention
+from illama_seg.machine.choices import (
+    Choice,
+    apart,
+    choose,
+    fastest_times,
+    recall,
+)
+
+Implementation = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+# 'auto', 'fixed' (no measurement), or the name of an implementation.
+VARIABLE = 'ILLAMA_SEG_ATTENTION'
+
+
+def reference_attention(q: Tensor, k: Tensor, v: Tensor, rate: Tensor) -> Tensor:
+    """(softmax(q k^T / sqrt d) * S) v by the formula, with an N x N matrix."""
+    n = q.shape[2]
+    past = torch.ones(n, n, dtype=torch.bool, device=q.device).tril()
+    rate = rate.to(q.device, q.dtype)
+    mask = torch.where(past, torch.ones_like(rate), rate)
+    weights = torch.softmax(q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5, dim=-1)
+    # Not renormalised: the mask multiplies the softmax, rows need not sum to one.
+    return (weights * mask) @ v
+
+
+def _first(op: Callable) -> Callable:
+    return lambda *args: op(*args)[0]
+
+
+IMPLEMENTATIONS: dict[str, Implementation] = {
+    'reference': reference_attention,
+    'blocked': _first(blocked_attention),
+    'flash': _first(flash_attention),
+}
+if importlib.util.find_spec('triton'):
+    from illama_seg.layers.attention_triton import triton_attention
+
+    IMPLEMENTATIONS['triton'] = _first(triton_attention)
+
+# Device -> what may work there. The first that does is taken where nothing may be
+# measured.
+ON_DEVICE = {
+    'cpu': ('blocked', 'flash', 'reference'),
+    'cuda': ('flash', 'triton', 'reference'),
+}
+# Its kernels take seconds to compile before they can be timed.
+BY_NAME_ONLY = ('triton',)
+# Bounds of what is timed: scores at most, and tokens up to which the formula, with all
+# its scores in memory at once, takes part.
+MAX_TOKENS, MAX_SCORES, MAX_REFERENCE = 4096, 2**24, 2048
+MAX_SECONDS = 4.0  # for all measurements of a process
+_spent = 0.0
+
+
+def available_implementations(
+    device: str, dtype: torch.dtype, head_dim: int
+) -> tuple[str, ...]:
+    """Names of the implementations that work on a device, by a trial of each.
+
+    Args:
+        device: such as 'cpu' or 'cuda:0'.
+        dtype: of q, k and v.
+        head_dim: d.
+    """
+    device = torch.device(device).type
+    names = ON_DEVICE.get(device, ('reference',))
+    return tuple(name for name in names if _works(name, device, dtype, head_dim))
+
+
+def automatic_implementation(
+    device: str,
+    dtype: torch.dtype,
+    head_dim: int,
+    num_tokens: int,
+    num_heads: int,
+    training: bool,
+) -> Choice:
+    """Implementation that 'auto' takes, and why.
+
+    The environment's ``ILLAMA_SEG_ATTENTION`` decides, then a resumed run's choice,
+    then the measurement, see :func:`measured_implementation`. While torch compiles or
+    exports, and where the variable is 'fixed', nothing is measured.
+
+    Args:
+        device: type of the device.
+        dtype: of q, k and v.
+        head_dim: d.
+        num_tokens: N.
+        num_heads: heads of all images of the batch, B h.
+        training: whether a gradient will be needed.
+
+    Raises:
+        ValueError: the variable names no implementation that works here.
+    """
+    asked = _asked()
+    if asked not in ('auto', 'fixed'):
+        return Choice(_checked(asked, device, dtype, head_dim), {}, f'by {VARIABLE}')
+    if asked == 'fixed' or torch.compiler.is_compiling() or device not in ON_DEVICE:
+        return Choice(_fixed(device, dtype, head_dim), {}, 'fixed')
+    return measured_implementation(
+        device, dtype, head_dim, num_tokens, num_heads, training
+    )
+
+
+def measured_implementation(
+    device: str,
+    dtype: torch.dtype,
+    head_dim: int,
+    num_tokens: int,
+    num_heads: int,
+    training: bool,
+) -> Choice:
+    """Fastest implementation for a class of shapes, timed at its first use.
+
+    Tokens and heads are rounded to powers of two. Of long sequences fewer heads are
+    timed, so that a measurement takes a fraction of a second and at most some hundred
+    MiB. A process that has spent ``MAX_SECONDS`` measures no further class.
+
+    Args: see :func:`automatic_implementation`.
+    """
+    tokens = min(_power_of_two(num_tokens), MAX_TOKENS)
+    heads = min(_power_of_two(num_heads), max(1, MAX_SCORES // tokens**2))
+    kind = device, dtype, head_dim
+    case = *kind, tokens, heads, training
+    return _recalled(*case) or _measured(*case)
+
+
+def _recalled(*case) -> Choice | None:
+    device, dtype, head_dim = case[:3]
+    return recall(_key(*case), device, _candidates(device, dtype, head_dim, case[3]))
+
+
+def _measured(*case) -> Choice:
+    global _spent
+    device, dtype, head_dim, tokens, *_ = case
+    names = _candidates(device, dtype, head_dim, tokens)
+    if len(names) == 1 or _spent > MAX_SECONDS:
+        return Choice(_fixed(device, dtype, head_dim), {}, 'not measured')
+    start = time.perf_counter()
+    chosen = choose(_key(*case), device, lambda: _times(names, *case))
+    _spent += time.perf_counter() - start
+    return chosen
+
+
+@functools.cache
+def _key(device, dtype, head_dim, tokens, heads, training) -> str:
+    return (
+        f'attention: {device}, {str(dtype)[6:]}, {tokens} tokens, {heads} heads of '
+        f'{head_dim}, {"training" if training else "inference"}'
+    )
+
+
+def _power_of_two(number: int) -> int:
+    """Nearest power of two, in its logarithm."""
+    return 1 << max(0, round(math.log2(max(1, number))))
+
+
+@functools.cache
+def _candidates(
+    device: str, dtype: torch.dtype, head_dim: int, tokens: int
+) -> tuple[str, ...]:
+    names = available_implementations(device, dtype, head_dim)
+    left_out = BY_NAME_ONLY + ('reference',) * (tokens > MAX_REFERENCE)
+    return tuple(name for name in names if name not in left_out) or names
+
+
+def _times(
+    names: tuple[str, ...],
+    device: str,
+    dtype: torch.dtype,
+    head_dim: int,
+    tokens: int,
+    heads: int,
+    training: bool,
+) -> dict[str, float]:
+    """Time the implementations on one input, stored as a fused projection's."""
+    size = 1, tokens, 3, heads, head_dim
+    count = math.prod(size)
+    # No random numbers, which would move the training's.
+    qkv = torch.linspace(0, count, count, device=device).sin_().to(dtype).view(size)
+    qkv.requires_grad_(training)
+    grad = qkv.detach()[:, :, 0].transpose(1, 2)
+    rate = torch.zeros((), dtype=torch.float64)
+
+    def run(implementation: Implementation) -> None:
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        out = implementation(q, k, v, rate)
+        if training:
+            torch.autograd.grad(out, qkv, grad)
+        if device == 'cuda':
+            torch.cuda.synchronize()
+
+    calls = {name: functools.partial(run, IMPLEMENTATIONS[name]) for name in names}
+    return fastest_times(calls)
+
+
+@torch.compiler.assume_constant_result
+def _asked() -> str:
+    return os.environ.get(VARIABLE) or 'auto'
+
+
+@torch.compiler.assume_constant_result
+def _fixed(device: str, dtype: torch.dtype, head_dim: int) -> str:
+    names = ON_DEVICE.get(device, ('reference',))
+    return next(name for name in names if _works(name, device, dtype, head_dim))
+
+
+@torch.compiler.assume_constant_result
+def _checked(name: str, device: str, dtype: torch.dtype, head_dim: int) -> str:
+    if not _works(name, device, dtype, head_dim):
+        names = available_implementations(device, dtype, head_dim)
+        raise ValueError(
+            f'{VARIABLE}={name}: no implementation of the attention that works on '
+            f'{device} in {str(dtype)[6:]}; expected one of '
+            f'{", ".join(("auto", "fixed", *names))}'
+        )
+    return name
+
+
+@functools.cache
+def _works(name: str, device: str, dtype: torch.dtype, head_dim: int) -> bool:
+    """Tried once: some of the kernels are semi-private."""
+    if name == 'reference':
+        return True
+    if name not in IMPLEMENTATIONS or name not in ON_DEVICE.get(device, ()):
+        return False
+    return apart(lambda: _gives_the_formula(name, device, dtype, head_dim))
+
+
+def _gives_the_formula(name: str, device: str, dtype: torch.dtype, d: int) -> bool:
+    rate = torch.tensor(0.25, dtype=torch.float64)
+    qkv = torch.linspace(-1, 1, 3 * 2 * 5 * d, device=device).sin().to(dtype)
+
+    def run(implementation: Callable) -> Tensor:
+        leaf = qkv.clone().requires_grad_()
+        out = implementation(*leaf.view(3, 1, 2, 5, d).unbind(0), rate)
+        (grad,) = torch.autograd.grad((out * out.detach()).sum(), leaf)
+        return torch.cat([out.flatten(), grad]).float()
+
+    try:
+        found = run(IMPLEMENTATIONS[name])
+    except Exception:
+        return False
+    return torch.allclose(found, run(reference_attention), rtol=0.1, atol=0.1)

@@ -1,0 +1,142 @@
+"""float32 or half precision: decided by timing both on the device at hand.
+
+A processor without instructions for bfloat16 computes it, and its results are right,
+but some twenty times slower than float32. No name tells: AVX-512 has them or not.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from illama_seg.machine.choices import apart, fastest_times
+
+PRECISIONS = ('float32', 'bfloat16', 'float16')
+VARIABLE = 'ILLAMA_SEG_PRECISION'
+GAIN = 0.9  # half precision has to take less than this share of float32's time
+
+
+class Precision(NamedTuple):
+    """What autocast computes in, and why.
+
+    Attributes:
+        name: 'float32' (no autocast), 'bfloat16' or 'float16'.
+        reason: sentence for the log.
+    """
+
+    name: str
+    reason: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The torch.dtype of the name."""
+        return getattr(torch, self.name)
+
+
+def check_precision(name: str, option: str) -> None:
+    """Check the name of a precision.
+
+    Raises:
+        ValueError: names the option, the value found and those expected.
+    """
+    if name not in ('auto', *PRECISIONS):
+        raise ValueError(
+            f'{option}={name!r}: expected one of {", ".join(("auto", *PRECISIONS))}'
+        )
+
+
+def choose_precision(
+    device: str, wanted: str = 'auto', resumed: str | None = None
+) -> Precision:
+    """Choose the precision of a training or a test.
+
+    In this order: what is ``wanted``, the environment's ``ILLAMA_SEG_PRECISION``, what
+    a resumed run began with, what is faster here.
+
+    Args:
+        device: type of device: 'cpu', 'cuda', ...
+        wanted: 'auto', 'float32', 'bfloat16' or 'float16'.
+        resumed: name of the precision that a resumed run was trained in.
+
+    Raises:
+        ValueError: for a name that is none of these.
+    """
+    check_precision(wanted, 'precision')
+    if wanted != 'auto':
+        return Precision(wanted, f'{wanted}, as set')
+    if asked := os.environ.get(VARIABLE, ''):
+        check_precision(asked, VARIABLE)
+        if asked != 'auto':
+            return Precision(asked, f'{asked}, by {VARIABLE}')
+    seconds = measure_precisions(device)
+    name = faster(seconds)
+    times = ' against '.join(f'{1e3 * s:.1f} ms in {n}' for n, s in seconds.items())
+    measured = f'measured {times}' if len(seconds) > 1 else 'nothing else is to be had'
+    if resumed is None or resumed == name:
+        return Precision(name, f'{name}: {measured}')
+    check_precision(resumed, 'the resumed precision')
+    return Precision(
+        resumed, f'{resumed}, kept from the resumed run, though here {measured}'
+    )
+
+
+def half_precision(device: str) -> str | None:
+    """Name the half precision to compare with; None where there is no autocast."""
+    if not torch.amp.is_autocast_available(device):
+        return None
+    if device == 'cuda' and not torch.cuda.is_bf16_supported(False):
+        return 'float16'
+    return 'bfloat16'
+
+
+@functools.cache
+def measure_precisions(device: str) -> dict[str, float]:
+    """Time a matrix product and a convolution, forward and backward, once a process.
+
+    Returns:
+        Seconds by name, float32 first; of a device without autocast only that.
+    """
+    half = half_precision(device)
+    if half is None:
+        return {'float32': 0.0}
+    names = ('float32', half)
+    return apart(lambda: fastest_times({name: _work(device, name) for name in names}))
+
+
+def faster(seconds: dict[str, float]) -> str:
+    """Name half precision where it is clearly faster, else float32."""
+    limit = GAIN * seconds['float32']
+    return next((name for name, s in seconds.items() if s < limit), 'float32')
+
+
+def _work(device: str, name: str) -> Callable[[], object]:
+    """Return a call that computes a training step of two layers, in a precision."""
+    scale = 16 if device == 'cuda' else 1
+    sizes = (scale, 64, 32, 32), (64, 64, 3, 3), (512 * scale, 192), (512, 192)
+    image, kernel, tokens, weight = (_numbers(size, device) for size in sizes)
+    autocast = torch.autocast(
+        device, getattr(torch, name), enabled=name != 'float32', cache_enabled=False
+    )
+
+    def run() -> None:
+        with torch.enable_grad(), autocast:
+            out = F.conv2d(image, kernel, padding=1), F.linear(tokens, weight)
+        grads = [torch.ones_like(x) for x in out]
+        torch.autograd.grad(out, (image, kernel, tokens, weight), grads)
+        if device == 'cuda':
+            torch.cuda.synchronize()
+
+    return run
+
+
+def _numbers(size: tuple[int, ...], device: str) -> Tensor:
+    """Numbers around 0; no random ones, which would move the training's."""
+    count = torch.Size(size).numel()
+    numbers = torch.linspace(0, count, count, device=device).sin_().view(size)
+    return numbers.requires_grad_()
