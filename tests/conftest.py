@@ -17,6 +17,8 @@ workers = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', 1))
 torch.set_num_threads(min(2 if workers == 1 else 1, torch.get_num_threads()))
 if workers > 1:
     os.environ.setdefault('OMP_NUM_THREADS', '1')  # of the processes it starts
+# The same arithmetic in every process, whatever is fastest: tests of 'auto' unset it.
+os.environ.setdefault('ILLAMA_SEG_ATTENTION', 'fixed')
 settings.register_profile(
     'illama_seg', deadline=None, max_examples=25, derandomize=True, database=None
 )

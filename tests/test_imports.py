@@ -14,16 +14,18 @@ ANYTHING = None
 
 # Part of the package -> (its other parts that it may import, other distributions).
 ALLOWED = {
-    'layers': (set(), {'torch', 'triton'}),
+    'machine': (set(), {'torch'}),
+    'layers': ({'machine'}, {'torch', 'triton'}),
     'checkpoints': ({'layers'}, {'torch', 'safetensors'}),
     'backbones': ({'layers', 'checkpoints'}, {'torch', 'mmengine'}),
-    'engine': (set(), {'torch', 'mmengine', 'numpy'}),
+    'engine': ({'machine'}, {'torch', 'mmengine', 'numpy'}),
     'datasets': (set(), ANYTHING),
     'evaluation': ({'layers', 'checkpoints', 'datasets'}, ANYTHING),
     'pretrain': ({'layers', 'checkpoints', 'datasets', 'evaluation'}, ANYTHING),
     'quantization': ({'layers', 'backbones'}, {'torch', 'mmengine', 'torchao'}),
     'apis': (
         {
+            'machine',
             'layers',
             'checkpoints',
             'backbones',
@@ -42,6 +44,7 @@ ALLOWED = {
     'version': (set(), {'cv2', 'packaging'}),
     '__init__': (
         {
+            'machine',
             'version',
             'backbones',
             'datasets',

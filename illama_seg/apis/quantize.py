@@ -39,7 +39,12 @@ from illama_seg.checkpoints import (
 )
 from illama_seg.evaluation import ConfusionMatrix
 from illama_seg.machine.precision import choose_precision
-from illama_seg.quantization import calibrate, holds_integers, in_integers
+from illama_seg.quantization import (
+    calibrate,
+    holds_integers,
+    in_integers,
+    wrong_products,
+)
 
 FLOAT, QUANTIZED = 'ILLaMA', 'QuantizedILLaMA'
 WARM_UP = 2  # passes
@@ -191,10 +196,14 @@ def compare_precisions(
         machine=platform.machine(),
         capability=torch.backends.cpu.get_cpu_capability(),
         half_precision=choose_precision('cpu').reason,
+        integers=_integers(),
         notes=NOTES,
     )
     path.write_text(json.dumps(numbers, indent=1))
-    return numbers, _table(results)
+    table = _table(results)
+    if wrong_products():
+        table += f'\n8 bits {numbers["integers"]}'
+    return numbers, table
 
 
 @dataclass
@@ -231,6 +240,11 @@ def _rows(cfg: Config, source: str | Path) -> Iterator[_Row]:
             bytes=_bytes(model, half and kind == 'float'),
         )
         yield _Row(model, half, result)
+
+
+def _integers() -> str:
+    wrong = wrong_products()
+    return f'in float64: by instructions for integers {wrong}' if wrong else 'exact'
 
 
 def _bytes(model: nn.Module, half: bool) -> int:

@@ -34,6 +34,7 @@ class AutocastOptimWrapper(OptimWrapper):
     state: a resumed run keeps it.
 
     Args:
+        optimizer: of float32 parameters.
         dtype: 'auto' to measure, see :func:`illama_seg.machine.choose_precision`, or
             'float32', 'bfloat16' or 'float16'.
         **kwargs: of mmengine's ``OptimWrapper``.
@@ -42,9 +43,9 @@ class AutocastOptimWrapper(OptimWrapper):
         ValueError: for another ``dtype``.
     """
 
-    def __init__(self, dtype: str = 'auto', **kwargs: Any) -> None:
+    def __init__(self, optimizer: Any, dtype: str = 'auto', **kwargs: Any) -> None:
         check_precision(dtype, 'optim_wrapper.dtype')
-        super().__init__(**kwargs)
+        super().__init__(optimizer, **kwargs)
         self.dtype = dtype
         self._resumed: str | None = None
         self._precision: Precision | None = None

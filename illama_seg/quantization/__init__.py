@@ -7,7 +7,12 @@ from illama_seg.quantization.backbone import (
     holds_integers,
     in_integers,
 )
-from illama_seg.quantization.int8 import Int8Linear, int8_attention, to_int8
+from illama_seg.quantization.int8 import (
+    Int8Linear,
+    int8_attention,
+    to_int8,
+    wrong_products,
+)
 from illama_seg.quantization.masks import mask_rows
 from illama_seg.quantization.quantizer import Quantizer, QuantLinear
 
@@ -23,4 +28,5 @@ __all__ = [
     'int8_attention',
     'mask_rows',
     'to_int8',
+    'wrong_products',
 ]

@@ -4,7 +4,8 @@ torch has two products for it, both by oneDNN (on AVX-512 VNNI about twice as fa
 in bfloat16): ``_int_mm``, signed by signed, exact in int32; and ``qlinear_pointwise``,
 which also scales the sums and adds the bias, and is fast for unsigned by signed only
 (for signed by signed it is some thousand times slower). Neither has a batch of
-matrices, so the attention goes from head to head. Shape letters: layers/attention.py.
+matrices, so the attention goes from head to head. Where a self-test finds that either
+loses digits, both are computed in float64. Shape letters: layers/attention.py.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from illama_seg.quantization.masks import mask_rows
@@ -36,49 +38,37 @@ def to_int8(x: Tensor, step: float, offset: int = 0) -> Tensor:
     return rounded.to(torch.uint8 if offset == _OFFSET else torch.int8)
 
 
-def check_integer_products() -> None:
-    """Check that this processor adds up 8-bit products without losing any.
+@functools.cache
+def wrong_products() -> str:
+    """Test whether this processor adds up 8-bit products without losing any.
 
     Instructions from before VNNI add pairs of products in 16 bits, where the largest
-    ones saturate: without a word, outputs are wrong by a third.
+    ones saturate: outputs are wrong by a third. There the products are computed in
+    float64, which is exact and slow.
 
-    Raises:
-        ValueError: names the processor and what to do.
+    Returns:
+        The first sum of the largest integers that is wrong, in words; '' for none.
     """
-    if wrong := _wrong_products():
-        capability = torch.backends.cpu.get_cpu_capability()
-        raise ValueError(
-            f'8-bit integers cannot run on this processor ({capability}): {wrong}, as '
-            'where instructions for them (VNNI) are missing. Use the float checkpoint, '
-            'or the simulated 8 bits of a quantisation-aware training, which are right '
-            'everywhere'
-        )
-
-
-@functools.cache
-def _wrong_products() -> str:
-    """First product of the largest integers that is wrong, in words, or ''."""
-    for rows, size, columns in (
-        (1, 64, 64),
-        (5, 192, 65),
-        (64, 576, 192),
-        (197, 64, 8),
-    ):
+    shapes = (1, 64, 64), (5, 192, 65), (64, 576, 192), (197, 64, 8)
+    for rows, size, columns in shapes:
         for a, b in ((127, 127), (-128, 127), (127, -128), (-128, -128)):
             left = torch.full((rows, size), a, dtype=torch.int8)
             right = torch.full((columns, size), b, dtype=torch.int8)
-            found = torch._int_mm(left, right.mT)
-            if (found != a * b * size).any():
-                return f'{size} products of {a} and {b} add up to {found[0, 0].item()}'
             unsigned = left.int().add(_OFFSET).to(torch.uint8)
-            zeros = torch.zeros(columns, dtype=torch.int32)
-            found = torch.ops.onednn.qlinear_pointwise(
-                unsigned, 1.0, 0, torch.ops.onednn.qlinear_prepack(right, None),
-                torch.ones(columns), zeros, None, 1.0, 0, torch.float32, 'none', [], '',
+            packed = torch.ops.onednn.qlinear_prepack(right, None)
+            ones, zeros = torch.ones(columns), torch.zeros(columns, dtype=torch.int32)
+            signed_sums = torch._int_mm(left, right.mT)
+            sums = torch.ops.onednn.qlinear_pointwise(
+                unsigned, 1.0, 0, packed, ones, zeros, None, 1.0, 0, torch.float32,
+                'none', [], '',
             )  # fmt: skip
-            if (found != (a + _OFFSET) * b * size).any():
-                sums = f'{size} products of {a + _OFFSET} and {b}'
-                return f'{sums} add up to {found[0, 0].item():.0f}'
+            for first, found in ((a, signed_sums), (a + _OFFSET, sums)):
+                expected = first * b * size
+                if (found != expected).any():
+                    return (
+                        f'{size} products of {first} and {b} add up to '
+                        f'{int(found[0, 0])}, expected {expected}'
+                    )
     return ''
 
 
@@ -91,8 +81,7 @@ class Int8Linear(nn.Module):
         bias: whether there is one.
 
     Raises:
-        ValueError: for a processor whose sums would be wrong; for an input that is not
-            on the CPU.
+        ValueError: for an input that is not on the CPU.
     """
 
     weight: Tensor
@@ -102,7 +91,6 @@ class Int8Linear(nn.Module):
 
     def __init__(self, in_features: int, out_features: int, bias: bool) -> None:
         super().__init__()
-        check_integer_products()
         weight = torch.zeros(out_features, in_features, dtype=torch.int8)
         self.register_buffer('weight', weight)
         self.register_buffer('weight_step', torch.ones(out_features))
@@ -117,9 +105,14 @@ class Int8Linear(nn.Module):
                 f'8-bit integers run on a CPU, the input is on {x.device}: use '
                 '--device cpu'
             )
+        dtype = _output_dtype()
+        if wrong_products():
+            step = self.step.item()
+            sums = F.linear(to_int8(x, step).double(), self.weight.double())
+            out = sums.float().mul_(self.weight_step * step)
+            return (out if self.bias is None else out.add_(self.bias)).to(dtype)
         weight, step, zeros = self._prepared()
         flat = to_int8(x, step, offset=_OFFSET).flatten(0, -2)
-        dtype = _output_dtype()
         out = torch.ops.onednn.qlinear_pointwise(
             flat, step, _OFFSET, weight, self.weight_step, zeros, self.bias,
             1.0, 0, dtype, 'none', [], '',
@@ -221,4 +214,7 @@ class _Scratch:
 
 def _products(a: Sequence[Tensor], b: Sequence[Tensor], out: Tensor) -> None:
     for left, right, target in zip(a, b, out.unbind(0), strict=True):
-        torch._int_mm(left, right, out=target)
+        if wrong_products():
+            target.copy_(left.double() @ right.double())
+        else:
+            torch._int_mm(left, right, out=target)

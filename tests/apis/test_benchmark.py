@@ -10,6 +10,7 @@ from tiny_run import CONFIG, ROOT, model_options, run_tool
 
 from illama_seg.apis import benchmark, run_benchmark
 from illama_seg.evaluation import count_multiply_accumulates
+from illama_seg.machine import precision
 
 DIGITS = ROOT / 'configs' / 'pretrain' / 'illama_micro_digits.py'
 
@@ -34,7 +35,7 @@ def test_a_segmentor_is_timed_counted_and_written(tiny, no_child, tmp_path):
     )
     assert json.loads(out.read_text()) == json.loads(json.dumps(numbers))
     assert numbers['shape'] == (64, 64) and numbers['precision'] == 'float32'
-    assert numbers['attention'] == "soft mask by 'blocked', 17 tokens"
+    assert numbers['attention'] == "soft mask by 'blocked', fixed, 17 tokens"
     for size, row in zip((1, 2), numbers['timings'], strict=True):
         assert row['batch_size'] == size and len(row['all_seconds']) == 2
         assert 0 < row['fastest'] <= row['seconds'] <= row['slowest']
@@ -100,7 +101,11 @@ def test_passes_to_warm_up_do_not_count(tiny, no_child, tmp_path, monkeypatch):
     assert '1 to 3' in text and row['images_per_second'] == 0.5
 
 
-def test_amp_computes_in_bfloat16_on_a_cpu(no_child, tmp_path, monkeypatch):
+@pytest.mark.parametrize('name', ['float32', 'bfloat16'])
+def test_amp_computes_in_what_is_faster(no_child, tmp_path, monkeypatch, name):
+    other = {'bfloat16': 'float32', 'float32': 'bfloat16'}[name]
+    seconds = dict(sorted(({name: 1.0, other: 2.0}).items(), reverse=True))
+    monkeypatch.setattr(precision, 'measure_precisions', lambda device: seconds)
     build, seen = benchmark._build, set()
 
     def watched(cfg):
@@ -113,12 +118,13 @@ def test_amp_computes_in_bfloat16_on_a_cpu(no_child, tmp_path, monkeypatch):
     numbers, _ = run_benchmark(
         DIGITS, out=tmp_path / 'b.json', repeat=1, amp=True, device='cpu'
     )
-    assert numbers['precision'] == 'bfloat16' and seen == {torch.bfloat16}
+    assert numbers['precision'] == name and seen == {getattr(torch, name)}
+    assert 'measured 1000.0 ms' in numbers['precision_reason'] or name != 'float32'
 
 
 def test_peak_memory_is_that_of_a_new_process():
     held = torch.ones(2**29)  # 2 GiB, of this one
-    peak = benchmark._peak_in_child(str(DIGITS), None, (8, 8), False, 1)
+    peak = benchmark._peak_in_child(str(DIGITS), None, (8, 8), torch.float32, {}, 1)
     assert 50 < peak < held.nbytes / 2**20
 
 
@@ -126,7 +132,7 @@ def test_peak_memory_is_that_of_the_whole_batch(monkeypatch):
     passes = []
     monkeypatch.setattr(benchmark, '_pass', lambda *args: passes.append(args))
     threads = torch.get_num_threads()
-    benchmark._peak(threads, str(DIGITS), None, (8, 12), True, 5)
+    benchmark._peak(threads, str(DIGITS), None, (8, 12), torch.bfloat16, {}, 5)
     ((_, image, dtype),) = passes
     assert image.shape == (5, 3, 8, 12) and dtype == torch.bfloat16
 

@@ -1,4 +1,5 @@
 import re
+from functools import partial
 from types import SimpleNamespace
 from unittest import mock
 
@@ -16,7 +17,10 @@ from illama_seg.apis import build_trainer, load_config, overview
 from illama_seg.apis.batches import fitting_rate, scaling_of_an_iteration
 from illama_seg.apis.overview import OverviewHook, describe_run
 from illama_seg.backbones import ILLaMA
-from illama_seg.engine import BFloat16OptimWrapper
+from illama_seg.engine import AutocastOptimWrapper
+from illama_seg.layers import attention_dispatch
+from illama_seg.machine import choices, precision
+from illama_seg.machine.threads import describe_wait_policy
 
 LR = 6e-5
 ARCH = dict(embed_dims=8, num_layers=1, num_heads=2)
@@ -107,13 +111,49 @@ def test_data_is_shown_with_its_size_classes_and_folder():
 
 
 @pytest.mark.parametrize(
-    ('wrapper', 'precision', 'implementation'),
-    [(OptimWrapper, 'float32', 'blocked'), (BFloat16OptimWrapper, 'bf', 'reference')],
+    ('wrapper', 'precision'),
+    [
+        (OptimWrapper, 'float32; --amp'),
+        (partial(AutocastOptimWrapper, dtype='bfloat16'), 'bfloat16, as set'),
+    ],
 )
-def test_precision_decides_the_attention_shown(wrapper, precision, implementation):
+def test_precision_and_attention_are_shown_with_their_reasons(wrapper, precision):
     found = rows(fake_runner(wrapper=wrapper))
     assert found['precision'].startswith(precision)
-    assert found['attention'] == f'soft mask by {implementation!r}, 5 tokens'
+    assert found['attention'] == "soft mask by 'blocked', fixed, 5 tokens"
+
+
+@pytest.mark.parametrize(
+    ('seconds', 'name'),
+    [({'float32': 2.0, 'bfloat16': 1.0}, 'bfloat16'), ({'float32': 1.0}, 'float32')],
+)
+def test_a_measured_precision_decides_what_the_attention_is_timed_in(
+    monkeypatch, tmp_path, seconds, name
+):
+    monkeypatch.setattr(precision, 'measure_precisions', lambda device: seconds)
+    monkeypatch.setenv('ILLAMA_SEG_ATTENTION', 'auto')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    cases = []
+
+    def times(names, *case):
+        cases.append(case)
+        return dict(blocked=2.0, flash=1.0, reference=3.0)
+
+    monkeypatch.setattr(attention_dispatch, '_times', times)
+    choices.forget()
+    found = rows(fake_runner(wrapper=AutocastOptimWrapper, images=3))
+    choices.forget()
+    assert found['precision'].startswith(f'{name}: ')
+    assert cases == [('cpu', getattr(torch, name), 4, 4, 8, True)]  # 5 tokens, 6 heads
+    assert "soft mask by 'flash', measured" in found['attention']
+    assert 'blocked 2e+03 ms' in found['attention']
+
+
+def test_devices_name_the_processors_capability_and_how_threads_wait():
+    found = rows(fake_runner())
+    if not torch.cuda.is_available():
+        assert torch.backends.cpu.get_cpu_capability() in found['devices']
+        assert describe_wait_policy() in found['devices']
 
 
 def test_attention_is_shown_at_the_size_of_the_training_crops():

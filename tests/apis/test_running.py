@@ -105,20 +105,10 @@ def test_a_good_run_is_handed_to_the_runner(cfg, built):
     assert built == [cfg] and cfg.resume
 
 
-def test_amp_on_a_cpu_is_bfloat16(cfg, monkeypatch):
-    monkeypatch.setattr(running.torch.cuda, 'is_available', lambda: False)
+def test_amp_leaves_the_precision_to_the_measurement(cfg):
     _set_amp(cfg)
-    assert cfg.optim_wrapper.type == 'BFloat16OptimWrapper'
-
-
-def test_amp_on_a_gpu_without_bfloat16_is_float16_with_a_loss_scale(cfg, monkeypatch):
-    monkeypatch.setattr(running.torch.cuda, 'is_available', lambda: True)
-    monkeypatch.setattr(
-        running.torch.cuda, 'is_bf16_supported', lambda emulated: emulated
-    )
-    _set_amp(cfg)
-    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
-    assert cfg.optim_wrapper.loss_scale == 'dynamic'
+    assert cfg.optim_wrapper.type == 'AutocastOptimWrapper'
+    assert cfg.optim_wrapper.get('dtype', 'auto') == 'auto'
 
 
 def test_a_schedule_that_ends_before_it_begins_stops_the_run(cfg, built):

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from illama_seg.backbones import ILLaMA
 from illama_seg.checkpoints import load_released
-from illama_seg.layers.attention import available_implementations
+from illama_seg.layers.attention_dispatch import available_implementations
 
 MICRO = dict(embed_dims=48, num_layers=3, num_heads=3)
 NANO = dict(embed_dims=8, num_layers=2, num_heads=2)
@@ -23,7 +23,6 @@ NANO = dict(embed_dims=8, num_layers=2, num_heads=2)
 INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
 CPU_IMPLEMENTATIONS = available_implementations('cpu', torch.float32, 16)
 IMPLEMENTATIONS = ('triton',) if INTERPRETED else CPU_IMPLEMENTATIONS
-WITHOUT_GRADIENT = () if INTERPRETED else ('flex',)
 
 
 def nano(**options):
@@ -60,14 +59,12 @@ def classify(checkpoint, token, with_norm=True):
 # Equal to the released code
 
 
-@pytest.mark.filterwarnings('ignore:flex_attention called without torch.compile')
-@pytest.mark.parametrize('impl', IMPLEMENTATIONS + WITHOUT_GRADIENT)
+@pytest.mark.parametrize('impl', IMPLEMENTATIONS)
 @pytest.mark.parametrize('rate', [0.0, 0.25, 1.0])
 def test_equals_the_released_code(
     golden, golden_checkpoint, relative_error, rate, impl
 ):
     model = micro(golden_checkpoint, impl=impl, soft_mask_rate=rate).eval()
-    model.requires_grad_(impl not in WITHOUT_GRADIENT)
     outputs = model(torch.from_numpy(golden['image']))
     for output, expected in zip(outputs, golden[f'blocks_rate{rate}'], strict=True):
         assert relative_error(output, expected) < 1e-5

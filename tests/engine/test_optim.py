@@ -4,7 +4,8 @@ from mmengine.optim import build_optim_wrapper
 from torch import nn
 
 from illama_seg.backbones import ILLaMA
-from illama_seg.engine import BFloat16OptimWrapper, LayerDecayConstructor
+from illama_seg.engine import AutocastOptimWrapper, LayerDecayConstructor
+from illama_seg.machine import precision
 
 LR, DECAY, RATE = 0.1, 0.05, 0.5
 NUM_DEPTHS = 4  # embeddings, two blocks, what comes after them
@@ -164,18 +165,22 @@ DEVICES = [
 ]
 
 
-@pytest.mark.parametrize('device', DEVICES)
-def test_bfloat16_step_leaves_float32_weights(device):
-    model = Segmentor().to(device)
-    wrapper = build_optim_wrapper(
-        model,
-        dict(
-            type='BFloat16OptimWrapper',
-            optimizer=dict(type='AdamW', lr=0.1),
-            clip_grad=dict(max_norm=1.0),
-        ),
+def autocast_wrapper(model, dtype='bfloat16', **options):
+    config = dict(
+        type='AutocastOptimWrapper',
+        dtype=dtype,
+        optimizer=dict(type='AdamW', lr=0.1),
+        clip_grad=dict(max_norm=1.0),
     )
-    assert type(wrapper) is BFloat16OptimWrapper
+    return build_optim_wrapper(model, config | options)
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16', 'float16'])
+@pytest.mark.parametrize('device', DEVICES)
+def test_a_step_in_any_precision_leaves_float32_weights(device, dtype):
+    model = Segmentor().to(device)
+    wrapper = autocast_wrapper(model, dtype)
+    assert type(wrapper) is AutocastOptimWrapper
     before = [parameter.detach().clone() for parameter in model.parameters()]
     dtypes = []
     for layer in (model.backbone.blocks[0].attn.qkv, model.head):
@@ -183,16 +188,87 @@ def test_bfloat16_step_leaves_float32_weights(device):
     with wrapper.optim_context(model):
         output = model.head(model.backbone(torch.randn(2, 3, 16, 16, device=device))[0])
     wrapper.update_params(output.float().pow(2).mean())
-    assert dtypes == [torch.bfloat16] * 2
+    assert dtypes == [getattr(torch, dtype)] * 2
     for old, parameter in zip(before, model.parameters(), strict=True):
         assert parameter.dtype == torch.float32
         assert parameter.isfinite().all()
         assert not torch.equal(old, parameter)
 
 
-def test_bfloat16_context_ends_with_the_forward_pass():
+def test_the_autocast_ends_with_the_forward_pass():
     model = Segmentor()
-    config = dict(type='BFloat16OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
-    with build_optim_wrapper(model, config).optim_context(model):
+    with autocast_wrapper(model).optim_context(model):
         assert torch.is_autocast_enabled('cpu')
     assert not torch.is_autocast_enabled('cpu')
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Let a measurement find these seconds."""
+    return lambda **seconds: monkeypatch.setattr(
+        precision, 'measure_precisions', lambda device: seconds
+    )
+
+
+def test_the_measurement_decides_and_the_state_keeps_it(measured):
+    measured(float32=2.0, bfloat16=1.0)
+    model = Segmentor()
+    wrapper = autocast_wrapper(model, 'auto')
+    assert wrapper.precision.name == 'bfloat16'
+    state = wrapper.state_dict()
+    measured(float32=1.0, bfloat16=20.0)  # another machine
+    resumed, fresh = (autocast_wrapper(model, 'auto') for _ in range(2))
+    resumed.load_state_dict(state)
+    assert resumed.precision.name == 'bfloat16'
+    assert '20000.0 ms in bfloat16' in resumed.precision.reason
+    assert fresh.precision.name == 'float32'
+    asked = autocast_wrapper(model, 'float32')
+    asked.load_state_dict(state)
+    assert asked.precision.name == 'float32'
+    assert state['precision'] == 'bfloat16'  # what was loaded is unchanged
+
+
+def test_float32_has_the_gradients_of_mmengines_wrapper():
+    weights = []
+    for kind in ('OptimWrapper', 'AutocastOptimWrapper'):
+        torch.manual_seed(0)
+        model = Segmentor()
+        config = dict(type=kind, optimizer=dict(type='AdamW', lr=0.1))
+        if kind == 'AutocastOptimWrapper':
+            config['dtype'] = 'float32'
+        wrapper = build_optim_wrapper(model, config)
+        with wrapper.optim_context(model):
+            output = model.head(model.backbone(torch.ones(2, 3, 16, 16))[0])
+        wrapper.update_params(output.pow(2).mean())
+        weights.append([p.detach() for p in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
+
+
+def test_a_loss_scale_is_kept_in_the_state_of_float16_only():
+    model = Segmentor()
+    wrapper = autocast_wrapper(model, 'float16')
+    wrapper.loss_scaler.load_state_dict(wrapper.loss_scaler.state_dict() | {'scale': 8})
+    state = wrapper.state_dict()
+    resumed = autocast_wrapper(model, 'float16')
+    resumed.load_state_dict(state)
+    assert resumed.loss_scaler.state_dict()['scale'] == 8
+    other = autocast_wrapper(model, 'bfloat16')
+    other.load_state_dict(state)
+    assert other.loss_scaler is None and 'loss_scaler' not in other.state_dict()
+
+
+def test_float16_skips_a_step_with_gradients_that_are_not_finite():
+    model = Segmentor()
+    wrapper = autocast_wrapper(model, 'float16')
+    before = [p.detach().clone() for p in model.parameters()]
+    with wrapper.optim_context(model):
+        output = model.head(model.backbone(torch.ones(2, 3, 16, 16))[0])
+    scale = wrapper.loss_scaler.get_scale()
+    wrapper.update_params(output.float().mean() * float('inf'))
+    assert all(map(torch.equal, before, model.parameters()))
+    assert wrapper.loss_scaler.get_scale() == scale / 2
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match=r"optim_wrapper\.dtype='half': expected one"):
+        autocast_wrapper(Segmentor(), 'half')

@@ -17,11 +17,13 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils.checkpoint import checkpoint
 
 from illama_seg.layers.attention import (
-    IMPLEMENTATIONS,
     attention_map,
-    available_implementations,
     causal_attention,
     soft_causal_attention,
+)
+from illama_seg.layers.attention_dispatch import (
+    IMPLEMENTATIONS,
+    available_implementations,
 )
 
 INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
@@ -277,7 +279,7 @@ def test_a_rate_outside_zero_to_one_is_refused(rate):
 @in_process
 def test_an_unknown_implementation_is_refused_with_the_known_names():
     x = torch.randn(1, 1, 3, 16)
-    with pytest.raises(ValueError, match='auto, reference, blocked, flash, flex'):
+    with pytest.raises(ValueError, match='auto, reference, blocked, flash'):
         soft_causal_attention(x, x, x, 0.0, 'fast')
 
 
@@ -396,24 +398,6 @@ def test_the_triton_kernels_pass_these_tests_in_the_interpreter():
 CUDA_DTYPES = {torch.float32: 5e-6, torch.bfloat16: 2**-7, torch.float16: 2**-10}
 
 
-@in_process
-@pytest.mark.filterwarnings('ignore:flex_attention called without torch.compile')
-@pytest.mark.parametrize('rate', RATES)
-@pytest.mark.parametrize('n, d', [(1, 16), (2, 96), (17, 16), (197, 64)])
-def test_flex_on_a_cpu_gives_the_output_of_the_formula(rate, n, d):
-    q, k, v = split(packed(n, d, torch.float64))
-    with torch.no_grad():
-        found = soft_causal_attention(q, k, v, rate, 'flex')
-    torch.testing.assert_close(found, formula(q, k, v, rate), rtol=1e-9, atol=1e-9)
-
-
-@in_process
-def test_flex_on_a_cpu_refuses_a_gradient():
-    x = torch.randn(1, 1, 3, 16, requires_grad=True)
-    with pytest.raises(NotImplementedError, match='does not support backward on CPU'):
-        soft_causal_attention(x, x, x, 0.0, 'flex')
-
-
 @needs_cuda
 @pytest.mark.parametrize('dtype', CUDA_DTYPES)
 def test_cuda_has_a_fast_path(dtype):
@@ -438,14 +422,6 @@ def test_cuda_kernels_are_the_formula(impl, dtype, rate, n, d):
         tolerance = CUDA_DTYPES[dtype]
     torch.backends.cuda.matmul.allow_tf32 = False
     assert_exact(impl, packed(n, d, dtype, device='cuda'), rate, tolerance)
-
-
-@needs_cuda
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float32])
-def test_cuda_flex_is_the_formula(dtype):
-    if 'flex' not in available_implementations('cuda', dtype, 64):
-        pytest.skip('FlexAttention does not compile here')
-    assert_exact('flex', packed(197, 64, dtype, device='cuda'), 0.25, 2**-7)
 
 
 @needs_cuda

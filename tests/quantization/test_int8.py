@@ -1,4 +1,8 @@
 import copy
+import os
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -139,6 +143,7 @@ def test_probabilities_beyond_the_largest_integer_are_clipped():
 
 
 def test_every_product_goes_through_torchs_integers(monkeypatch):
+    monkeypatch.setattr(int8, 'wrong_products', lambda: '')
     seen = []
     real = torch._int_mm
 
@@ -149,3 +154,62 @@ def test_every_product_goes_through_torchs_integers(monkeypatch):
     monkeypatch.setattr(torch, '_int_mm', product)
     int8_attention(*torch.randn(3, 2, 3, 5, 8), STEPS, 'soft', 0.0)
     assert seen == [(torch.int8, torch.int8, torch.int32)] * (2 * 2 * 3)
+
+
+# A processor whose products lose digits
+
+
+@pytest.mark.parametrize('bias', [True, False])
+def test_where_products_lose_digits_the_layer_is_exact_without_them(monkeypatch, bias):
+    monkeypatch.setattr(int8, 'wrong_products', lambda: 'they saturate')
+    monkeypatch.setattr(torch.ops.onednn, 'qlinear_pointwise', None)
+    linear, x = random_linear(70, 9, bias), torch.randn(2, 3, 70)
+    expected = by_brute_force(linear, x)
+    torch.testing.assert_close(linear(x).double(), expected, rtol=1e-5, atol=1e-5)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert linear(x).dtype == torch.bfloat16
+
+
+def test_where_products_lose_digits_the_attention_is_the_same_without_them(monkeypatch):
+    q, k, v = torch.randn(3, 2, 3, 37, 16)
+    monkeypatch.setattr(int8, 'wrong_products', lambda: 'they saturate')
+    monkeypatch.setattr(torch, '_int_mm', None)
+    found = int8_attention(q, k, v, STEPS, 'soft', 0.25)
+
+    def product(a, b, out):
+        out.copy_((a.long()[:, :, None] * b.long()[None]).sum(1))
+
+    monkeypatch.setattr(int8, 'wrong_products', lambda: '')
+    monkeypatch.setattr(torch, '_int_mm', product)
+    assert found.equal(int8_attention(q, k, v, STEPS, 'soft', 0.25))
+
+
+def test_the_self_test_finds_sums_of_pairs_that_saturate_at_16_bits(monkeypatch):
+    def saturating(a, b):
+        pairs = a.int()[:, :, None] * b.int()[None]
+        pairs = pairs.unflatten(1, (-1, 2)).sum(2).clamp(-(2**15), 2**15 - 1)
+        return pairs.sum(1)
+
+    monkeypatch.setattr(torch, '_int_mm', saturating)
+    assert 'products of' in int8.wrong_products.__wrapped__()
+
+
+@pytest.mark.skipif(platform.machine() != 'x86_64', reason="needs x86's instructions")
+def test_without_vnni_no_sum_is_wrong():
+    code = """
+import torch
+from illama_seg.quantization import Int8Linear, int8
+assert int8.wrong_products(), 'oneDNN took another instruction set'
+linear = Int8Linear(2048, 16, False)
+linear.weight.fill_(127)
+assert (linear(torch.full((2, 2048), 9e9)) == 2048 * 127 * 127).all()
+"""
+    environment = dict(os.environ, ONEDNN_MAX_CPU_ISA='AVX2')
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr

@@ -30,7 +30,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from tiny_run import CONFIG, ROAD, ROOT, SKY, run_tool, start_fresh, tiny_options
 
 from illama_seg.apis import CfgOptions, build_trainer, load_config
-from illama_seg.engine import BFloat16OptimWrapper
+from illama_seg.engine import AutocastOptimWrapper
 from illama_seg.engine.sharding import count_held
 from illama_seg.pretrain.structures import DataSample
 
@@ -139,7 +139,9 @@ def gradients(model, context=nullcontext, times=1):
 
 
 def in_bfloat16(model):
-    wrapper = BFloat16OptimWrapper(torch.optim.SGD(model.parameters(), lr=1.0))
+    wrapper = AutocastOptimWrapper(
+        torch.optim.SGD(model.parameters(), lr=1.0), dtype='bfloat16'
+    )
     return gradients(model, partial(wrapper.optim_context, model))
 
 
