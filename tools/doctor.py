@@ -101,6 +101,21 @@ print(json.dumps(dict(
     gpus=gpus,
 )))
 """
+# What the package has measured, or measures now, on this machine.
+ASK_PACKAGE = """
+import illama_seg
+import json, torch
+from illama_seg.machine import choices, precision, threads
+from illama_seg.quantization import wrong_products
+device = 'cuda' if torch.cuda.is_available() else 'cpu'
+print(json.dumps(dict(
+    waiting=threads.describe_wait_policy(),
+    precision=precision.choose_precision(device).reason,
+    integers=wrong_products(),
+    device=choices.device_name(device),
+    choices=str(choices.cache_file()),
+)))
+"""
 MIB = 2**20
 
 
@@ -131,7 +146,8 @@ def gather() -> dict:
         system=platform.platform(),
         versions=versions,
         import_errors=errors,
-        torch=ask_torch() if errors.get('torch') is None else {},
+        torch=ask(ASK_TORCH) if errors.get('torch') is None else {},
+        measured=ask(ASK_PACKAGE) if errors.get('illama_seg') is None else {},
         nvidia_driver=nvidia_driver(),
         cpu=cpu(),
         shared_memory_mib=shared_memory(),
@@ -166,9 +182,10 @@ def try_imports(names: list[str], timeout: int = 600) -> dict[str, str | None]:
     return errors
 
 
-def ask_torch() -> dict:
+def ask(code: str) -> dict:
+    """What code prints last, in a process of its own; nothing if it fails."""
     try:
-        done = run_python(ASK_TORCH, timeout=600)
+        done = run_python(code, timeout=600)
         return json.loads(done.stdout.splitlines()[-1])
     except (subprocess.TimeoutExpired, ValueError, IndexError):
         return {}
@@ -402,7 +419,7 @@ def gpu(facts: dict) -> Iterator[tuple[str, str, str]]:
             yield (
                 'note',
                 f'{card["name"]} has no bfloat16, nor flash attention',
-                '--amp takes float16 with a loss scale there',
+                '--amp compares float16, with a loss scale, there',
             )
 
 
@@ -482,6 +499,12 @@ def report(facts: dict, found: list[dict]) -> None:
         f'  threads       {threads} in torch, OMP_NUM_THREADS='
         f'{facts["omp_num_threads"] or "(not set)"}'
     )
+    if measured := facts['measured']:
+        print(f'  waiting       {measured["waiting"]}')
+        print(f'  precision     {measured["precision"]} ({measured["device"]})')
+        wrong = measured['integers']
+        print(f'  8 bits        {f"in float64: {wrong}" if wrong else "in integers"}')
+        print(f'  choices in    {measured["choices"]} (may be removed)')
     shared = facts['shared_memory_mib']
     print(f'  /dev/shm      {"none" if shared is None else f"{shared:,} MiB free"}')
     print(f'  open files    {facts["open_files"] or "no limit"}\n')

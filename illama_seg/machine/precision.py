@@ -99,14 +99,27 @@ def half_precision(device: str) -> str | None:
 def measure_precisions(device: str) -> dict[str, float]:
     """Time a matrix product and a convolution, forward and backward, once a process.
 
+    On a CPU in one thread: threads that wait for one another on a busy machine would
+    hide which precision is faster.
+
     Returns:
         Seconds by name, float32 first; of a device without autocast only that.
     """
     half = half_precision(device)
     if half is None:
         return {'float32': 0.0}
-    names = ('float32', half)
-    return apart(lambda: fastest_times({name: _work(device, name) for name in names}))
+    calls = {name: _work(device, name) for name in ('float32', half)}
+
+    def measure() -> dict[str, float]:
+        threads = torch.get_num_threads()
+        if device == 'cpu':
+            torch.set_num_threads(1)
+        try:
+            return fastest_times(calls)
+        finally:
+            torch.set_num_threads(threads)
+
+    return apart(measure)
 
 
 def faster(seconds: dict[str, float]) -> str:
@@ -138,5 +151,6 @@ def _work(device: str, name: str) -> Callable[[], object]:
 def _numbers(size: tuple[int, ...], device: str) -> Tensor:
     """Numbers around 0; no random ones, which would move the training's."""
     count = torch.Size(size).numel()
-    numbers = torch.linspace(0, count, count, device=device).sin_().view(size)
-    return numbers.requires_grad_()
+    with torch.inference_mode(False):
+        numbers = torch.linspace(0, count, count, device=device).sin_().view(size)
+        return numbers.requires_grad_()

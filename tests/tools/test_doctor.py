@@ -55,6 +55,7 @@ def facts(versions=CONTINUED, errors=None, **more):
         versions=versions,
         import_errors=dict.fromkeys([*doctor.PACKAGES, 'illama_seg']) | (errors or {}),
         torch=torch | more.pop('torch', {}),
+        measured={},
         nvidia_driver='580.1',
         cpu=dict(name='CPU', cores=8, features=[]),
         shared_memory_mib=8000,
@@ -302,6 +303,15 @@ def test_an_import_without_end_is_given_up(tmp_path, monkeypatch):
 
 
 def test_torch_answers_what_is_asked():
-    asked = doctor.ask_torch()
+    asked = doctor.ask(doctor.ASK_TORCH)
     assert asked['threads'] >= 1 and isinstance(asked['cuda'], bool)
     assert len(asked['gpus']) == 0 or asked['gpus'][0]['memory_gib'] > 0
+
+
+def test_the_package_answers_what_was_measured(capsys):
+    asked = doctor.ask(doctor.ASK_PACKAGE)
+    doctor.report(facts(measured=asked), [])
+    text = capsys.readouterr().out
+    assert 'waiting       ' in text and 'in float32 against' in asked['precision']
+    assert asked['precision'] in text and asked['choices'] in text
+    assert ('8 bits        in integers' in text) == (not asked['integers'])
