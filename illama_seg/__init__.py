@@ -8,21 +8,24 @@ of OpenMP sleep soon (``illama_seg.machine.threads``).
 """
 
 from illama_seg.machine.threads import set_wait_policy
+from illama_seg.quiet import ignore_known_warnings, quiet_imports
 from illama_seg.version import __version__, check_versions
 
 set_wait_policy()  # before anything loads torch
 check_versions()
+ignore_known_warnings()
 
-from illama_seg import (  # noqa: E402
-    backbones,
-    datasets,
-    engine,
-    hub,
-    mmengine_loading,
-    pretrain,
-    quantization,
-    timm_models,
-)
+with quiet_imports():
+    from illama_seg import (
+        backbones,
+        datasets,
+        engine,
+        hub,
+        mmengine_loading,
+        pretrain,
+        quantization,
+        timm_models,
+    )
 
 __all__ = [
     '__version__',

@@ -26,6 +26,7 @@ ALLOWED = {
     'apis': (
         {
             'machine',
+            'quiet',
             'layers',
             'checkpoints',
             'backbones',
@@ -42,9 +43,11 @@ ALLOWED = {
     'hub': (set(), {'mmengine'}),
     'mmengine_loading': ({'checkpoints'}, {'mmengine'}),
     'version': (set(), {'cv2', 'packaging'}),
+    'quiet': (set(), set()),
     '__init__': (
         {
             'machine',
+            'quiet',
             'version',
             'backbones',
             'datasets',

@@ -9,14 +9,6 @@ them as they are, without the test pipeline's resizing.
 import argparse
 import sys
 
-from illama_seg.apis import (
-    CfgOptions,
-    find_images,
-    load_config,
-    load_segmentor,
-    segment_files,
-)
-
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Segment images')
@@ -45,7 +37,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=CfgOptions,
+        action='extend',
         metavar='KEY=VALUE',
         help='override settings, such as model.test_cfg.mode=whole',
     )
@@ -54,9 +46,18 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    # After the arguments: --help needs no torch.
+    from illama_seg.apis import (
+        find_images,
+        load_config,
+        load_segmentor,
+        parse_cfg_options,
+        segment_files,
+    )
+
     try:
         images = find_images(args.inputs, skip=args.out)
-        cfg = load_config(args.config, args.cfg_options)
+        cfg = load_config(args.config, parse_cfg_options(args.cfg_options))
         model = load_segmentor(cfg, args.checkpoint, args.device)
         summary, failures = segment_files(
             model,

@@ -12,13 +12,6 @@ eval    CONFIG MODEL...: speed, size and accuracy of float32, bfloat16 and 8 bit
 import argparse
 import sys
 
-from illama_seg.apis import (
-    CfgOptions,
-    compare_precisions,
-    export_quantized,
-    quantize_after_training,
-)
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -42,11 +35,19 @@ def main() -> None:
     compare.add_argument('--repeat', type=int, default=20, help='rounds timed')
     for command in (ptq, export, compare):
         command.add_argument(
-            '--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE'
+            '--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE'
         )
     args = parser.parse_args()
-    options = args.cfg_options
+    # After the arguments: --help needs no torch.
+    from illama_seg.apis import (
+        compare_precisions,
+        export_quantized,
+        parse_cfg_options,
+        quantize_after_training,
+    )
+
     try:
+        options = parse_cfg_options(args.cfg_options)
         if args.command == 'ptq':
             found, images = quantize_after_training(
                 args.config, args.checkpoint, args.out, args.calib, args.seed, options

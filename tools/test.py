@@ -8,8 +8,6 @@ import argparse
 import os
 import sys
 
-from illama_seg.apis import CfgOptions, build_tester, load_config, mistakes_explained
-
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Test (and evaluate) a model')
@@ -22,7 +20,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=CfgOptions,
+        action='extend',
         metavar='KEY=VALUE',
         help='override settings, such as model.test_cfg.mode=whole',
     )
@@ -37,8 +35,21 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    # After the arguments: --help needs no torch.
+    from illama_seg.apis import (
+        build_tester,
+        load_config,
+        mistakes_explained,
+        parse_cfg_options,
+    )
+
     try:
-        cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
+        cfg = load_config(
+            args.config,
+            parse_cfg_options(args.cfg_options),
+            args.work_dir,
+            args.launcher,
+        )
         if args.work_dir is None:  # the training run keeps its own copy of the config
             cfg.work_dir += '/test'
         runner = build_tester(cfg, args.checkpoint, args.tta, args.out, args.show_dir)

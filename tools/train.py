@@ -4,15 +4,6 @@ import argparse
 import os
 import sys
 
-from illama_seg.apis import (
-    CfgOptions,
-    add_tensorboard,
-    add_wandb,
-    build_trainer,
-    load_config,
-    mistakes_explained,
-)
-
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a model')
@@ -43,7 +34,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=CfgOptions,
+        action='extend',
         metavar='KEY=VALUE',
         help='override settings, such as train_dataloader.batch_size=8',
     )
@@ -58,8 +49,23 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    # After the arguments: --help needs no torch.
+    from illama_seg.apis import (
+        add_tensorboard,
+        add_wandb,
+        build_trainer,
+        load_config,
+        mistakes_explained,
+        parse_cfg_options,
+    )
+
     try:
-        cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
+        cfg = load_config(
+            args.config,
+            parse_cfg_options(args.cfg_options),
+            args.work_dir,
+            args.launcher,
+        )
         if args.tensorboard:
             add_tensorboard(cfg)
         if args.wandb:

@@ -23,6 +23,7 @@ from illama_seg.engine import (
     ResumeHook,
 )
 from illama_seg.engine.visual import survive_full_disk
+from illama_seg.quiet import quiet_terminal
 
 SKIP_CORRUPT = 0.01  # what --skip-corrupt allows
 
@@ -41,7 +42,8 @@ def build_long_run(cfg: Config, runner_type: type[Runner] = Runner) -> Runner:
     limit = cfg.get('skip_corrupt')
     hooks: list[Hook] = [ResumeHook(), FiniteLossHook(), InterruptionHook()]
     hooks += [] if limit is None else [CorruptImagesHook(limit)]
-    runner = runner_type.from_cfg(cfg)
+    with quiet_terminal(runner_type):
+        runner = runner_type.from_cfg(cfg)
     survive_full_disk(runner.logger)
     for hook in hooks:
         runner.register_hook(hook)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,7 @@ from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
 from illama_seg.engine import PlainCheckpointHook, TimeEstimateHook
 from illama_seg.machine.precision import Precision, choose_precision
 from illama_seg.pretrain import check_classes, check_topk
+from illama_seg.quiet import quiet_terminal
 
 # Variables of the configs, put in their places when the file is read.
 _SUBSTITUTED = {
@@ -48,24 +48,29 @@ _SUBSTITUTED = {
 }
 
 
-class CfgOptions(DictAction):
-    """``--cfg-options KEY=VALUE ...``; ends with the usage at anything else."""
+def parse_cfg_options(pairs: Sequence[str] | None) -> dict[str, Any]:
+    """Read what follows ``--cfg-options``, in mmengine's syntax of values.
 
-    def __call__(
-        self,
-        parser: ArgumentParser,
-        namespace: Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        """Add the pairs to the namespace."""
-        for pair in values:
-            if '=' not in pair:
-                parser.error(f'{option_string} {pair}: expected KEY=VALUE')
+    Args:
+        pairs: ``KEY=VALUE`` each; the value a number, a string, True, None, or a list
+            or tuple of values.
+
+    Returns:
+        Dotted key -> value.
+
+    Raises:
+        ValueError: names the pair that is none, or whose brackets do not match.
+    """
+    options = {}
+    for pair in pairs or ():
+        key, separator, value = pair.partition('=')
+        if not separator:
+            raise ValueError(f'--cfg-options {pair}: expected KEY=VALUE')
         try:
-            super().__call__(parser, namespace, values, option_string)
+            options[key] = DictAction._parse_iterable(value)
         except AssertionError as error:  # mmengine's word for open brackets
-            parser.error(f'{option_string} {" ".join(values)}: {error}')
+            raise ValueError(f'--cfg-options {pair}: {error}') from error
+    return options
 
 
 def load_config(
@@ -235,7 +240,7 @@ def build_tester(
     precision = _test_precision(cfg, amp)
     use_safe_hooks(cfg)
     join_processes_without_gpus(cfg)
-    with options_explained(cfg):
+    with options_explained(cfg), quiet_terminal(Runner):
         runner = Runner.from_cfg(cfg)
     print_log(f'precision: {precision.reason}', logger='current')
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model

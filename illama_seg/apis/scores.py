@@ -15,7 +15,6 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from prettytable import PrettyTable
 
-from illama_seg.apis.draw_confusion import draw_confusion
 from illama_seg.evaluation import ConfusionMatrix
 
 FILES = ('scores.json', 'per_class.csv', 'confusion.png', 'confusion.json')
@@ -60,6 +59,8 @@ def write_scores(
     Returns:
         What is in scores.json: figures in percent, of the data set and of each class.
     """
+    from illama_seg.apis.draw_confusion import draw_confusion  # matplotlib
+
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     result = dict(matrix.summary(), images=images)

@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from pages import NAMES, PAGES, ROOT, blocks, calls, prose, section
 from tiny_run import run_tool
 
-from illama_seg.apis import get_config, load_config
+from illama_seg.apis import get_config, load_config, parse_cfg_options
 from illama_seg.apis.report_sections import SECTIONS
 
 TEXTS = {name: page.read_text() for name, page in zip(NAMES, PAGES, strict=True)}
@@ -103,7 +103,7 @@ def test_a_command_is_understood_and_its_options_fit_the_config(call, monkeypatc
     config = getattr(arguments, 'config', None)
     if config is None or config == 'CONFIG' or config in MADE:
         return
-    options = getattr(arguments, 'cfg_options', None) or {}
+    options = parse_cfg_options(getattr(arguments, 'cfg_options', None))
     plain = load_config(config if '/' in config else get_config(config).filename)
     for key in options:
         parent = plain.to_dict()

@@ -1,6 +1,5 @@
 """Trainings of both kinds, tiny, with everything that draws random numbers in them."""
 
-import argparse
 import os
 import signal
 import sys
@@ -13,8 +12,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from tiny_run import CONFIG, ROOT, start_fresh, tiny_options
 
-from illama_seg.apis import build_trainer, load_config
-from illama_seg.apis.running import CfgOptions
+from illama_seg.apis import build_trainer, load_config, parse_cfg_options
 
 DIGITS = ROOT / 'configs' / 'pretrain' / 'illama_micro_digits.py'
 EMA = dict(type='EMAHook', momentum=0.1)
@@ -75,9 +73,7 @@ def config(kind, data, work_dir, workers=0, options=()):
 
 def parse(options):
     """As --cfg-options does."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions)
-    return parser.parse_args(['--cfg-options', *options]).cfg_options
+    return parse_cfg_options(options)
 
 
 def train(cfg, resume=False, hooks=(), amp=True, **more):

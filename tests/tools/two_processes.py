@@ -4,7 +4,6 @@ test_two_processes.py starts it once, and calls the same functions alone, for wh
 equal to. tools/train.py joins its processes as test_distributed.py has it.
 """
 
-import argparse
 import os
 import shutil
 import sys
@@ -29,7 +28,7 @@ from yapf.yapflib import yapf_api
 sys.path.append(str(Path(__file__).parents[1]))
 from tiny_run import CONFIG, ROAD, ROOT, SKY, run_tool, start_fresh, tiny_options
 
-from illama_seg.apis import CfgOptions, build_trainer, load_config
+from illama_seg.apis import build_trainer, load_config, parse_cfg_options
 from illama_seg.engine import AutocastOptimWrapper
 from illama_seg.engine.sharding import count_held
 from illama_seg.pretrain.structures import DataSample
@@ -244,8 +243,6 @@ def averages(runner):
 
 def training_options(data):
     """Six iterations; one of the two validation images takes more windows."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions)
     options = [
         *tiny_options(data, iterations=6),
         *ON_CPUS,
@@ -255,7 +252,7 @@ def training_options(data):
         *('optim_wrapper.optimizer.lr=0.01', 'optim_wrapper.clip_grad.max_norm=1.0'),
         'param_scheduler.0.start_factor=1.0',
     ]
-    return parser.parse_args(['--cfg-options', *options]).cfg_options
+    return parse_cfg_options(options)
 
 
 def train(folder, data, config=CONFIG, amp=False, start=None, **options):

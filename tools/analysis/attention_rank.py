@@ -11,8 +11,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from illama_seg.apis import CfgOptions, measure_attention_rank
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description='Rank of attention maps')
@@ -39,9 +37,12 @@ def main() -> None:
     parser.add_argument('--batch-size', type=int, default=8)
     parser.add_argument('--device', help="such as 'cpu'; else a GPU if there is one")
     parser.add_argument(
-        '--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE'
+        '--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE'
     )
     args = parser.parse_args()
+    # After the arguments: --help needs no torch.
+    from illama_seg.apis import measure_attention_rank, parse_cfg_options
+
     try:
         _, table = measure_attention_rank(
             args.config,
@@ -54,7 +55,7 @@ def main() -> None:
             args.layers,
             args.batch_size,
             args.device,
-            args.cfg_options,
+            parse_cfg_options(args.cfg_options),
         )
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')

@@ -8,8 +8,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from illama_seg.apis import CfgOptions, run_benchmark
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description='Time a segmentor or classifier')
@@ -24,9 +22,12 @@ def main() -> None:
     parser.add_argument('--device', help="such as 'cpu'; else a GPU if there is one")
     parser.add_argument('--out', type=Path, help='JSON file; else in the work dir')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE'
+        '--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE'
     )
     args = parser.parse_args()
+    # After the arguments: --help needs no torch.
+    from illama_seg.apis import parse_cfg_options, run_benchmark
+
     try:
         _, tables = run_benchmark(
             args.config,
@@ -37,7 +38,7 @@ def main() -> None:
             args.repeat,
             args.amp,
             args.device,
-            args.cfg_options,
+            parse_cfg_options(args.cfg_options),
         )
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')

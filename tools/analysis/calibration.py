@@ -10,8 +10,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from illama_seg.apis import CfgOptions, measure_calibration
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -38,9 +36,12 @@ def main() -> None:
     parser.add_argument('--batch-size', type=int, help="else the config's")
     parser.add_argument('--device', help="such as 'cpu'; else a GPU if there is one")
     parser.add_argument(
-        '--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE'
+        '--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE'
     )
     args = parser.parse_args()
+    # After the arguments: --help needs no torch.
+    from illama_seg.apis import measure_calibration, parse_cfg_options
+
     try:
         _, table = measure_calibration(
             args.config,
@@ -52,7 +53,7 @@ def main() -> None:
             args.seed,
             args.batch_size,
             args.device,
-            args.cfg_options,
+            parse_cfg_options(args.cfg_options),
         )
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')

@@ -10,8 +10,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from illama_seg.apis import compare_images, compare_runs
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description='Compare training runs')
@@ -27,6 +25,9 @@ def main() -> None:
         'where tools/test.py left RUN/test/scores.json',
     )
     args = parser.parse_args()
+    # After the arguments: --help needs no torch.
+    from illama_seg.apis import compare_images, compare_runs
+
     try:
         print(compare_runs(args.runs, args.out))
         text, files = compare_images(args.runs, args.out, args.images)

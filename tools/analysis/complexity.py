@@ -8,8 +8,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from illama_seg.apis import compare_complexity
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description='Complexity of one self-attention')
@@ -29,6 +27,9 @@ def main() -> None:
     parser.add_argument('--patch-size', type=int, default=16)
     parser.add_argument('--out', type=Path, default=Path('work_dirs/complexity'))
     args = parser.parse_args()
+    # After the arguments: --help needs no torch.
+    from illama_seg.apis import compare_complexity
+
     try:
         _, table = compare_complexity(
             args.dims, args.sizes, args.tokens, args.patch_size, args.out

@@ -8,9 +8,6 @@ tools/test.py --out and of tools/infer.py (labels/) are what it takes.
 import argparse
 import sys
 
-from illama_seg.apis import evaluate_predictions
-from illama_seg.apis.scores import FILES
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description='Evaluate saved predictions')
@@ -40,6 +37,10 @@ def main() -> None:
     )
     parser.add_argument('--workers', type=int, help='processes; one for each core')
     args = parser.parse_args()
+    # After the arguments: --help needs no torch.
+    from illama_seg.apis import evaluate_predictions
+    from illama_seg.apis.scores import FILES
+
     try:
         _, table = evaluate_predictions(
             args.predictions,

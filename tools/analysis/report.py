@@ -8,8 +8,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from illama_seg.apis import report_run, write_page
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description='Evaluate and draw a finished run')
@@ -31,6 +29,9 @@ def main() -> None:
         help="further folders of measurements for the page, beside the run's own",
     )
     args = parser.parse_args()
+    # After the arguments: --help needs no torch.
+    from illama_seg.apis import report_run, write_page
+
     try:
         if not args.gather:
             print(report_run(args.run, args.num_images, args.baselines)[1])

@@ -10,8 +10,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from illama_seg.apis import run_roadmap
-
 CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
@@ -20,6 +18,9 @@ def main() -> None:
     parser.add_argument('--out', type=Path, default=Path('work_dirs/roadmap'))
     parser.add_argument('--seeds', type=int, default=3, help='runs of each step')
     args = parser.parse_args()
+    # After the arguments: --help needs no torch.
+    from illama_seg.apis import run_roadmap
+
     try:
         table = run_roadmap(
             CONFIGS / 'pretrain' / 'illama_micro_digits.py',

@@ -11,8 +11,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from illama_seg.apis import CfgOptions, measure_shape_bias
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description='Shape-texture bias of classifiers')
@@ -31,9 +29,12 @@ def main() -> None:
     parser.add_argument('--batch-size', type=int, default=32)
     parser.add_argument('--device', help="such as 'cpu'; else a GPU if there is one")
     parser.add_argument(
-        '--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE'
+        '--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE'
     )
     args = parser.parse_args()
+    # After the arguments: --help needs no torch.
+    from illama_seg.apis import measure_shape_bias, parse_cfg_options
+
     if args.config and not args.models:
         parser.error(f'{args.config}: expected a MODEL after it')
     try:
@@ -46,7 +47,7 @@ def main() -> None:
             args.categories,
             args.batch_size,
             args.device,
-            args.cfg_options,
+            parse_cfg_options(args.cfg_options),
         )
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')

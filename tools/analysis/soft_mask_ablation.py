@@ -10,8 +10,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from illama_seg.apis import CfgOptions, run_soft_mask_ablation
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description='Train with and without soft mask')
@@ -23,12 +21,20 @@ def main() -> None:
     parser.add_argument('--seeds', type=int, default=1, help='runs of each line')
     parser.add_argument('--amp', action='store_true', help='mixed precision')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE'
+        '--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE'
     )
     args = parser.parse_args()
+    # After the arguments: --help needs no torch.
+    from illama_seg.apis import parse_cfg_options, run_soft_mask_ablation
+
     try:
         table = run_soft_mask_ablation(
-            args.config, args.out, args.masks, args.seeds, args.amp, args.cfg_options
+            args.config,
+            args.out,
+            args.masks,
+            args.seeds,
+            args.amp,
+            parse_cfg_options(args.cfg_options),
         )
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')

@@ -7,8 +7,6 @@ and ours, by --names. OUT's name gets the start of its sha256: name-0123abcd.pth
 import argparse
 import sys
 
-from illama_seg.apis import convert_checkpoint
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description='Convert a checkpoint')
@@ -18,6 +16,9 @@ def main() -> None:
         '--names', choices=('released', 'ours'), help='of the keys; kept by default'
     )
     args = parser.parse_args()
+    # After the arguments: --help needs no torch.
+    from illama_seg.apis import convert_checkpoint
+
     try:
         print(convert_checkpoint(args.source, args.target, args.names))
     except (ValueError, OSError) as error:

@@ -9,8 +9,6 @@ goes into model.backbone.init_cfg.checkpoint; what it lacks starts from scratch.
 import argparse
 import sys
 
-from illama_seg.apis import select_llama_weights, weights_path, write_weights
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description='Select weights from a LLaMA')
@@ -24,6 +22,9 @@ def main() -> None:
         help="rows of q and k: the paper's, or whole rotary pairs made adjacent",
     )
     args = parser.parse_args()
+    # After the arguments: --help needs no torch.
+    from illama_seg.apis import select_llama_weights, weights_path, write_weights
+
     try:
         weights_path(args.out)  # before the long work
         weights = select_llama_weights(args.source, args.arch, args.rotary_pairs)

@@ -3,8 +3,6 @@
 import argparse
 import sys
 
-from illama_seg.apis import CfgOptions, check_dataset, load_config
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -25,13 +23,16 @@ def main() -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=CfgOptions,
+        action='extend',
         metavar='KEY=VALUE',
         help='override settings, such as train_dataloader.dataset.data_root=DIR',
     )
     args = parser.parse_args()
+    # After the arguments: --help needs no torch.
+    from illama_seg.apis import check_dataset, load_config, parse_cfg_options
+
     try:
-        cfg = load_config(args.config, args.cfg_options)
+        cfg = load_config(args.config, parse_cfg_options(args.cfg_options))
         report, text = check_dataset(
             cfg, args.out, args.num_images, args.workers, args.seed
         )

@@ -5,8 +5,6 @@ Writes FOLDER/{train,val}/CLASS/*.jpg, the layout of ImageNet.
 
 import argparse
 
-from illama_seg.apis import write_scene_crops
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -16,6 +14,9 @@ def main() -> None:
     parser.add_argument('--side', type=int, default=64, help='pixels')
     parser.add_argument('--seed', type=int, default=1, help="the demo's scenes have 0")
     args = parser.parse_args()
+    # After the arguments: --help needs no torch.
+    from illama_seg.apis import write_scene_crops
+
     try:
         made = write_scene_crops(
             args.out, args.num_train, args.num_val, args.side, args.seed

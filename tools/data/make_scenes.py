@@ -2,8 +2,6 @@
 
 import argparse
 
-from illama_seg.apis import write_scenes
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -15,6 +13,9 @@ def main() -> None:
     )
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
+    # After the arguments: --help needs no torch.
+    from illama_seg.apis import write_scenes
+
     try:
         made = write_scenes(
             args.out, args.num_train, args.num_val, tuple(args.size), args.seed

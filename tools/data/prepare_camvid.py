@@ -3,8 +3,6 @@
 import argparse
 import sys
 
-from illama_seg.apis import prepare_camvid
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description='Check and copy CamVid (SegNet split)')
@@ -16,6 +14,9 @@ def main() -> None:
     )
     parser.add_argument('--out', default='data/camvid', help='folder to make')
     args = parser.parse_args()
+    # After the arguments: --help needs no torch.
+    from illama_seg.apis import prepare_camvid
+
     try:
         made = prepare_camvid(args.out, args.source)
     except (ValueError, OSError) as error:

@@ -1,0 +1,90 @@
+"""Keep known notes of the libraries off the terminal, each by its own words.
+
+Nothing else is held back, and log files keep everything.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
+
+# What a library prints while it is imported: a line each.
+PRINTED = ('Could not import OneDL',)
+# What a library warns of and a user of this package cannot act on: beginnings.
+WARNED = (
+    'Fail to import ``MultiScaleDeformableAttention``',
+    'Default ``avg_non_ignore`` is False',
+    'The draw is False, it means that the hook for visualization',
+)
+# What mmengine logs on the terminal at every start: beginnings. It is in the log file.
+LOGGED = (
+    f'\n{"-" * 60}\nSystem environment',
+    'Config:\n',
+    'Distributed training is not used, all SyncBatchNorm',
+    'Hooks will be executed in the following order',
+    'paramwise_options -- ',
+    'The prefix is not set in metric class ',
+    '"FileClient" will be deprecated in future',
+    '"HardDiskBackend" is the alias of "LocalBackend"',
+)
+
+
+def ignore_known_warnings() -> None:
+    """Ignore the libraries' warnings in ``WARNED``, for the life of the process."""
+    for beginning in WARNED:
+        warnings.filterwarnings('ignore', message=beginning, category=UserWarning)
+
+
+@contextmanager
+def quiet_imports() -> Iterator[None]:
+    """Drop the lines in ``PRINTED`` while libraries are imported."""
+    with redirect_stdout(_WithoutLines(sys.stdout)):
+        yield
+
+
+class _WithoutLines:
+    """A stream without the lines of ``PRINTED``; everything else goes through."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self._held = stream, ''
+
+    def write(self, text: str) -> int:
+        held, self._held = self._held, ''
+        if held and text == '\n':  # print writes the end of a line by itself
+            return 1
+        if held:
+            self._stream.write(held)
+        if text in PRINTED:
+            self._held = text
+            return len(text)
+        return self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def quiet_terminal(runner_type: type) -> Iterator[None]:
+    """Let the runners that are built meanwhile log ``LOGGED`` to their file only."""
+    original = runner_type.build_logger  # type: ignore[attr-defined]
+
+    def build_logger(runner: Any, *args: Any, **kwargs: Any) -> logging.Logger:
+        logger = original(runner, *args, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.addFilter(_is_not_known)
+        return logger
+
+    runner_type.build_logger = build_logger  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        runner_type.build_logger = original  # type: ignore[attr-defined]
+
+
+def _is_not_known(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(LOGGED)
