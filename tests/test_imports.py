@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import illama_seg
-from illama_seg import version
+from illama_seg import apis, version
 
 PACKAGE = Path(illama_seg.__file__).parent
 ANYTHING = None
@@ -255,3 +255,17 @@ def test_guard_says_what_to_do_when_opencv_does_not_load(monkeypatch):
     monkeypatch.setitem(sys.modules, 'cv2', None)
     with pytest.raises(ImportError, match='pip install opencv-python-headless'):
         version.check_versions()
+
+
+def test_no_name_of_the_api_is_a_module_of_it():
+    """A module that is imported would take the place of the name."""
+    modules = {path.stem for path in (PACKAGE / 'apis').glob('*.py')}
+    assert not modules & set(apis.__all__)
+
+
+def test_every_name_of_the_api_is_there_and_no_other():
+    for name in apis.__all__:
+        assert getattr(apis, name).__name__ == name
+    assert set(apis._MODULES) == set(apis.__all__) <= set(dir(apis))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = apis.nothing

@@ -16,6 +16,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', help='folder for the log and the metrics as JSON')
     parser.add_argument('--out', help='folder for the predictions as label PNGs')
     parser.add_argument('--show-dir', help='folder for the predictions as pictures')
+    parser.add_argument(
+        '--amp', action='store_true', help='half precision where it is faster here'
+    )
     parser.add_argument('--tta', action='store_true', help='multi-scale and flip test')
     parser.add_argument(
         '--cfg-options',
@@ -52,7 +55,9 @@ def main() -> None:
         )
         if args.work_dir is None:  # the training run keeps its own copy of the config
             cfg.work_dir += '/test'
-        runner = build_tester(cfg, args.checkpoint, args.tta, args.out, args.show_dir)
+        runner = build_tester(
+            cfg, args.checkpoint, args.tta, args.out, args.show_dir, args.amp
+        )
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
     with mistakes_explained(cfg):

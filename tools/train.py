@@ -12,7 +12,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--resume', action='store_true', help='go on from the newest checkpoint there'
     )
-    parser.add_argument('--amp', action='store_true', help='mixed precision')
+    parser.add_argument(
+        '--amp', action='store_true', help='half precision where it is faster here'
+    )
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',

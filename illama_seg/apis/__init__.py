@@ -12,18 +12,23 @@ if TYPE_CHECKING:
     from illama_seg.apis.calibration import measure_calibration
     from illama_seg.apis.classifiers import build_classifier
     from illama_seg.apis.compare import compare_runs
-    from illama_seg.apis.compare_images import compare_images
     from illama_seg.apis.complexity import compare_complexity
     from illama_seg.apis.data_check import browse_dataset, check_dataset
     from illama_seg.apis.draw import add_legend, draw_curves, draw_rows, overlay
     from illama_seg.apis.evaluate_files import evaluate_predictions
     from illama_seg.apis.hub import get_config, get_model
+    from illama_seg.apis.image_comparison import compare_images
     from illama_seg.apis.infer import segment_files
     from illama_seg.apis.loggers import add_tensorboard, add_wandb
     from illama_seg.apis.loss_landscape import measure_loss_landscape
     from illama_seg.apis.mistakes import mistakes_explained
     from illama_seg.apis.names import list_models
-    from illama_seg.apis.predict import find_images, load_segmentor, predict, read_image
+    from illama_seg.apis.prediction import (
+        find_images,
+        load_segmentor,
+        predict,
+        read_image,
+    )
     from illama_seg.apis.quantize import (
         compare_precisions,
         export_quantized,
@@ -116,7 +121,7 @@ _MODULES = {
     'build_trainer': 'illama_seg.apis.running',
     'check_dataset': 'illama_seg.apis.data_check',
     'compare_complexity': 'illama_seg.apis.complexity',
-    'compare_images': 'illama_seg.apis.compare_images',
+    'compare_images': 'illama_seg.apis.image_comparison',
     'compare_precisions': 'illama_seg.apis.quantize',
     'compare_runs': 'illama_seg.apis.compare',
     'convert_checkpoint': 'illama_seg.checkpoints',
@@ -125,12 +130,12 @@ _MODULES = {
     'evaluate': 'illama_seg.apis.report',
     'evaluate_predictions': 'illama_seg.apis.evaluate_files',
     'export_quantized': 'illama_seg.apis.quantize',
-    'find_images': 'illama_seg.apis.predict',
+    'find_images': 'illama_seg.apis.prediction',
     'get_config': 'illama_seg.apis.hub',
     'get_model': 'illama_seg.apis.hub',
     'list_models': 'illama_seg.apis.names',
     'load_config': 'illama_seg.apis.running',
-    'load_segmentor': 'illama_seg.apis.predict',
+    'load_segmentor': 'illama_seg.apis.prediction',
     'measure_attention_rank': 'illama_seg.apis.attention_rank',
     'measure_calibration': 'illama_seg.apis.calibration',
     'measure_loss_landscape': 'illama_seg.apis.loss_landscape',
@@ -138,11 +143,11 @@ _MODULES = {
     'mistakes_explained': 'illama_seg.apis.mistakes',
     'overlay': 'illama_seg.apis.draw',
     'parse_cfg_options': 'illama_seg.apis.running',
-    'predict': 'illama_seg.apis.predict',
+    'predict': 'illama_seg.apis.prediction',
     'prepare_ade20k': 'illama_seg.datasets.ade20k',
     'prepare_camvid': 'illama_seg.datasets.camvid',
     'quantize_after_training': 'illama_seg.apis.quantize',
-    'read_image': 'illama_seg.apis.predict',
+    'read_image': 'illama_seg.apis.prediction',
     'report_run': 'illama_seg.apis.report',
     'run_benchmark': 'illama_seg.apis.benchmark',
     'run_roadmap': 'illama_seg.apis.roadmap',

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from illama_seg.apis.classifiers import Classifier, build_classifier
 from illama_seg.apis.draw_attention_rank import draw_attention_rank
 from illama_seg.apis.mistakes import check_writable, options_explained
-from illama_seg.apis.predict import find_images
+from illama_seg.apis.prediction import find_images
 from illama_seg.apis.running import load_config
 from illama_seg.evaluation import AttentionRank, watch_attention
 

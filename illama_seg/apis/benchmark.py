@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from illama_seg.apis.mistakes import check_writable, options_explained
 from illama_seg.apis.overview import count_tokens, describe_attention
-from illama_seg.apis.predict import load_weights, usable_device
+from illama_seg.apis.prediction import load_weights, usable_device
 from illama_seg.apis.running import load_config
 from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
 from illama_seg.evaluation import count_multiply_accumulates

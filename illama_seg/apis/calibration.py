@@ -25,7 +25,7 @@ from tqdm import tqdm
 from illama_seg.apis.classifiers import Classifier, build_classifier, source_name
 from illama_seg.apis.draw_calibration import draw_calibration
 from illama_seg.apis.mistakes import check_seed, check_writable, options_explained
-from illama_seg.apis.predict import dataset_meta, load_segmentor, packed_inputs
+from illama_seg.apis.prediction import dataset_meta, load_segmentor, packed_inputs
 from illama_seg.apis.report import LabelledImages
 from illama_seg.apis.running import load_config
 from illama_seg.apis.sliding import sliding_logits

@@ -18,7 +18,7 @@ from timm.data import create_transform, resolve_model_data_config
 from torch import Tensor, nn
 
 from illama_seg.apis.mistakes import options_explained
-from illama_seg.apis.predict import load_weights, usable_device
+from illama_seg.apis.prediction import load_weights, usable_device
 from illama_seg.checkpoints import fetch_checkpoint, find_weights, read_checkpoint
 from illama_seg.pretrain import LoadRGBImage
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from illama_seg.apis.mistakes import options_explained
 from illama_seg.apis.names import config_folder, find_config, nearest_names
-from illama_seg.apis.predict import load_weights, usable_device
+from illama_seg.apis.prediction import load_weights, usable_device
 from illama_seg.apis.running import load_config
 from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
 

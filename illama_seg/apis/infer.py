@@ -11,7 +11,7 @@ from torch import nn
 from tqdm import tqdm
 
 from illama_seg.apis.draw import add_legend, overlay
-from illama_seg.apis.predict import (
+from illama_seg.apis.prediction import (
     annotation_ids,
     dataset_meta,
     predict,

@@ -24,7 +24,7 @@ from illama_seg.apis.calibration import logit_blocks
 from illama_seg.apis.classifiers import build_classifier, source_name
 from illama_seg.apis.draw_loss_landscape import draw_loss_landscape
 from illama_seg.apis.mistakes import check_seed, check_writable, options_explained
-from illama_seg.apis.predict import dataset_meta, load_segmentor
+from illama_seg.apis.prediction import dataset_meta, load_segmentor
 from illama_seg.apis.report import LabelledImages
 from illama_seg.apis.running import load_config
 from illama_seg.evaluation import WeightPlane, weights_digest

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from illama_seg.apis.benchmark import training_shape
 from illama_seg.apis.classifiers import source_name
 from illama_seg.apis.mistakes import check_seed, check_writable, options_explained
-from illama_seg.apis.predict import dataset_meta, load_weights, predict
+from illama_seg.apis.prediction import dataset_meta, load_weights, predict
 from illama_seg.apis.report import LabelledImages
 from illama_seg.apis.running import load_config
 from illama_seg.checkpoints import (

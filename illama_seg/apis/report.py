@@ -13,7 +13,7 @@ from torch import nn
 from tqdm import tqdm
 
 from illama_seg.apis.draw import draw_curves, draw_rows, read_scalars
-from illama_seg.apis.predict import dataset_meta, load_segmentor, predict
+from illama_seg.apis.prediction import dataset_meta, load_segmentor, predict
 from illama_seg.apis.running import load_config
 from illama_seg.apis.scores import scores_table
 from illama_seg.evaluation import ConfusionMatrix, colour_baseline, position_baseline

@@ -28,7 +28,7 @@ from illama_seg.apis.long_runs import SKIP_CORRUPT, build_long_run, use_safe_hoo
 from illama_seg.apis.mistakes import check_writable, options_explained
 from illama_seg.apis.names import find_config, nearest_names
 from illama_seg.apis.overview import ESTIMATED_AFTER, OverviewHook
-from illama_seg.apis.predict import (
+from illama_seg.apis.prediction import (
     annotation_ids,
     load_weights,
     write_image,
@@ -356,6 +356,10 @@ def _test_precision(cfg: Config, amp: bool) -> Precision:
     """Choose a test's precision, and write it into the config for mmengine's loop."""
     device = get_device()
     precision = choose_precision(device, 'auto' if amp else 'float32')
+    if precision.name == 'float16' and device == 'cpu':
+        raise ValueError(
+            f'{precision.reason}: mmengine tests in float32 or bfloat16 on a CPU'
+        )
     if precision.name != 'float32':
         cfg.test_cfg.fp16 = True  # autocast, in the dtype that is set next
         torch.set_autocast_dtype(device, precision.dtype)

@@ -101,7 +101,7 @@ class ScoresWriter(Hook):
         precision: name of the dtype that the test computes in.
     """
 
-    def __init__(self, folder: str | Path, precision: str) -> None:
+    def __init__(self, folder: str | Path, precision: str = 'float32') -> None:
         self.folder, self.precision = Path(folder), precision
 
     def before_test_epoch(self, runner: Any) -> None:

@@ -183,14 +183,16 @@ def test_what_a_config_loads_or_resumes_is_not_what_is_tested(run, tmp_path):
     assert not any(weight.any() for weight in runner.model.state_dict().values())
 
 
-def test_an_option_without_a_value_ends_with_the_usage(capsys):
-    with pytest.raises(SystemExit) as error:
-        run_tool('train', CONFIG, '--cfg-options', 'model.backbone.arch')
-    assert error.value.code == 2
-    assert 'model.backbone.arch: expected KEY=VALUE' in capsys.readouterr().err
-    with pytest.raises(SystemExit) as error:
-        run_tool('train', CONFIG, '--cfg-options', 'model.backbone.out_indices=(3,5')
-    assert error.value.code == 2
+@pytest.mark.parametrize(
+    ('option', 'text'),
+    [
+        ('model.backbone.arch', 'expected KEY=VALUE'),
+        ('model.backbone.out_indices=(3,5', 'Imbalanced brackets'),
+    ],
+)
+def test_an_option_that_cannot_be_read_is_named(option, text):
+    message = fails('train', CONFIG, '--cfg-options', option)
+    assert f'--cfg-options {option}: ' in message and text in message
 
 
 @pytest.mark.parametrize('workers', [0, 1])
@@ -251,6 +253,36 @@ def test_test_gives_the_figures_that_training_logged(tested, run):
     assert figures['aAcc'] == pytest.approx(logged['aAcc'])
 
 
+@pytest.mark.parametrize('name', ['float32', 'bfloat16'])
+def test_a_test_computes_in_what_is_faster_and_names_it(
+    run, tmp_path, monkeypatch, name
+):
+    monkeypatch.setenv('ILLAMA_SEG_PRECISION', name)
+    seen, before = set(), torch.get_autocast_dtype('cpu')
+    real = torch.nn.functional.conv2d
+
+    def conv2d(*args, **kwargs):
+        out = real(*args, **kwargs)
+        seen.add(out.dtype)
+        return out
+
+    monkeypatch.setattr(torch.nn.functional, 'conv2d', conv2d)
+    try:
+        run_tool('test', run.config, run.checkpoint, '--amp', '--work-dir', tmp_path)
+    finally:
+        torch.set_autocast_dtype('cpu', before)
+    assert getattr(torch, name) in seen
+    scores = json.loads((tmp_path / 'scores.json').read_text())
+    assert scores['precision'] == name
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='a GPU tests in float16')
+def test_a_test_in_float16_on_a_cpu_is_refused(run, tmp_path, monkeypatch):
+    monkeypatch.setenv('ILLAMA_SEG_PRECISION', 'float16')
+    message = fails('test', run.config, run.checkpoint, '--amp', '--work-dir', tmp_path)
+    assert 'ILLAMA_SEG_PRECISION: mmengine tests in float32 or bfloat16' in message
+
+
 def test_out_holds_the_predictions_as_ids_of_the_annotations(tested, run):
     model = load_segmentor(run.config, run.checkpoint)
     assert sorted(os.listdir(tested / 'out')) == [f'{name}.png' for name in VALIDATION]
@@ -272,6 +304,7 @@ def test_test_writes_the_scores_of_what_it_predicted(tested, run, tmp_path, caps
     annotations = run.data / 'annotations' / 'validation'
     arguments = [tested / 'out', annotations, '--out', tmp_path]
     run_tool('analysis/evaluate_predictions', *arguments)
+    assert scores.pop('precision') == 'float32'
     assert json.loads((tmp_path / 'scores.json').read_text()) == scores
     numbers = (tested / 'confusion.json').read_text()
     assert (tmp_path / 'confusion.json').read_text() == numbers

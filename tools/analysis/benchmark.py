@@ -18,7 +18,9 @@ def main() -> None:
     )
     parser.add_argument('--batch-sizes', nargs='+', type=int, default=[1])
     parser.add_argument('--repeat', type=int, default=10, help='passes timed')
-    parser.add_argument('--amp', action='store_true', help='mixed precision')
+    parser.add_argument(
+        '--amp', action='store_true', help='half precision where it is faster here'
+    )
     parser.add_argument('--device', help="such as 'cpu'; else a GPU if there is one")
     parser.add_argument('--out', type=Path, help='JSON file; else in the work dir')
     parser.add_argument(

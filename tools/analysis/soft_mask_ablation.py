@@ -19,7 +19,9 @@ def main() -> None:
         '--masks', nargs='+', help="none, constant, linear; else none and the config's"
     )
     parser.add_argument('--seeds', type=int, default=1, help='runs of each line')
-    parser.add_argument('--amp', action='store_true', help='mixed precision')
+    parser.add_argument(
+        '--amp', action='store_true', help='half precision where it is faster here'
+    )
     parser.add_argument(
         '--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE'
     )

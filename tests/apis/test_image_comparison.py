@@ -14,7 +14,7 @@ from PIL import Image
 from tiny_run import SIZE, make_ade20k, run_tool
 
 from illama_seg.apis import compare_images
-from illama_seg.apis.compare_images import rank_images
+from illama_seg.apis.image_comparison import rank_images
 
 SKY, ROAD, CAR = 2, 6, 20  # class numbers
 ROWS = [{SKY: 48, ROAD: 15}, {SKY: 15, ROAD: 32, CAR: 16}]  # of each image
@@ -133,7 +133,7 @@ def test_seeds_of_a_line_are_averaged_and_its_first_is_drawn(make_run, tmp_path)
 
 
 def test_no_image_is_kept_while_others_are_predicted(make_run, tmp_path, monkeypatch):
-    module, alive, most = sys.modules['illama_seg.apis.compare_images'], [], []
+    module, alive, most = sys.modules['illama_seg.apis.image_comparison'], [], []
 
     def predict(model, image):
         alive.append(weakref.ref(image))

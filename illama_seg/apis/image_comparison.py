@@ -18,7 +18,7 @@ from illama_seg.apis.compare_classes import FILES as CLASS_FILES
 from illama_seg.apis.compare_classes import Scores, compare_classes, saved_scores
 from illama_seg.apis.draw import colourise, draw_sheet
 from illama_seg.apis.mistakes import options_explained
-from illama_seg.apis.predict import dataset_meta, load_segmentor, predict
+from illama_seg.apis.prediction import dataset_meta, load_segmentor, predict
 from illama_seg.apis.report import LabelledImages, find_run
 from illama_seg.evaluation import ConfusionMatrix
 
