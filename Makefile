@@ -1,6 +1,8 @@
 # make demo    install, make the demo data, train on it, evaluate, draw
 # make test    install, run the tests
 # make test-slow  install, run those that take minutes: every hostile file, more kills
+# make test-avx2  install, a short training and what depends on the processor, as on one
+#              with AVX2 alone (most laptops): no AVX-512, no bfloat16, no VNNI
 # make roadmap install, train the steps from ViT to iLLaMA on handwritten digits
 # make pretrain-demo  install, pretrain on crops of scenes, segment with and without it
 # make bench   install, time attention, backbone and the training step
@@ -13,7 +15,13 @@ PRETRAIN := work_dirs/pretrain_demo
 # A process for each core; the tests of a file share what is slow to make.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
 
-.PHONY: demo test test-slow check roadmap pretrain-demo bench install \
+# What keeps the libraries of torch from newer instructions, and the tests that care.
+AVX2 := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
+PROCESSOR_TESTS := tests/machine tests/layers tests/backbones tests/quantization \
+  tests/engine tests/benchmarks tests/apis/test_quantize.py \
+  tests/apis/test_benchmark.py tests/apis/test_overview.py tests/tools/test_doctor.py
+
+.PHONY: demo test test-slow test-avx2 check roadmap pretrain-demo bench install \
   clean-demo clean-pretrain-demo clean-roadmap
 
 install: $(VENV)/installed
@@ -86,6 +94,21 @@ test-slow: install
 	@echo '== the tests that take minutes'
 	$(PYTEST) -m slow
 
+test-avx2: install
+	@echo '== a short training with AVX2 alone: by measurement in float32'
+	$(BIN)/python tools/data/make_scenes.py --out data/scenes_small \
+	  --num-train 16 --num-val 2 >/dev/null
+	rm -rf work_dirs/avx2
+	$(AVX2) $(BIN)/python tools/train.py configs/upernet_illama_demo.py \
+	  --work-dir work_dirs/avx2 --cfg-options train_dataloader.dataset.data_root=$(\
+	  )data/scenes_small val_dataloader.dataset.data_root=data/scenes_small \
+	  test_dataloader.dataset.data_root=data/scenes_small \
+	  train_cfg.max_iters=20 train_cfg.val_interval=20 param_scheduler.0.end=2 \
+	  param_scheduler.1.begin=2 param_scheduler.1.end=20
+	grep -q '^precision *float32: measured' work_dirs/avx2/*/*.log
+	@echo '== the tests that depend on the processor, with AVX2 alone'
+	$(AVX2) $(PYTEST) -m 'not slow' $(PROCESSOR_TESTS)
+
 check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -102,3 +125,4 @@ bench: install
 	$(BIN)/python benchmarks/backbone.py
 	$(BIN)/python benchmarks/pretrain.py
 	$(BIN)/python benchmarks/guards.py
+	$(BIN)/python benchmarks/threads.py

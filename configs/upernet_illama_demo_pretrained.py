@@ -1,9 +1,9 @@
-"""A third of the demo's training, from a classifier's checkpoint: `make pretrain-demo`.
+"""A quarter of the demo's training, from a classifier's checkpoint: `make pretrain-demo`.
 
 python tools/train.py configs/pretrain/illama_micro_scenes.py
 python tools/train.py configs/upernet_illama_demo_pretrained.py
 
-The classifier saw 64x64 pixels, this sees 160x208: the positional embedding is resized.
+The classifier saw 64x64 pixels, this sees 128x160: the positional embedding is resized.
 From scratch: --cfg-options model.backbone.init_cfg=None
 """
 

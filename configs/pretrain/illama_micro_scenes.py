@@ -31,9 +31,9 @@ test_pipeline = [
 model = dict(
     data_preprocessor=dict(erasing=0.0),
     backbone=dict(
-        arch=dict(embed_dims=128, num_layers=6, num_heads=2), img_size=64, patch_size=8
+        arch=dict(embed_dims=96, num_layers=6, num_heads=2), img_size=64, patch_size=8
     ),
-    head=dict(num_classes=15, in_channels=128),
+    head=dict(num_classes=15, in_channels=96),
 )
 train_dataloader = dict(
     batch_size=64,

@@ -6,7 +6,7 @@ import argparse
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--out', default='data/scenes', help='folder to write')
-    parser.add_argument('--num-train', type=int, default=400)
+    parser.add_argument('--num-train', type=int, default=1000)
     parser.add_argument('--num-val', type=int, default=60)
     parser.add_argument(
         '--size', type=int, nargs=2, default=(160, 208), metavar=('H', 'W')

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def save_image(path: Path, suffix: str, array: Array, *options: int) -> None:
 
 def write_scenes(
     root: str | Path,
-    num_train: int = 400,
+    num_train: int = 1000,
     num_val: int = 60,
     size: tuple[int, int] = (160, 208),
     seed: int = 0,
@@ -93,7 +94,7 @@ def write_scenes(
         num_val: Scenes in `images/validation`.
         size: Height and width in pixels, each at least 64.
         seed: Seed of the data set.
-        workers: Threads that draw, at least 1.
+        workers: Processes that draw, at least 1.
 
     Returns:
         What `root/scenes.json` holds: the parameters and, per class, the share of all
@@ -140,17 +141,10 @@ def write_scenes(
             'choose a folder you may write to'
         ) from error
 
-    def work(job: tuple[str, int, tuple[Path, Path]]) -> Array:
-        split, index, (image_path, label_path) = job
-        image, label = make_scene(seed, split, index, size)
-        save_image(image_path, '.jpg', image[..., ::-1], cv2.IMWRITE_JPEG_QUALITY, 92)
-        save_image(label_path, '.png', label)
-        return np.bincount(label.ravel(), minlength=151)
-
-    with ThreadPoolExecutor(workers) as pool:
-        done = tqdm(
-            pool.map(work, jobs), 'scenes', len(jobs), leave=False, disable=None
-        )
+    work = partial(_write_scene, seed, size)
+    with ProcessPoolExecutor(min(workers, max(1, len(jobs)))) as pool:
+        made = pool.map(work, jobs, chunksize=8)
+        done = tqdm(made, 'scenes', len(jobs), leave=False, disable=None)
         table = np.array(list(done)).reshape(-1, 151)
     pixels = table.sum(0) / max(table.sum(), 1)
     scenes = (table > 0).sum(0) / max(len(table), 1)
@@ -160,6 +154,17 @@ def write_scenes(
     note.write_text(json.dumps(meta, indent=2) + '\n')
     print_log(f'Wrote {len(jobs)} scenes to {root}', 'current', logging.INFO)
     return meta
+
+
+def _write_scene(
+    seed: int, size: tuple[int, int], job: tuple[str, int, tuple[Path, Path]]
+) -> Array:
+    """Draw and write a scene; the pixels of each id, (151,)."""
+    split, index, (image_path, label_path) = job
+    image, label = make_scene(seed, split, index, size)
+    save_image(image_path, '.jpg', image[..., ::-1], cv2.IMWRITE_JPEG_QUALITY, 92)
+    save_image(label_path, '.png', label)
+    return np.bincount(label.ravel(), minlength=151)
 
 
 def _found(root: Path, meta: dict[str, Any]) -> dict[str, Any]:
