@@ -1,4 +1,4 @@
-"""A quarter of the demo's training, from a classifier's checkpoint: `make pretrain-demo`.
+"""A quarter of the demo's training, from a classifier's weights: `make pretrain-demo`.
 
 python tools/train.py configs/pretrain/illama_micro_scenes.py
 python tools/train.py configs/upernet_illama_demo_pretrained.py

@@ -31,6 +31,8 @@ from illama_seg.apis import (
     running,
 )
 from illama_seg.backbones import ILLaMA
+from illama_seg.layers import attention_dispatch
+from illama_seg.machine import choices, precision
 
 VALIDATION = ('validation_0', 'validation_1')
 
@@ -91,6 +93,36 @@ def test_amp_trains_on_a_cpu(run, tmp_path, monkeypatch, dtype):
     assert wrapper == 'AutocastOptimWrapper'
     assert state['optimizer']['precision'] == dtype
     assert ('loss_scaler' in state['optimizer']) == (dtype == 'float16')
+
+
+def test_a_resumed_run_keeps_what_was_measured_and_says_what_differs(
+    run, tmp_path, monkeypatch
+):
+    monkeypatch.setenv('ILLAMA_SEG_ATTENTION', 'auto')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+
+    def machine(half, flash):
+        seconds = {'float32': 1.0, 'bfloat16': half}
+        monkeypatch.setattr(precision, 'measure_precisions', lambda device: seconds)
+        times = dict(blocked=1.0, flash=flash, reference=3.0)
+        monkeypatch.setattr(attention_dispatch, '_times', lambda *case: times)
+        choices.forget()
+
+    machine(half=0.5, flash=0.5)
+    state = train_on(run, tmp_path / 'run', '--amp', iterations=2)
+    assert state['optimizer']['precision'] == 'bfloat16'
+    assert 'flash' in state['resume']['choices'].values()
+    machine(half=20.0, flash=2.0)
+    shutil.rmtree(tmp_path / 'cache')
+    state = train_on(run, tmp_path / 'run', '--amp', '--resume', iterations=3)
+    assert state['optimizer']['precision'] == 'bfloat16'
+    *_, log = sorted((tmp_path / 'run').glob('*/*.log'))
+    text = log.read_text()
+    assert 'bfloat16, kept from the resumed run, though here measured 1000.0' in text
+    assert "soft mask by 'flash', kept from the resumed run" in text
+    fresh = train_on(run, tmp_path / 'fresh', '--amp', iterations=2)
+    assert fresh['optimizer']['precision'] == 'float32'
+    choices.forget()
 
 
 def test_missing_ade20k_is_met_before_the_model_is_built(
