@@ -39,6 +39,7 @@ def call(benchmark, out, *arguments, compiler=lambda model, **options: model):
 def result(benchmark, tmp_path_factory):
     out = tmp_path_factory.mktemp('out')
     options = ['--sizes', 32, 48, '--batch-sizes', 1, 2, '--repeats', 2]
+    options += ['--dtypes', 'float32', 'bfloat16']
     record = call(benchmark, out, '--models', *NAMES, *options)
     assert (out / 'throughput.png').stat().st_size > 10_000
     return record
