@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 # The first is OpenMP's own; the second, libgomp's, lets a thread spin a little (some
 # microseconds) before it sleeps.
-DEFAULTS = {'OMP_WAIT_POLICY': 'PASSIVE', 'GOMP_SPINCOUNT': '300'}
+DEFAULTS = {'OMP_WAIT_POLICY': 'PASSIVE', 'GOMP_SPINCOUNT': '100'}
 # libgomp's, and those of Intel's and LLVM's OpenMP. What a user sets stays.
 VARIABLES = (*DEFAULTS, 'KMP_BLOCKTIME', 'KMP_LIBRARY')
 
