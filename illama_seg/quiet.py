@@ -6,6 +6,7 @@ Nothing else is held back, and log files keep everything.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -14,12 +15,22 @@ from typing import Any
 
 # What a library prints while it is imported: a line each.
 PRINTED = ('Could not import OneDL',)
-# What a library warns of and a user of this package cannot act on: beginnings.
+# What a library warns of and a user of this package cannot act on: the module, and the
+# beginning of its message.
 WARNED = (
-    'Fail to import ``MultiScaleDeformableAttention``',
-    'Default ``avg_non_ignore`` is False',
-    'The draw is False, it means that the hook for visualization',
+    ('mmcv.cnn.bricks.transformer', 'Fail to import ``MultiScaleDeformableAttention``'),
+    ('mmseg.models.losses.cross_entropy_loss', 'Default ``avg_non_ignore`` is False'),
+    ('mmseg.engine.hooks.visualization_hook', 'The draw is False, it means that'),
+    ('mmengine.structures.pixel_data', 'The shape of value will convert from'),
+    ('mmengine.utils.dl_utils.setup_env', 'Setting OMP_NUM_THREADS environment'),
+    ('mmengine.utils.dl_utils.setup_env', 'Setting MKL_NUM_THREADS environment'),
+    ('mmengine.model.wrappers.distributed', '`broadcast_buffers` is deprecated'),
+    # Accumulation steps the schedules before the first update, as it should.
+    ('mmengine.optim.scheduler.param_scheduler', 'Detected call of `scheduler.step()`'),
+    ('torch._weights_only_unpickler', 'Detected pickle protocol'),
 )
+# What a library logs through a logger of its own: the logger and the beginning.
+TOLD = (('torch.utils._pytree', "<enum 'KernelPreference'> is an Enum subclass"),)
 # What mmengine logs on the terminal at every start: beginnings. It is in the log file.
 LOGGED = (
     f'\n{"-" * 60}\nSystem environment',
@@ -27,16 +38,23 @@ LOGGED = (
     'Distributed training is not used, all SyncBatchNorm',
     'Hooks will be executed in the following order',
     'paramwise_options -- ',
-    'The prefix is not set in metric class ',
+    'The prefix is not set in metric class IoUMetric',
     '"FileClient" will be deprecated in future',
     '"HardDiskBackend" is the alias of "LocalBackend"',
 )
 
 
 def ignore_known_warnings() -> None:
-    """Ignore the libraries' warnings in ``WARNED``, for the life of the process."""
-    for beginning in WARNED:
-        warnings.filterwarnings('ignore', message=beginning, category=UserWarning)
+    """Ignore what is in ``WARNED`` and ``TOLD``, for the life of the process."""
+    for module, beginning in WARNED:
+        module = f'{re.escape(module)}$'
+        warnings.filterwarnings('ignore', re.escape(beginning), Warning, module)
+    for name, beginning in TOLD:
+        logging.getLogger(name).addFilter(
+            lambda record, beginning=beginning: (  # type: ignore[misc]
+                not record.getMessage().startswith(beginning)
+            )
+        )
 
 
 @contextmanager

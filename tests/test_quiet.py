@@ -31,8 +31,9 @@ print(json.dumps(sorted(sys.modules)))
 
 def known(text):
     """Lines of the libraries that are to be kept off the terminal, found in a text."""
+    warned = [beginning for _, beginning in quiet.WARNED]
     parts = [part.strip().splitlines()[-1] for part in quiet.LOGGED]
-    return [p for p in (*quiet.PRINTED, *quiet.WARNED, *parts) if p in text]
+    return [p for p in (*quiet.PRINTED, *warned, *parts) if p in text]
 
 
 def test_a_training_says_what_is_ours_and_its_log_file_says_all(run):
@@ -76,10 +77,20 @@ def test_other_lines_warnings_and_records_get_through(capsys):
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter('always')
         quiet.ignore_known_warnings()
-        warnings.warn(f'{quiet.WARNED[1]}, if', stacklevel=1)
+        for module, beginning in quiet.WARNED:
+            text = f'{beginning} and so on'
+            warnings.warn_explicit(text, FutureWarning, 'file', 1, module)
+        warnings.warn_explicit(text, UserWarning, 'file', 1, f'{module}.other')
         warnings.warn('Default something is False', stacklevel=1)
-    assert [str(warning.message) for warning in seen] == ['Default something is False']
+    assert [str(warning.message) for warning in seen] == [
+        text,
+        'Default something is False',
+    ]
     record = logging.makeLogRecord
+    for name, beginning in quiet.TOLD:
+        logger = logging.getLogger(name)
+        assert not logger.filter(record(dict(msg=f'{beginning} and so on')))
+        assert logger.filter(record(dict(msg='another message')))
     assert quiet._is_not_known(record(dict(msg='Configuration')))
     assert not quiet._is_not_known(record(dict(msg='Config:\nx = 1')))
 
