@@ -124,7 +124,7 @@ def measure(args: argparse.Namespace) -> list[dict]:
 def automatic_choice(
     device: str, dtype: str, tokens: int, batch: int, direction: str, times: dict
 ) -> dict:
-    """What 'auto' takes, and its median time over that of the fastest."""
+    """Name what 'auto' takes, with its median time over that of the fastest."""
     name = automatic_implementation(
         device,
         DTYPES[dtype],

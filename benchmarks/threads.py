@@ -4,10 +4,10 @@
 
 Times iterations of the demo's training (configs/upernet_illama_demo.py, random images)
 in new processes, for each policy in turn: OpenMP's default, where threads spin for
-milliseconds; passive ones, that sleep at once; some spins; one thread. 'tools' is what
-this package sets before torch is loaded (illama_seg/machine/threads.py). Prints a
-table and writes threads.json. Ends with status 1 if two trainings of 'tools' side by
-side take more than --limit times one of them alone.
+milliseconds; some spins; one thread. 'tools' is what this package sets before torch is
+loaded (illama_seg/machine/threads.py): threads that sleep at once. Prints a table and
+writes threads.json. Ends with status 1 if two trainings of 'tools' side by side take
+more than --limit times one of them alone.
 """
 
 import argparse
@@ -28,7 +28,7 @@ VARIABLES = (
 POLICIES = {
     'tools': {},
     'default': {'KMP_BLOCKTIME': '200'},  # libomp's own: ours leaves what is set
-    'passive': {'OMP_WAIT_POLICY': 'PASSIVE'},
+    '100 spins': {'GOMP_SPINCOUNT': '100'},
     '1000 spins': {'GOMP_SPINCOUNT': '1000'},
     '10000 spins': {'GOMP_SPINCOUNT': '10000'},
     'one thread': {'OMP_NUM_THREADS': '1'},
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument(
         '--conditions', nargs='+', choices=CONDITIONS, default=CONDITIONS
     )
-    parser.add_argument('--iterations', type=int, default=15, help='timed in each run')
+    parser.add_argument('--iterations', type=int, default=40, help='timed in each run')
     parser.add_argument('--limit', type=float, default=2.5, help="two of 'tools'")
     parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmarks'))
     parser.add_argument('--child', type=int, help=argparse.SUPPRESS)

@@ -4,7 +4,7 @@
 root registries, so that the names resolve unprefixed from the scopes of mmseg,
 mmpretrain and mmdet alike; and the models with timm. It lets mmengine read checkpoints
 without running the code in them. Where torch is not loaded yet, it lets waiting threads
-of OpenMP sleep soon (``illama_seg.machine.threads``).
+of OpenMP sleep at once (``illama_seg.machine.threads``).
 """
 
 from illama_seg.machine.threads import set_wait_policy

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
-# What a library prints while it is imported: a line each.
+# Lines that libraries print while they are imported.
 PRINTED = ('Could not import OneDL',)
-# What a library warns of and a user of this package cannot act on: the module, and the
-# beginning of its message.
+# Warnings of libraries that a user of this package cannot act on: the module, and the
+# beginning of the message.
 WARNED = (
     ('mmcv.cnn.bricks.transformer', 'Fail to import ``MultiScaleDeformableAttention``'),
     ('mmseg.models.losses.cross_entropy_loss', 'Default ``avg_non_ignore`` is False'),
@@ -29,9 +29,9 @@ WARNED = (
     ('mmengine.optim.scheduler.param_scheduler', 'Detected call of `scheduler.step()`'),
     ('torch._weights_only_unpickler', 'Detected pickle protocol'),
 )
-# What a library logs through a logger of its own: the logger and the beginning.
+# Records of loggers of libraries: the logger, and the beginning of the message.
 TOLD = (('torch.utils._pytree', "<enum 'KernelPreference'> is an Enum subclass"),)
-# What mmengine logs on the terminal at every start: beginnings. It is in the log file.
+# Beginnings of what mmengine logs at every start; the log file keeps it.
 LOGGED = (
     f'\n{"-" * 60}\nSystem environment',
     'Config:\n',

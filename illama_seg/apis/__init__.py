@@ -1,4 +1,4 @@
-"""What a script imports: make data, build runs, load models, predict, draw.
+"""Functions for scripts: make data, build runs, load models, predict, draw.
 
 A name is imported when it is first used: training needs nothing that draws.
 """

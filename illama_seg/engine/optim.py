@@ -53,7 +53,7 @@ class AutocastOptimWrapper(OptimWrapper):
 
     @property
     def precision(self) -> Precision:
-        """What the training computes in, and why."""
+        """Precision that the training computes in, and the reason for it."""
         if self._precision is None:
             chosen = [choose_precision(self._device, self.dtype, self._resumed)]
             broadcast_object_list(chosen)
@@ -82,8 +82,8 @@ class AutocastOptimWrapper(OptimWrapper):
         """Autocast on the device of the model."""
         chosen = self.precision
         half = chosen.name != 'float32'
-        autocast = torch.autocast(self._device, chosen.dtype, enabled=half)
-        with super().optim_context(model), autocast if half else nullcontext():
+        autocast = torch.autocast(self._device, chosen.dtype) if half else nullcontext()
+        with super().optim_context(model), autocast:
             yield
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
@@ -116,7 +116,7 @@ class AutocastOptimWrapper(OptimWrapper):
 
 
 def training_precision(optim_wrapper: Any) -> Precision:
-    """What a training computes in with an optimiser wrapper, and why.
+    """Precision that a training with an optimiser wrapper computes in, and the reason.
 
     The first call may measure, and is one for all processes at once.
     """

@@ -77,10 +77,18 @@ def recall(key: str, device: str, names: tuple[str, ...]) -> Choice | None:
         return Choice(_resumed[key], {}, RESUMED)
     if key not in _made:
         entry = _stored().get(machine(device), {}).get(key)
-        if isinstance(entry, dict) and isinstance(entry.get('seconds'), dict):
-            _made[key] = Choice(entry.get('name', ''), entry['seconds'], STORED)
+        if entry and _is_choice(entry) and entry['name'] in names:
+            _made[key] = Choice(entry['name'], entry['seconds'], STORED)
     found = _made.get(key)
     return found if found and found.name in names else None
+
+
+def _is_choice(entry: Any) -> bool:
+    """Check an entry of the file, which anybody may have written."""
+    if not isinstance(entry, dict) or not isinstance(entry.get('seconds'), dict):
+        return False
+    numbers = entry['seconds'].values()
+    return 'name' in entry and all(isinstance(n, (int, float)) for n in numbers)
 
 
 def choose(key: str, device: str, measure: Callable[[], Mapping[str, float]]) -> Choice:

@@ -23,7 +23,7 @@ GAIN = 0.9  # half precision has to take less than this share of float32's time
 
 
 class Precision(NamedTuple):
-    """What autocast computes in, and why.
+    """Precision of a training or test, and the reason for it.
 
     Attributes:
         name: 'float32' (no autocast), 'bfloat16' or 'float16'.

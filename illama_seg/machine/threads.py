@@ -2,23 +2,23 @@
 
 A thread that waits spins first, by default for milliseconds. Where another process
 needs the core, that is time in which nobody computes: measured on two cores, two
-trainings side by side took ten times as long as one. Few spins cost some percent on a
-quiet machine (docs/speed.md has the table; benchmarks/threads.py measures it).
+trainings side by side took ten times as long as one. Threads that sleep at once make a
+quiet machine slower, by a quarter or more in small models (docs/machines.md has the
+table; benchmarks/threads.py measures it).
 """
 
 import os
 import sys
 from collections.abc import Mapping
 
-# The first is OpenMP's own; the second, libgomp's, lets a thread spin a little (some
-# microseconds) before it sleeps.
-DEFAULTS = {'OMP_WAIT_POLICY': 'PASSIVE', 'GOMP_SPINCOUNT': '100'}
-# libgomp's, and those of Intel's and LLVM's OpenMP. What a user sets stays.
-VARIABLES = (*DEFAULTS, 'KMP_BLOCKTIME', 'KMP_LIBRARY')
+DEFAULTS = {'OMP_WAIT_POLICY': 'PASSIVE'}
+# OpenMP's own, and those of libgomp and of Intel's and LLVM's OpenMP. What a user sets
+# stays.
+VARIABLES = (*DEFAULTS, 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME', 'KMP_LIBRARY')
 
 
 def set_wait_policy() -> None:
-    """Let waiting threads sleep soon, unless the user or a loaded torch decided."""
+    """Let waiting threads sleep at once, unless the user or a loaded torch decided."""
     if 'torch' not in sys.modules and not any(map(os.environ.get, VARIABLES)):
         os.environ.update(DEFAULTS)
 

@@ -179,8 +179,11 @@ def test_nothing_is_measured_while_torch_compiles(timed):
     assert torch.equal(found, soft_causal_attention(x, x, x, 0.25, 'blocked'))
 
 
-def test_triton_is_taken_by_name_only():
-    assert 'triton' in dispatch.BY_NAME_ONLY
+def test_triton_is_not_timed(monkeypatch):
+    names = 'flash', 'triton', 'reference'
+    monkeypatch.setattr(dispatch, 'available_implementations', lambda *kind: names)
+    candidates = dispatch._candidates.__wrapped__('cuda', torch.bfloat16, 64, 197)
+    assert candidates == ('flash', 'reference')
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs CUDA')

@@ -24,6 +24,9 @@ def file(tmp_path, monkeypatch):
 NAMES = ('a', 'b')
 
 
+DAMAGED = [{'seconds': 1}, {'name': 'a', 'seconds': {'a': 'x'}}, {'seconds': {}}]
+
+
 def take(**seconds):
     return choices.choose('key', 'cpu', lambda: seconds)
 
@@ -84,7 +87,7 @@ def test_a_damaged_file_counts_as_none_and_is_replaced(file, text):
     assert choices.recall('key', 'cpu', NAMES).name == 'b'
 
 
-@pytest.mark.parametrize('entry', [3, {}, {'name': 'z', 'seconds': {}}, {'seconds': 1}])
+@pytest.mark.parametrize('entry', [3, {}, {'name': 'z', 'seconds': {}}, *DAMAGED])
 def test_a_damaged_entry_is_overlooked(file, entry):
     file.parent.mkdir()
     file.write_text(json.dumps({choices.machine('cpu'): {'key': entry}}))

@@ -18,7 +18,7 @@ def environment(monkeypatch):
     return os.environ
 
 
-def test_threads_sleep_soon_by_default(environment):
+def test_threads_sleep_at_once_by_default(environment):
     threads.set_wait_policy()
     assert {k: environment[k] for k in threads.DEFAULTS} == threads.DEFAULTS
     assert 'OMP_WAIT_POLICY=PASSIVE' in threads.describe_wait_policy()
@@ -44,7 +44,7 @@ def test_importing_the_package_sets_the_policy_before_torch_loads():
         'import sys, illama_seg.machine.threads as t\n'
         'import illama_seg, os\n'
         'assert "torch" in sys.modules\n'
-        'print(os.environ["OMP_WAIT_POLICY"], os.environ["GOMP_SPINCOUNT"])'
+        'print(os.environ["OMP_WAIT_POLICY"])'
     )
     environment = {k: v for k, v in os.environ.items() if k not in threads.VARIABLES}
     done = subprocess.run(
@@ -54,4 +54,4 @@ def test_importing_the_package_sets_the_policy_before_torch_loads():
         text=True,
         timeout=300,
     )
-    assert done.stdout.split()[-2:] == list(threads.DEFAULTS.values()), done.stderr
+    assert done.stdout.split() == list(threads.DEFAULTS.values()), done.stderr
