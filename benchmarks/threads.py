@@ -6,8 +6,8 @@ Times iterations of the demo's training (configs/upernet_illama_demo.py, random 
 in new processes, for each policy in turn: OpenMP's default, where threads spin for
 milliseconds; some spins; one thread. 'tools' is what this package sets before torch is
 loaded (illama_seg/machine/threads.py): threads that sleep at once. Prints a table and
-writes threads.json. Ends with status 1 if two trainings of 'tools' side by side take
-more than --limit times one of them alone.
+writes threads.json. Ends with status 1 if two trainings of 'tools' side by side, from
+their start to their end, take more than --limit times one of them alone.
 """
 
 import argparse
@@ -86,19 +86,19 @@ def seconds_of(child: subprocess.Popen) -> float:
     return statistics.median(json.loads(output.splitlines()[-1]))
 
 
-def measure(policy: str, condition: str, iterations: int) -> float:
-    """Median seconds of an iteration; of two trainings, the slower one's."""
-    if condition == 'two':
-        children = [start(policy, iterations) for _ in range(2)]
-        return max(seconds_of(child) for child in children)
+def measure(policy: str, condition: str, iterations: int) -> dict[str, float]:
+    """Median seconds of an iteration, and of the whole; of two, the slower one's."""
     neighbour = None
     if condition == 'busy':
         neighbour = subprocess.Popen([sys.executable, '-c', SPIN])
+    began = time.perf_counter()
     try:
-        return seconds_of(start(policy, iterations))
+        children = [start(policy, iterations) for _ in range(1 + (condition == 'two'))]
+        iteration = max(seconds_of(child) for child in children)
     finally:
         if neighbour:
             neighbour.kill()
+    return dict(iteration=iteration, whole=time.perf_counter() - began)
 
 
 def main() -> None:
@@ -117,13 +117,13 @@ def main() -> None:
     if args.child:
         print(json.dumps(train(args.child)))
         return
-    rows: dict[str, dict[str, float]] = {name: {} for name in args.policies}
+    rows: dict[str, dict[str, dict]] = {name: {} for name in args.policies}
     print('seconds of an iteration:', *args.conditions, sep='  ')
     for condition in args.conditions:
         for policy in args.policies:
             rows[policy][condition] = measure(policy, condition, args.iterations)
     for policy, row in rows.items():
-        print(f'{policy:12}', *(f'{value:8.3f}' for value in row.values()))
+        print(f'{policy:12}', *(f'{value["iteration"]:8.3f}' for value in row.values()))
     from common import machine
 
     record = machine('cpu', os.cpu_count() or 1) | dict(
@@ -133,8 +133,13 @@ def main() -> None:
     (args.out / 'threads.json').write_text(json.dumps(record, indent=1))
     ours = rows.get('tools', {})
     if 'two' in ours and 'alone' in ours:
-        ratio = ours['two'] / ours['alone']
-        print(f'two side by side take {ratio:.2f} times one alone')
+        ratio, iteration = (
+            ours['two'][key] / ours['alone'][key] for key in ('whole', 'iteration')
+        )
+        print(
+            f'two trainings side by side take {ratio:.2f} times one alone, an '
+            f'iteration of theirs {iteration:.2f} times'
+        )
         if ratio > args.limit:
             sys.exit(f'error: expected at most {args.limit} times')
 

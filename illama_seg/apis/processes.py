@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 
@@ -27,7 +28,8 @@ def join_processes_without_gpus(cfg: Config) -> None:
     """Let a launcher's processes train on CPUs, where there is nothing else.
 
     mmengine gives each a GPU, whatever the backend. Batch normalisation is not
-    synchronised then: PyTorch's does so on GPUs only.
+    synchronised then: PyTorch's does so on GPUs only. On CPUs and on GPUs the processes
+    part when the program ends.
 
     Args:
         cfg: config with ``launcher``; its ``model_wrapper_cfg`` and ``sync_bn`` change.
@@ -36,7 +38,10 @@ def join_processes_without_gpus(cfg: Config) -> None:
         ValueError: a variable that the launcher sets is missing.
     """
     launcher = cfg.get('launcher', 'none')
-    if launcher not in VARIABLES or get_device() != 'cpu':
+    if launcher not in VARIABLES:
+        return
+    atexit.register(leave_processes)
+    if get_device() != 'cpu':
         return
     wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False)
     wrapper.update(cfg.get('model_wrapper_cfg') or {})
@@ -65,6 +70,16 @@ def join_processes_without_gpus(cfg: Config) -> None:
             logger='current',
             level=30,
         )
+
+
+def leave_processes() -> None:
+    """End the connections to the other processes while Python still runs.
+
+    The threads of a process group that is alive when the interpreter is torn down can
+    end the process with "terminate called without an active exception" (SIGABRT).
+    """
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _first_host(nodes: str) -> str:

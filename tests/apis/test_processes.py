@@ -5,14 +5,21 @@ import pytest
 import torch.distributed as dist
 from mmengine.config import Config
 
-from illama_seg.apis.processes import VARIABLES, join_processes_without_gpus
+from illama_seg.apis.processes import (
+    VARIABLES,
+    join_processes_without_gpus,
+    leave_processes,
+)
 
 
 @pytest.fixture(autouse=True)
-def _without_gpu(monkeypatch):
+def at_exit(monkeypatch):
     monkeypatch.setattr('illama_seg.apis.processes.get_device', lambda: 'cpu')
+    registered = []
+    monkeypatch.setattr('illama_seg.apis.processes.atexit.register', registered.append)
     for name in sum(VARIABLES.values(), ('MASTER_ADDR', 'MASTER_PORT')):
         monkeypatch.delenv(name, raising=False)
+    return registered
 
 
 @pytest.mark.parametrize('launcher', VARIABLES)
@@ -34,8 +41,12 @@ def test_a_launchers_processes_are_joined_by_gloo(launcher, monkeypatch):
         assert os.environ['LOCAL_RANK'] == '0'
         wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=True)
         assert dict(cfg.model_wrapper_cfg) == dict(wrapper, device_ids=None)
+        leave_processes()  # what the end of the program calls
+        assert not dist.is_initialized()
+        leave_processes()
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def test_a_variable_that_is_not_set_is_named(monkeypatch):
@@ -44,11 +55,13 @@ def test_a_variable_that_is_not_set_is_named(monkeypatch):
         join_processes_without_gpus(Config(dict(launcher='slurm')))
 
 
-def test_one_process_and_processes_with_gpus_are_left_to_mmengine(monkeypatch):
+def test_one_process_and_processes_with_gpus_are_left_to_mmengine(monkeypatch, at_exit):
     cfg = Config(dict(launcher='none', sync_bn='torch'))
     join_processes_without_gpus(cfg)
+    assert not at_exit
     monkeypatch.setattr('illama_seg.apis.processes.get_device', lambda: 'cuda')
     cfg.launcher = 'pytorch'
     join_processes_without_gpus(cfg)
     assert cfg.sync_bn == 'torch' and 'model_wrapper_cfg' not in cfg
     assert not dist.is_initialized()
+    assert at_exit == [leave_processes]  # mmengine's group is ended as well
