@@ -19,7 +19,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
 AVX2 := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
 PROCESSOR_TESTS := tests/machine tests/layers tests/backbones tests/quantization \
   tests/engine tests/benchmarks tests/apis/test_quantize.py \
-  tests/apis/test_benchmark.py tests/apis/test_overview.py tests/tools/test_doctor.py
+  tests/studies/test_benchmark.py tests/apis/runs/test_overview.py tests/tools/test_doctor.py
 
 .PHONY: demo test test-slow test-avx2 check roadmap pretrain-demo bench install \
   clean-demo clean-pretrain-demo clean-roadmap

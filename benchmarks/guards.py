@@ -37,8 +37,8 @@ from pretrain import recipe
 
 from illama_seg.apis import build_trainer
 from illama_seg.engine import FiniteLossHook, InterruptionHook, ResumeHook, loops
-from illama_seg.engine.checkpoint import SafeCheckpointHook
-from illama_seg.engine.seeding import seed_sample
+from illama_seg.engine.long_runs.checkpoint import SafeCheckpointHook
+from illama_seg.engine.long_runs.seeding import seed_sample
 
 GUARDS = FiniteLossHook, InterruptionHook, ResumeHook
 EPOCH_IMAGES = 1_281_167 // 4096 * 4096  # of the recipe: whole updates

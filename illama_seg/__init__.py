@@ -2,28 +2,26 @@
 
 ``import illama_seg`` checks the versions and registers everything below with MMEngine's
 root registries, so that the names resolve unprefixed from the scopes of mmseg,
-mmpretrain and mmdet alike; and the models with timm. It lets mmengine read checkpoints
-without running the code in them. Where torch is not loaded yet, it lets waiting threads
-of OpenMP sleep at once (``illama_seg.machine.threads``).
+mmpretrain and mmdet alike. ``illama_seg.integrations`` lists the changes that it makes
+in other libraries.
 """
 
+from illama_seg.integrations.opencv import limit_pixels
 from illama_seg.machine.threads import set_wait_policy
 from illama_seg.quiet import ignore_known_warnings, quiet_imports
 from illama_seg.version import __version__, check_versions
 
 set_wait_policy()  # before anything loads torch
+limit_pixels()  # before anything loads OpenCV
 check_versions()
 ignore_known_warnings()
 
 with quiet_imports():
-    from illama_seg import (
-        backbones,
-        datasets,
-        engine,
-        hub,
+    from illama_seg import backbones, datasets, engine, pretrain, quantization
+    from illama_seg.integrations import (
+        image_loaders,
+        mmengine_hub,
         mmengine_loading,
-        pretrain,
-        quantization,
         timm_models,
     )
 
@@ -32,7 +30,8 @@ __all__ = [
     'backbones',
     'datasets',
     'engine',
-    'hub',
+    'image_loaders',
+    'mmengine_hub',
     'mmengine_loading',
     'pretrain',
     'quantization',

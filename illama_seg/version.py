@@ -1,16 +1,10 @@
 """The version of this package, and the versions it runs on."""
 
-import os
 from importlib.metadata import PackageNotFoundError, version
 
 from packaging.version import Version
 
 __version__ = '0.1.0'
-
-# OpenCV reads its limit on pixels once, when it is first imported, and its own is twice
-# that of illama_seg.datasets.images.
-if not os.environ.get('OPENCV_IO_MAX_IMAGE_PIXELS'):
-    os.environ['OPENCV_IO_MAX_IMAGE_PIXELS'] = str(2**29)
 
 # import name: (distributions that install it, lowest version). The second OpenMMLab
 # distribution is the original one; the first continues it under the same import name.

@@ -65,8 +65,8 @@ def run(tmp_path_factory):
 @pytest.fixture
 def reported():
     """The table of the report's page for what a tool writes: heads and rows."""
-    from illama_seg.apis.report_sections import SECTIONS
-    from illama_seg.apis.report_tables import chosen_table
+    from illama_seg.reports.sections import SECTIONS
+    from illama_seg.reports.tables import chosen_table
 
     def read(file, numbers):
         section = next(s for s in SECTIONS if fnmatch.fnmatch(file, s.files))

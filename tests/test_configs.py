@@ -10,7 +10,9 @@ from torch import nn
 
 from illama_seg.backbones import ARCHITECTURES
 from illama_seg.checkpoints import RELEASED
-from illama_seg.evaluation import count_multiply_accumulates
+from illama_seg.studies.complexity.counts import (
+    count_multiply_accumulates,
+)
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 NAMES = sorted(path.stem for path in CONFIGS.glob('*.py'))

@@ -7,60 +7,41 @@ from pathlib import Path
 import pytest
 
 import illama_seg
-from illama_seg import apis, version
+from illama_seg import apis, reports, studies, version, visualization
 
 PACKAGE = Path(illama_seg.__file__).parent
 ANYTHING = None
 
 # Part of the package -> (its other parts that it may import, other distributions).
+_PARTS = {
+    'machine', 'quiet', 'version', 'layers', 'checkpoints', 'engine', 'datasets',
+    'evaluation', 'backbones', 'pretrain', 'visualization', 'quantization',
+}  # fmt: skip
 ALLOWED = {
     'machine': (set(), {'torch'}),
-    'layers': ({'machine'}, {'torch', 'triton'}),
-    'checkpoints': ({'layers'}, {'torch', 'safetensors'}),
-    'backbones': ({'layers', 'checkpoints'}, {'torch', 'mmengine'}),
-    'engine': ({'machine'}, {'torch', 'mmengine', 'numpy'}),
-    'datasets': (set(), ANYTHING),
-    'evaluation': ({'layers', 'checkpoints', 'datasets'}, ANYTHING),
-    'pretrain': ({'layers', 'checkpoints', 'datasets', 'evaluation'}, ANYTHING),
-    'quantization': ({'layers', 'backbones'}, {'torch', 'mmengine', 'torchao'}),
-    'apis': (
-        {
-            'machine',
-            'quiet',
-            'layers',
-            'checkpoints',
-            'backbones',
-            'engine',
-            'datasets',
-            'evaluation',
-            'pretrain',
-            'quantization',
-            'version',
-        },
-        ANYTHING,
-    ),
-    'timm_models': ({'backbones', 'checkpoints'}, {'torch', 'timm'}),
-    'hub': (set(), {'mmengine'}),
-    'mmengine_loading': ({'checkpoints'}, {'mmengine'}),
     'version': (set(), {'cv2', 'packaging'}),
     'quiet': (set(), set()),
+    'layers': ({'machine'}, {'torch', 'triton'}),
+    'checkpoints': ({'layers'}, {'torch', 'safetensors'}),
+    'engine': ({'machine'}, {'torch', 'mmengine', 'numpy'}),
+    'datasets': (set(), ANYTHING),
+    'backbones': ({'layers', 'checkpoints'}, {'torch', 'mmengine'}),
+    'evaluation': ({'layers', 'checkpoints', 'datasets'}, ANYTHING),
+    'pretrain': ({'layers', 'checkpoints', 'datasets', 'evaluation'}, ANYTHING),
+    'visualization': ({'evaluation'}, ANYTHING),
+    'quantization': ({'layers', 'backbones'}, {'torch', 'mmengine', 'torchao'}),
+    'integrations': ({'backbones', 'checkpoints', 'datasets'}, ANYTHING),
+    'apis': (_PARTS, ANYTHING),
+    'studies': (_PARTS | {'apis'}, ANYTHING),
+    'reports': (_PARTS | {'apis', 'studies'}, ANYTHING),
     '__init__': (
         {
-            'machine',
-            'quiet',
-            'version',
-            'backbones',
-            'datasets',
-            'engine',
-            'hub',
-            'mmengine_loading',
-            'pretrain',
-            'quantization',
-            'timm_models',
+            'machine', 'quiet', 'version', 'backbones', 'datasets', 'engine',
+            'pretrain', 'quantization', 'integrations',
         },
         set(),
     ),
-}
+}  # fmt: skip
 OUTSIDE = {'tools', 'configs', 'tests', 'benchmarks'}
 
 
@@ -257,15 +238,33 @@ def test_guard_says_what_to_do_when_opencv_does_not_load(monkeypatch):
         version.check_versions()
 
 
-def test_no_name_of_the_api_is_a_module_of_it():
+LAZY = (apis, reports, studies, visualization)
+lazy_room = pytest.mark.parametrize('room', LAZY, ids=lambda room: room.__name__)
+
+
+@lazy_room
+def test_no_name_of_a_room_is_a_module_of_it(room):
     """A module that is imported would take the place of the name."""
-    modules = {path.stem for path in (PACKAGE / 'apis').glob('*.py')}
-    assert not modules & set(apis.__all__)
+    modules = {path.stem for path in Path(room.__file__).parent.glob('*.py')}
+    assert not modules & set(room.__all__)
 
 
-def test_every_name_of_the_api_is_there_and_no_other():
-    for name in apis.__all__:
-        assert getattr(apis, name).__name__ == name
-    assert set(apis._MODULES) == set(apis.__all__) <= set(dir(apis))
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = apis.nothing
+@lazy_room
+def test_every_name_of_a_room_is_there_and_no_other(room):
+    for name in room.__all__:
+        assert getattr(room, name).__name__ == name
+    assert set(room.__all__) <= set(dir(room))
+    with pytest.raises(AttributeError, match='nothing'):
+        _ = room.nothing
+
+
+def test_the_api_loads_no_library_that_draws_or_measures():
+    code = (
+        'import sys, illama_seg.apis as apis; apis.build_trainer; '
+        'print(*{"matplotlib", "sklearn", "joblib", "scipy"} & set(sys.modules))'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stdout.split()

@@ -7,7 +7,7 @@ RECIPE, ABLATION = CONFIGS / 'pretrain/illama_micro_digits.py', CONFIGS / 'ablat
 
 
 def short(runs):
-    """Runs of :func:`illama_seg.apis.roadmap.roadmap_runs`, changed in place."""
+    """Runs of ``ablations.roadmap.roadmap_runs``, changed in place."""
     for cfg in runs.values():
         cfg.train_cfg.max_epochs = 2
         cfg.param_scheduler[0].warmup = 1

@@ -40,10 +40,12 @@ def main() -> None:
     args = parser.parse_args()
     # After the arguments: --help needs no torch.
     from illama_seg.apis import (
-        compare_precisions,
         export_quantized,
         parse_cfg_options,
         quantize_after_training,
+    )
+    from illama_seg.studies import (
+        compare_precisions,
     )
 
     try:

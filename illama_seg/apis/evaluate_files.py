@@ -7,9 +7,11 @@ from pathlib import Path
 from mmengine.registry import DATASETS, init_default_scope
 from mmseg.datasets import BaseSegDataset
 
-from illama_seg.apis.mistakes import check_writable, options_explained
-from illama_seg.apis.running import load_config
+from illama_seg.apis.configs import (
+    load_config,
+)
 from illama_seg.apis.scores import scores_table, write_scores
+from illama_seg.apis.user_errors import check_writable, options_explained
 from illama_seg.evaluation import LabelIds, count_label_files
 
 

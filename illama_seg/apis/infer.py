@@ -10,13 +10,20 @@ import numpy as np
 from torch import nn
 from tqdm import tqdm
 
-from illama_seg.apis.draw import add_legend, overlay
-from illama_seg.apis.prediction import (
-    annotation_ids,
-    dataset_meta,
-    predict,
+from illama_seg.apis.images import (
     read_image,
     write_image,
+)
+from illama_seg.apis.models import (
+    annotation_ids,
+    dataset_meta,
+)
+from illama_seg.apis.prediction import (
+    predict,
+)
+from illama_seg.visualization.overlay import (
+    add_legend,
+    overlay,
 )
 
 JPEG_SIDE = 65500  # pixels that OpenCV's encoder allows

@@ -59,7 +59,7 @@ def write_scores(
     Returns:
         What is in scores.json: figures in percent, of the data set and of each class.
     """
-    from illama_seg.apis.draw_confusion import draw_confusion  # matplotlib
+    from illama_seg.visualization.confusion import draw_confusion  # matplotlib
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

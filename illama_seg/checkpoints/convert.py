@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from illama_seg.checkpoints.fingerprints import sha256_of
 from illama_seg.checkpoints.loading import find_weights, is_grid, listed, noted_grid
 from illama_seg.checkpoints.reading import (
     HASH_SUFFIX,
     fetch_checkpoint,
     read_checkpoint,
 )
-from illama_seg.checkpoints.trust import sha256_of
 from illama_seg.checkpoints.writing import SUFFIXES, write_weights
 
 NAMES = ('released', 'ours')

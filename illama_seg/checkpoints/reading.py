@@ -20,9 +20,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from illama_seg.checkpoints.fingerprints import check_trusted
 from illama_seg.checkpoints.released import RELEASED
-from illama_seg.checkpoints.stand_ins import ALLOWED, Unfit, allowed_globals, plain
-from illama_seg.checkpoints.trust import check_trusted
+from illama_seg.checkpoints.unpickling import ALLOWED, Unfit, allowed_globals, plain
 
 _LOGGER = logging.getLogger('illama_seg')
 # In the metadata of a backbone's state dict: the (h, w) of its positional embedding; in

@@ -1,20 +1,19 @@
 """Data sets and their checks, registered with MMEngine's root registries."""
 
-from illama_seg.datasets.base import (
+from illama_seg.datasets.annotations import CheckAnnotations
+from illama_seg.datasets.labelled import LabelledImages
+from illama_seg.datasets.segmentation import (
     CamVidDataset,
-    CheckAnnotations,
     CheckedADE20KDataset,
     CheckedSegDataset,
     ScenesDataset,
 )
-from illama_seg.datasets.loading import LoadAnnotations, LoadImageFromFile
 
 __all__ = [
     'CamVidDataset',
     'CheckAnnotations',
     'CheckedADE20KDataset',
     'CheckedSegDataset',
-    'LoadAnnotations',
-    'LoadImageFromFile',
+    'LabelledImages',
     'ScenesDataset',
 ]

@@ -13,12 +13,10 @@ from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
-VARIABLE = 'OPENCV_IO_MAX_IMAGE_PIXELS'  # illama_seg.version sets it where it is not
+VARIABLE = 'OPENCV_IO_MAX_IMAGE_PIXELS'  # set by illama_seg.integrations.opencv
 _SET = os.environ.get(VARIABLE, '')
 # 23,170 x 23,170, say: 1.6 GB as three channels of 8 bits.
 MAX_PIXELS = int(_SET) if _SET.isdecimal() else 2**29
-# Pillow warns of more than this, and refuses what has more than twice as many.
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
 _JPEG_SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _JPEG_ALONE = {0x01, *range(0xD0, 0xD8)}  # markers that no length follows
 _JPEG_MARKER = re.compile(rb'\xff([^\0\xff])')

@@ -17,7 +17,9 @@ from PIL import Image, UnidentifiedImageError
 from prettytable import PrettyTable
 from tqdm import tqdm
 
-from illama_seg.datasets.base import say_wrong_size
+from illama_seg.datasets.annotations import (
+    say_wrong_size,
+)
 from illama_seg.datasets.images import check_image
 
 Pair = tuple[str, str | None]

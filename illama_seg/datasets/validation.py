@@ -16,13 +16,15 @@ from mmengine.registry import DATASETS, TRANSFORMS
 from mmseg.datasets import BaseSegDataset
 from PIL import Image
 
-from illama_seg.datasets.base import (
+from illama_seg.datasets.annotations import (
     IGNORED,
-    annotation_of,
-    list_files,
     say_wrong_label,
 )
 from illama_seg.datasets.inspection import Facts, Finding, Findings, inspect_pairs
+from illama_seg.datasets.segmentation import (
+    annotation_of,
+    list_files,
+)
 
 _NAMED = 12  # classes listed in a message
 

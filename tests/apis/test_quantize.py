@@ -9,14 +9,16 @@ from tiny_run import CONFIG as SEGMENTOR
 from tiny_run import make_ade20k, run_tool, tiny_options
 
 from illama_seg.apis import (
-    compare_precisions,
     export_quantized,
     load_config,
     quantize_after_training,
 )
-from illama_seg.apis.quantize import _load
+from illama_seg.apis.quantize import load_with_kind
 from illama_seg.checkpoints import find_weights, read_checkpoint
 from illama_seg.quantization import wrong_products
+from illama_seg.studies import (
+    compare_precisions,
+)
 
 SMALL = OPTIONS | {'train_dataloader.dataset.indices': 40}
 PRECISIONS = ['fp32', 'bf16', 'W8A8', 'W8A8, rest bf16']
@@ -48,9 +50,9 @@ def test_what_was_exported_is_loaded_again_bit_by_bit(files, suffix, tmp_path):
     path = tmp_path / f'a{suffix}'
     quantize_after_training(CONFIG, files[0], path, 24, 0, SMALL)
     cfg = load_config(CONFIG, OPTIONS)
-    model, kind = _load(cfg.copy(), path)
+    model, kind = load_with_kind(cfg.copy(), path)
     assert kind == 'integers'
-    other, _ = _load(cfg.copy(), files[1])
+    other, _ = load_with_kind(cfg.copy(), files[1])
     images = torch.randn(3, 3, 32, 32)
     with torch.inference_mode():
         assert model(images).equal(other(images))
@@ -72,8 +74,8 @@ def test_a_trained_model_is_exported_as_the_integers_that_it_simulates(
 ):
     export_quantized(CONFIG, files[2], tmp_path / 'a.pth', OPTIONS)
     cfg, images = load_config(CONFIG, OPTIONS), torch.randn(3, 3, 32, 32)
-    integers, _ = _load(cfg.copy(), tmp_path / 'a.pth')
-    simulated, kind = _load(cfg.copy(), files[2])
+    integers, _ = load_with_kind(cfg.copy(), tmp_path / 'a.pth')
+    simulated, kind = load_with_kind(cfg.copy(), files[2])
     assert kind == 'trained'
     with torch.inference_mode():
         assert relative_error(integers(images), simulated(images)) < 0.05
@@ -120,7 +122,7 @@ def test_accuracy_is_that_of_the_labels_guessed_right(files, tmp_path):
         CONFIG, [plain], tmp_path / 'a.json', None, 1, 1, options
     )
     cfg = load_config(CONFIG, OPTIONS)
-    model, _ = _load(cfg.copy(), plain)
+    model, _ = load_with_kind(cfg.copy(), plain)
     data = DATASETS.build(cfg.test_dataloader.dataset)
     hits = 0
     for sample in data:

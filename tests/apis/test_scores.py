@@ -13,8 +13,8 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 
 from illama_seg.apis import evaluate_predictions, scores, write_scores
-from illama_seg.apis.draw_confusion import draw_confusion
 from illama_seg.evaluation import ConfusionMatrix
+from illama_seg.visualization.confusion import draw_confusion
 
 
 @pytest.fixture

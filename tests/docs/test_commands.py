@@ -12,7 +12,7 @@ from pages import NAMES, PAGES, ROOT, blocks, calls, prose, section
 from tiny_run import run_tool
 
 from illama_seg.apis import get_config, load_config, parse_cfg_options
-from illama_seg.apis.report_sections import SECTIONS
+from illama_seg.reports.sections import SECTIONS
 
 TEXTS = {name: page.read_text() for name, page in zip(NAMES, PAGES, strict=True)}
 MADE = {block.file for text in TEXTS.values() for block in blocks(text)} - {''}

@@ -16,7 +16,7 @@ from mmengine.hooks import EMAHook
 from tiny_long_runs import At, differing
 from toy_run import Messages, toy
 
-from illama_seg.apis.long_runs import newest_checkpoint
+from illama_seg.apis.runs.resuming import newest_checkpoint
 from illama_seg.engine import checkpoint as checkpoint_module
 
 

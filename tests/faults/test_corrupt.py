@@ -8,7 +8,7 @@ from tiny_run import make_ade20k
 from toy_run import Messages, toy
 
 from illama_seg.apis import running
-from illama_seg.apis.long_runs import newest_checkpoint
+from illama_seg.apis.runs.resuming import newest_checkpoint
 from illama_seg.engine import SeededDataset
 
 ONE = dict(train_data=dict(corrupt=[5]))

@@ -8,7 +8,7 @@ from tiny_long_runs import At
 from toy_run import Messages, ToyModel, toy
 
 from illama_seg.apis import mistakes_explained
-from illama_seg.apis.long_runs import newest_checkpoint
+from illama_seg.apis.runs.resuming import newest_checkpoint
 from illama_seg.engine import FiniteLossHook
 
 

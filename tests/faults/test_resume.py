@@ -9,7 +9,7 @@ from tiny_long_runs import KINDS, At, config, differing, newest, train
 from tiny_run import make_ade20k
 from toy_run import Messages, toy
 
-from illama_seg.apis.long_runs import newest_checkpoint
+from illama_seg.apis.runs.resuming import newest_checkpoint
 
 
 @pytest.fixture(scope='module')
@@ -208,7 +208,7 @@ def test_a_run_that_died_in_the_middle_of_writing_is_resumed(tmp_path, monkeypat
         raise KeyboardInterrupt
 
     runner = toy(tmp_path / 'a', **options)
-    monkeypatch.setattr('illama_seg.engine.checkpoint.os.replace', die)
+    monkeypatch.setattr('illama_seg.engine.long_runs.checkpoint.os.replace', die)
     with pytest.raises(KeyboardInterrupt):
         runner.train()
     monkeypatch.undo()

@@ -12,7 +12,7 @@ from tiny_long_runs import PlainConfig
 from tiny_run import start_fresh
 from torch import nn
 
-from illama_seg.apis.long_runs import build_long_run
+from illama_seg.apis.runs.resuming import build_long_run
 
 
 @MODELS.register_module(force=True)

@@ -16,7 +16,7 @@ from timm.data.random_erasing import RandomErasing
 from tiny_run import start_fresh
 from torch import nn
 
-from illama_seg.apis.batches import set_accumulation
+from illama_seg.apis.runs.batches import set_accumulation
 from illama_seg.checkpoints import RELEASED
 
 CONFIGS = Path(__file__).parents[2] / 'configs'

@@ -40,7 +40,12 @@ def main() -> None:
     )
     args = parser.parse_args()
     # After the arguments: --help needs no torch.
-    from illama_seg.apis import measure_calibration, parse_cfg_options
+    from illama_seg.apis import (
+        parse_cfg_options,
+    )
+    from illama_seg.studies import (
+        measure_calibration,
+    )
 
     try:
         _, table = measure_calibration(

@@ -19,7 +19,9 @@ def main() -> None:
     parser.add_argument('--seeds', type=int, default=3, help='runs of each step')
     args = parser.parse_args()
     # After the arguments: --help needs no torch.
-    from illama_seg.apis import run_roadmap
+    from illama_seg.studies import (
+        run_roadmap,
+    )
 
     try:
         table = run_roadmap(

@@ -17,7 +17,9 @@ def main() -> None:
     )
     args = parser.parse_args()
     # After the arguments: --help needs no torch.
-    from illama_seg.apis import convert_checkpoint
+    from illama_seg.checkpoints import (
+        convert_checkpoint,
+    )
 
     try:
         print(convert_checkpoint(args.source, args.target, args.names))

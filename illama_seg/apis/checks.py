@@ -1,0 +1,61 @@
+"""Checks of data, weights and schedule before a run is built."""
+
+from __future__ import annotations
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.registry import DATASETS, init_default_scope
+
+from illama_seg.apis.user_errors import options_explained
+from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
+from illama_seg.pretrain import check_classes, check_topk
+
+
+def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
+    """List the data sets: a missing folder or annotation shows in a second."""
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    classes = {}
+    for split in splits:
+        loader = cfg.get(f'{split}_dataloader')
+        if loader is not None:
+            with options_explained(cfg):
+                dataset = DATASETS.build(loader.dataset)
+            print_log(f'{split} data: {len(dataset)} images', logger='current')
+            classes[split] = dataset.metainfo.get('classes') or ()
+    if 'head' in cfg.model:
+        check_classes(cfg.model.head.num_classes, classes)
+        for split in splits:
+            option = f'{split}_evaluator'
+            check_topk(option, cfg.get(option), cfg.model.head.num_classes)
+
+
+def check_pretrained(cfg: Config) -> None:
+    """Fetch and read the checkpoints now, not after the model is built."""
+    if cfg.get('load_from'):
+        read_checkpoint(fetch_checkpoint(cfg.load_from), mmap=True)
+    for module in (cfg.model, cfg.model.backbone):
+        init_cfgs = module.get('init_cfg') or []
+        for init_cfg in init_cfgs if isinstance(init_cfgs, list) else [init_cfgs]:
+            if isinstance(init_cfg, dict) and init_cfg.get('checkpoint'):
+                read_checkpoint(fetch_checkpoint(init_cfg['checkpoint']), mmap=True)
+
+
+def check_schedule(cfg: Config) -> None:
+    for number, step in enumerate(cfg.get('param_scheduler', [])):
+        if step.get('end', float('inf')) <= step.get('begin', 0):
+            raise ValueError(
+                f'param_scheduler.{number} ends at iteration {step.end}, before it '
+                f'begins, at {step.begin}: set both by --cfg-options '
+                f'param_scheduler.{number}.begin=... param_scheduler.{number}.end=...'
+            )
+    max_iters = cfg.train_cfg.get('max_iters')
+    ends = [step.end for step in cfg.get('param_scheduler', []) if 'end' in step]
+    if max_iters and ends and max(ends) != max_iters:
+        print_log(
+            f'train_cfg.max_iters={max_iters}, but the learning rate is scheduled for '
+            f'{max(ends)} iterations. To fit it: --cfg-options '
+            f'param_scheduler.{len(ends) - 1}.end={max_iters} (and a shorter warmup: '
+            'param_scheduler.0.end, param_scheduler.1.begin)',
+            logger='current',
+            level=30,
+        )

@@ -1,0 +1,191 @@
+"""Find, read and override configs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, DictAction
+
+from illama_seg.apis.runs.batches import (
+    note_recipe,
+)
+
+# Variables of the configs, put in their places when the file is read.
+_SUBSTITUTED = {
+    'max_iters': 'train_cfg.max_iters (and the ends in param_scheduler)',
+    'data_root': 'train_dataloader.dataset.data_root, and the same of val_ and test_',
+}
+
+
+def parse_cfg_options(pairs: Sequence[str] | None) -> dict[str, Any]:
+    """Read what follows ``--cfg-options``, in mmengine's syntax of values.
+
+    Args:
+        pairs: ``KEY=VALUE`` each; the value a number, a string, True, None, or a list
+            or tuple of values.
+
+    Returns:
+        Dotted key -> value.
+
+    Raises:
+        ValueError: names the pair that is none, or whose brackets do not match.
+    """
+    options = {}
+    for pair in pairs or ():
+        key, separator, value = pair.partition('=')
+        if not separator:
+            raise ValueError(f'--cfg-options {pair}: expected KEY=VALUE')
+        try:
+            options[key] = DictAction._parse_iterable(value)
+        except AssertionError as error:  # mmengine's word for open brackets
+            raise ValueError(f'--cfg-options {pair}: {error}') from error
+    return options
+
+
+def load_config(
+    path: str | Path,
+    cfg_options: dict | None = None,
+    work_dir: str | Path | None = None,
+    launcher: str = 'none',
+) -> Config:
+    """Read a config and set its work dir, by default ``work_dirs/<config name>``.
+
+    Args:
+        path: config file, or the name of a config of this package, which is looked for
+            where there is no such file.
+        cfg_options: overrides: dotted key -> value.
+        work_dir: folder for logs and checkpoints.
+        launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
+
+    Raises:
+        FileNotFoundError: if there is no such config; lists those beside it and the
+            nearest names.
+        ValueError: if the config cannot be read or an override does not fit it.
+    """
+    path = _config_file(Path(path))
+    variable = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID'}.get(launcher)
+    if variable and variable not in os.environ:
+        raise ValueError(
+            f'--launcher {launcher}, but {variable} is not set: start it with '
+            f'{"torchrun (tools/dist_train.sh)" if variable == "RANK" else "srun"}'
+        )
+    for name, real in _SUBSTITUTED.items():
+        if name in (cfg_options or {}):
+            raise ValueError(
+                f'--cfg-options {name} has no effect by itself: set {real}'
+            )
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # a config is a program: it may raise anything
+        raise ValueError(f'config {path}: {type(error).__name__}: {error}') from error
+    note_recipe(cfg)
+    try:
+        cfg.merge_from_dict(cfg_options or {})
+    except (KeyError, TypeError, IndexError, AssertionError) as error:
+        raise ValueError(
+            f'--cfg-options {cfg_options} do not fit {path}: {error}'
+        ) from error
+    note_recipe(cfg)  # of a batch that only an override names
+    cfg.launcher = launcher
+    cfg.work_dir = str(work_dir or cfg.get('work_dir') or f'work_dirs/{path.stem}')
+    return cfg
+
+
+def _config_file(path: Path) -> Path:
+    found = path if path.is_file() else find_config(path)
+    if found is not None:
+        return found
+    beside = sorted(file.name for file in path.parent.glob('*.py'))
+    raise FileNotFoundError(
+        f'no config {path}; '
+        + (
+            f'in {path.parent} there are: {", ".join(beside)}; '
+            if beside and path.suffix == '.py'
+            else ''
+        )
+        + f'the nearest that can be given by name: {", ".join(nearest_names(path))}'
+    )
+
+
+_PACKAGE = Path(__file__).parents[1]
+
+
+def config_folder() -> Path:
+    """Folder of the configs: the checkout's, or what the installation took along.
+
+    Raises:
+        FileNotFoundError: if neither is there.
+    """
+    # .mim first: anything may lie beside a package in site-packages.
+    folders = (_PACKAGE / '.mim' / 'configs', _PACKAGE.parent / 'configs')
+    for folder in folders:
+        if (folder / '_base_' / 'default_runtime.py').is_file():
+            return folder.resolve()
+    raise FileNotFoundError(
+        f'no configs in {folders[0]} or {folders[1]}: install illama_seg anew, or give '
+        'the path of a config file'
+    )
+
+
+def list_models(pattern: str = '*') -> list[str]:
+    """Names of the configs, sorted.
+
+    Args:
+        pattern: as of a shell, such as ``'upernet_*_ade20k'``.
+    """
+    return sorted(name for name in _configs() if fnmatchcase(name, pattern))
+
+
+def find_config(name: str | Path) -> Path | None:
+    """Path of a config given by name; None if there is none.
+
+    Args:
+        name: with or without ``.py``, and its folder: ``illama_tiny_in1k``,
+            ``pretrain/illama_tiny_in1k.py``, ``configs/pretrain/illama_tiny_in1k.py``.
+    """
+    wanted = Path(name).as_posix().removesuffix('.py')
+    found = _configs().get(wanted.rpartition('/')[2])
+    if found is None:
+        return None
+    inside = found.relative_to(config_folder()).with_suffix('').as_posix()
+    return found if wanted in (found.stem, inside, f'configs/{inside}') else None
+
+
+def nearest_names(name: str | Path) -> list[str]:
+    """The names most like this one, or all if none is."""
+    stem = Path(name).name.removesuffix('.py')
+    return get_close_matches(stem, _configs(), n=4) or list_models()
+
+
+def _configs() -> dict[str, Path]:
+    """Name -> path."""
+    folder = config_folder()
+    return {
+        path.stem: path
+        for path in folder.rglob('*.py')
+        if '_base_' not in path.relative_to(folder).parts
+    }
+
+
+def get_config(name: str, cfg_options: dict | None = None) -> Config:
+    """Config of this package by name.
+
+    Args:
+        name: with or without ``.py`` and folder; see :func:`list_models`.
+        cfg_options: overrides, as of ``--cfg-options``: dotted key -> value.
+
+    Raises:
+        ValueError: if there is no such config (names the nearest), or an override does
+            not fit it.
+    """
+    path = find_config(name)
+    if path is None:
+        raise ValueError(
+            f'no config named {name!r}; the nearest: {", ".join(nearest_names(name))}'
+        )
+    return load_config(path, cfg_options)

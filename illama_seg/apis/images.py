@@ -1,0 +1,111 @@
+"""Find, read and write images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from illama_seg.datasets.images import check_image
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Read an image: (H, W, 3) uint8, BGR; grey, alpha and 16 bits are converted.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no image, is damaged, or declares too many pixels; names
+            the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'no image {path}')
+    check_image(path, is_known=True)
+    data = np.fromfile(path, np.uint8)
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except cv2.error as error:
+        if 'MAX_IMAGE' in str(error):
+            raise ValueError(
+                f'{path} has more pixels or a longer side than OpenCV decodes: set '
+                'OPENCV_IO_MAX_IMAGE_PIXELS (2^29 if unset), _WIDTH and _HEIGHT '
+                'in the environment'
+            ) from error
+        image = None
+    if image is None:
+        raise ValueError(
+            f'{path} ({data.size} bytes) is damaged or no image; formats read: '
+            f'{", ".join(IMAGE_SUFFIXES)}'
+        )
+    return image
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write an image, (H, W) or BGR (H, W, 3) uint8, in the format its suffix says.
+
+    Raises:
+        ValueError: if the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(cv2.imencode(path.suffix, image)[1].tobytes())
+    except OSError as error:
+        raise ValueError(
+            f'{path} cannot be written ({error.strerror}); name another folder with '
+            '--out'
+        ) from error
+
+
+def find_images(
+    inputs: Iterable[str | Path], skip: str | Path | None = None
+) -> list[tuple[Path, Path]]:
+    """List images of files and folders.
+
+    Args:
+        inputs: files and folders, searched with their subfolders.
+        skip: folder of results, of which ``overlay`` and ``labels`` are not searched.
+
+    Returns:
+        (path, name) of each: the name is the path below the folder that was given.
+
+    Raises:
+        FileNotFoundError: if an input does not exist.
+        ValueError: if a folder holds no image, or two results had the same name.
+    """
+    found = []
+    skipped = (
+        {Path(skip, name).resolve() for name in ('overlay', 'labels')}
+        if skip
+        else set()
+    )
+    for entry in map(Path, inputs):
+        if entry.is_dir():
+            files = sorted(
+                file
+                for file in entry.rglob('*')
+                if file.suffix.lower() in IMAGE_SUFFIXES
+                and skipped.isdisjoint(file.resolve().parents)
+            )
+            if not files:
+                raise ValueError(
+                    f'no image in folder {entry}: expected files ending in '
+                    f'{", ".join(IMAGE_SUFFIXES)}'
+                )
+            found += [(file, file.relative_to(entry)) for file in files]
+        elif entry.is_file():
+            found.append((entry, Path(entry.name)))
+        else:
+            raise FileNotFoundError(f'no image or folder {entry}')
+    names: dict[Path, Path] = {}
+    for path, name in found:
+        other = names.setdefault(name.with_suffix(''), path)
+        if other != path:
+            raise ValueError(
+                f'{other} and {path} would both be written as {name.stem}: segment '
+                'them into different folders'
+            )
+    return found

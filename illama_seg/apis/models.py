@@ -1,0 +1,209 @@
+"""Load trained models and their data set's metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging import LogRecord
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.fileio import load
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS, init_default_scope
+from mmseg.apis import init_model
+from torch import nn
+
+from illama_seg.apis.configs import (
+    config_folder,
+    get_config,
+)
+from illama_seg.apis.user_errors import check_segmentation, options_explained
+from illama_seg.checkpoints import (
+    fetch_checkpoint,
+    find_weights,
+    our_names,
+    read_checkpoint,
+)
+
+
+def load_segmentor(
+    config: str | Path | Config, checkpoint: str | Path, device: str | None = None
+) -> nn.Module:
+    """Build a segmentor and load its weights, all of them, without running any code.
+
+    Args:
+        config: config file or config.
+        checkpoint: file or URL of a checkpoint of this segmentor.
+        device: such as 'cpu' or 'cuda:1'; by default a GPU where there is one.
+
+    Returns:
+        The model in eval mode, as ``mmseg.apis.init_model`` returns it, with
+        ``dataset_meta`` (classes and palette).
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if the config is not of a segmentor, the checkpoint is not of this
+            model or cannot be read safely, or there is no such device.
+    """
+    cfg = config if isinstance(config, Config) else Config.fromfile(config)
+    check_segmentation(cfg)
+    state = read_checkpoint(fetch_checkpoint(checkpoint), mmap=True)
+    device = usable_device(device)
+    with options_explained(cfg):
+        model = init_model(cfg, None, device)
+    load_weights(model, state, checkpoint)
+    meta = state.get('meta', {}).get('dataset_meta')
+    if not meta:
+        raise ValueError(
+            f'{checkpoint} has no class names (meta.dataset_meta): expected a '
+            'checkpoint written by tools/train.py'
+        )
+    model.dataset_meta = dict(meta)
+    return model
+
+
+def usable_device(device: str | None) -> str:
+    """The device given, or by default a GPU where there is one.
+
+    Raises:
+        ValueError: if there is no such device.
+    """
+    device = device or ('cuda:0' if torch.cuda.is_available() else 'cpu')
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f'--device {device} cannot be used: {str(error).splitlines()[0]}; leave it '
+            "out for a GPU where there is one, or use 'cpu'"
+        ) from error
+    return device
+
+
+def dataset_meta(model: nn.Module) -> dict[str, Any]:
+    """Classes, palette and the like of the data set that a model was trained on."""
+    return cast(dict[str, Any], model.dataset_meta)
+
+
+def annotation_ids(meta: dict) -> np.ndarray:
+    """Id that each class has in the data set's annotations, (num_classes,) uint8.
+
+    ADE20K's annotations count from 1; a data set of some of its classes keeps its ids.
+    """
+    ids = np.arange(len(meta['classes']), dtype=np.uint8)
+    for old, new in (meta.get('label_map') or {}).items():
+        if new != 255:
+            ids[new] = old
+    return ids + bool(meta.get('reduce_zero_label'))
+
+
+def load_weights(model: nn.Module, state: dict, source: str | Path) -> None:
+    """Load a checkpoint and refuse one that does not fit exactly.
+
+    A classifier takes the authors' released files as they are.
+
+    Raises:
+        ValueError: names the file and the first keys that do not fit.
+    """
+    weights, _ = find_weights(state, source)
+    if any(key.startswith('blocks.') for key in weights):
+        weights = our_names(weights)
+    own = model.state_dict()
+    faults = [
+        f'{key}: the file has {tuple(weights[key].shape)}, the model '
+        f'{tuple(own[key].shape)}'
+        for key in own
+        if key in weights and weights[key].shape != own[key].shape
+    ]
+    faults += [f'{key}: not in the file' for key in own if key not in weights]
+    faults += [f'{key}: not in the model' for key in weights if key not in own]
+    if faults:
+        shown = '\n  '.join(faults[:5])
+        raise ValueError(
+            f'{source} is not a checkpoint of this model, {len(faults)} of '
+            f'{len(own)} keys do not fit:\n  {shown}\nUse the config it was trained '
+            'with; mmengine keeps a copy of it in the work dir'
+        )
+    model.load_state_dict(weights)
+
+
+def get_model(
+    name: str,
+    pretrained: bool | str | Path = False,
+    device: str = 'cpu',
+    cfg_options: dict | None = None,
+) -> nn.Module:
+    """Build the model of a config of this package.
+
+    Args:
+        name: see :func:`get_config`.
+        pretrained: False: random weights, nothing is downloaded. True: the authors'
+            released classifier of this very recipe where there is one, else what the
+            config's training starts from. Or path or URL of a checkpoint of this model.
+        device: such as 'cuda:0'.
+        cfg_options: see :func:`get_config`.
+
+    Returns:
+        The model in eval mode with its config as ``cfg``; if the checkpoint has class
+        names, with ``dataset_meta``, so that ``mmseg.apis.inference_model`` takes it.
+
+    Raises:
+        FileNotFoundError: if there is no such checkpoint.
+        ConnectionError: if a URL cannot be reached.
+        ValueError: for an unknown name, a checkpoint of another model, or
+            ``pretrained=True`` where the config starts from no weights.
+    """
+    cfg = get_config(name, cfg_options)
+    source = _released(Path(cfg.filename)) if pretrained is True else pretrained or None
+    parts = (cfg.model, cfg.model.backbone)
+    if pretrained is True and source is None:
+        if not any(part.get('init_cfg') for part in parts):
+            raise ValueError(
+                f'pretrained=True, but {name} starts from no weights, and none were '
+                'released: use pretrained=False, or path or URL of a checkpoint'
+            )
+    else:
+        for part in parts:
+            part.init_cfg = None
+    # Before the model is built, which may take a while.
+    state = None if source is None else read_checkpoint(fetch_checkpoint(source))
+    init_default_scope(cfg.default_scope)  # mmseg's inference needs it afterwards too
+    with options_explained(cfg):
+        model = MODELS.build(cfg.model)
+        with _no_list_of_parameters():
+            model.init_weights()
+    if state is not None:
+        load_weights(model, state, str(source))
+        meta = state.get('meta')
+        if isinstance(meta, dict) and meta.get('dataset_meta'):
+            model.dataset_meta = dict(meta['dataset_meta'])
+    model.cfg = cfg
+    return model.to(usable_device(device)).eval()
+
+
+def _released(path: Path) -> str | None:
+    """URL of a config's ``Weights``, if the file of models beside it names any."""
+    wanted = Path('configs', path.relative_to(config_folder())).as_posix()
+    metafile = path.with_name('metafile.yml')
+    for model in load(metafile)['Models'] if metafile.is_file() else ():
+        if model['Config'] == wanted:
+            return model.get('Weights')
+    return None
+
+
+@contextmanager
+def _no_list_of_parameters() -> Iterator[None]:
+    """Without mmengine's two lines on each parameter; what was loaded is still said."""
+
+    def keep(record: LogRecord) -> bool:
+        return record.module != 'base_module'
+
+    logger = MMLogger.get_current_instance()
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)

@@ -1,0 +1,135 @@
+"""Build test runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from illama_seg.apis.checks import check_data
+from illama_seg.apis.images import (
+    write_image,
+)
+from illama_seg.apis.models import (
+    annotation_ids,
+    load_weights,
+)
+from illama_seg.apis.runs.processes import join_processes_without_gpus
+from illama_seg.apis.runs.resuming import use_safe_hooks
+from illama_seg.apis.scores import ScoresWriter
+from illama_seg.apis.user_errors import check_writable, options_explained
+from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
+from illama_seg.machine.precision import Precision, choose_precision
+from illama_seg.quiet import quiet_terminal
+
+
+def build_tester(
+    cfg: Config,
+    checkpoint: str | Path,
+    tta: bool = False,
+    out: str | Path | None = None,
+    show_dir: str | Path | None = None,
+    amp: bool = False,
+) -> Runner:
+    """Build a test run and load the weights, all of them.
+
+    Of a segmentor it also writes what :func:`illama_seg.apis.write_scores` does, into
+    the work dir.
+
+    Args:
+        cfg: config of :func:`load_config`.
+        checkpoint: a checkpoint of this segmentor or classifier.
+        tta: multi-scale and flip test, as the config's ``tta_pipeline`` says.
+        out: folder for the predictions as label PNGs; of a segmentor only.
+        show_dir: folder for the predictions painted over the images, likewise.
+        amp: half precision where it is faster here.
+
+    Raises:
+        FileNotFoundError: data or the checkpoint is missing.
+        ValueError: the checkpoint is not of this model, or an option cannot be used.
+    """
+    check_writable(cfg.work_dir, '--work-dir')
+    segments = 'head' not in cfg.model
+    for folder, option in ((out, '--out'), (show_dir, '--show-dir')):
+        if folder is not None:
+            if not segments:
+                raise ValueError(
+                    f'{option}: {cfg.filename} classifies; only a segmentation can be '
+                    'drawn. Its metrics are in the work dir'
+                )
+            check_writable(folder, option)
+    check_data(cfg, ('test',))
+    state = read_checkpoint(fetch_checkpoint(checkpoint), mmap=True)
+    if show_dir is not None:
+        cfg.default_hooks.visualization.update(draw=True)
+        cfg.visualizer.save_dir = str(show_dir)
+    # The runner would load these over the checkpoint that is to be tested.
+    cfg.load_from, cfg.resume = None, False
+    cfg.model.init_cfg = cfg.model.backbone.init_cfg = None
+    if tta:
+        if 'tta_pipeline' not in cfg:
+            raise ValueError(
+                f'--tta: {cfg.filename} has no tta_pipeline; leave --tta out, or take '
+                "configs/_base_/ade20k.py's over"
+            )
+        cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+        cfg.model = dict(cfg.tta_model, module=cfg.model)
+    precision = _test_precision(cfg, amp)
+    use_safe_hooks(cfg)
+    join_processes_without_gpus(cfg)
+    with options_explained(cfg), quiet_terminal(Runner):
+        runner = Runner.from_cfg(cfg)
+    print_log(f'precision: {precision.reason}', logger='current')
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    load_weights(model.module if tta else model, state, checkpoint)
+    if segments:
+        runner.register_hook(ScoresWriter(cfg.work_dir, precision.name))
+    if out is not None:
+        dataset = runner.test_loop.dataloader.dataset
+        folder = getattr(dataset, 'data_prefix', {}).get('img_path')
+        ids = annotation_ids(dataset.metainfo)
+        runner.register_hook(_LabelWriter(out, folder, ids))
+    return runner
+
+
+class _LabelWriter(Hook):
+    """Write predictions as label PNGs, named as the images, with the data set's ids."""
+
+    def __init__(self, out: str | Path, img_dir: str | None, ids: np.ndarray) -> None:
+        self.out, self.img_dir, self.ids = Path(out), img_dir, ids
+
+    def after_test_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Sequence | None = None,
+    ) -> None:
+        for sample in outputs or ():
+            labels = sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
+            path = Path(sample.img_path)
+            name = path.relative_to(self.img_dir) if self.img_dir else Path(path.name)
+            write_image(self.out / name.with_suffix('.png'), self.ids[labels])
+
+
+def _test_precision(cfg: Config, amp: bool) -> Precision:
+    """Choose a test's precision, and write it into the config for mmengine's loop."""
+    device = get_device()
+    precision = choose_precision(device, 'auto' if amp else 'float32')
+    if precision.name == 'float16' and device == 'cpu':
+        raise ValueError(
+            f'{precision.reason}: mmengine tests in float32 or bfloat16 on a CPU'
+        )
+    if precision.name != 'float32':
+        cfg.test_cfg.fp16 = True  # autocast, in the dtype that is set next
+        torch.set_autocast_dtype(device, precision.dtype)
+    return precision

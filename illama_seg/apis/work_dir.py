@@ -1,0 +1,67 @@
+"""Configs, checkpoints and logged scalars of a work directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmengine.config import Config
+
+from illama_seg.apis.configs import (
+    load_config,
+)
+from illama_seg.visualization.curves import (
+    METRICS,
+    read_scalars,
+)
+
+
+def find_run(run: Path) -> tuple[Config, Path, list[Path]]:
+    """Config, last checkpoint and scalars of a work dir of ``tools/train.py``.
+
+    Raises:
+        FileNotFoundError: if one of them is missing.
+    """
+    configs, pointer = sorted(run.glob('*.py')), run / 'last_checkpoint'
+    scalars = sorted(run.glob('*/vis_data/scalars.json'))
+    if not (configs and pointer.is_file() and scalars):
+        raise FileNotFoundError(
+            f'{run} is not the work dir of a run: expected its config (*.py), '
+            'last_checkpoint and */vis_data/scalars.json, as tools/train.py writes them'
+        )
+    checkpoint = run / Path(pointer.read_text().strip()).name
+    if not checkpoint.is_file():
+        raise FileNotFoundError(
+            f'{run} has no {checkpoint.name}, which its last_checkpoint names: put '
+            'the file back, or the name of another one into last_checkpoint'
+        )
+    return load_config(configs[0], work_dir=run), checkpoint, scalars
+
+
+Points = list[list[float]]
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The folder where it is a work dir, else the work dirs in it.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f'no folder {folder}')
+    runs = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
+    runs = [run for run in runs if any(run.glob('*/vis_data/scalars.json'))]
+    if folder in runs:
+        return [folder]
+    if not runs:
+        raise FileNotFoundError(
+            f'{folder} is no work dir and has none in it: expected '
+            '*/vis_data/scalars.json, as tools/train.py writes it'
+        )
+    return runs
+
+
+def scalars_of(run: Path) -> dict[str, Points]:
+    """Curves of a run that are compared."""
+    found = read_scalars(sorted(run.glob('*/vis_data/scalars.json')))
+    kept = (*METRICS, 'loss', 'soft_mask_rate')
+    return {key: points for key, points in found.items() if key in kept}

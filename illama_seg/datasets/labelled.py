@@ -1,0 +1,44 @@
+"""Images of a data set with their labels, one pair at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
+
+Pair = tuple[np.ndarray, np.ndarray, str]
+
+
+class LabelledImages:
+    """Images and labels of one of a config's data sets, as they are on the disk.
+
+    Yields (image (H, W, 3) uint8 BGR, labels (H, W) class numbers or 255, path).
+
+    Args:
+        cfg: config.
+        split: 'train', 'val' or 'test'.
+    """
+
+    def __init__(self, cfg: Config, split: str) -> None:
+        init_default_scope(cfg.get('default_scope', 'mmseg'))
+        settings = cfg[f'{split}_dataloader'].dataset
+        plain = ('LoadImageFromFile', 'LoadAnnotations', 'CheckAnnotations')
+        steps = [step for step in settings.pipeline if step['type'] in plain]
+        self.dataset = DATASETS.build(dict(settings, pipeline=steps))
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Pair:
+        sample = self.dataset[index]
+        return sample['img'], sample['gt_seg_map'], sample['img_path']
+
+    def __iter__(self) -> Iterator[Pair]:
+        return (self[index] for index in range(len(self)))
+
+    def name(self, index: int) -> str:
+        """File name, without reading the file."""
+        return Path(self.dataset.get_data_info(index)['img_path']).name

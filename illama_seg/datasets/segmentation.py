@@ -1,0 +1,204 @@
+"""Segmentation data sets whose errors name the folder or file at fault."""
+
+from __future__ import annotations
+
+import os.path as osp
+from collections.abc import Sequence
+
+from mmengine.fileio import isdir, list_dir_or_file
+from mmengine.registry import DATASETS
+from mmseg.datasets import ADE20KDataset, BaseSegDataset
+
+from illama_seg.datasets.annotations import IGNORED
+
+
+@DATASETS.register_module()
+class CheckedSegDataset(BaseSegDataset):
+    """An image folder beside an annotation folder, checked when it is listed.
+
+    For data of one's own, with ``metainfo=dict(classes=..., palette=...)``. Takes the
+    arguments of mmseg's ``BaseSegDataset``; ``img_suffix`` may be several.
+
+    Raises:
+        FileNotFoundError: a folder or an annotation is missing; the message shows the
+            layout expected and how to get the data.
+        ValueError: no image is in the folder; a file cannot be read.
+    """
+
+    HOW_TO_GET = ''
+
+    def __init__(self, img_suffix: str | Sequence[str] = '.jpg', **kwargs) -> None:
+        suffixes = (img_suffix,) if isinstance(img_suffix, str) else tuple(img_suffix)
+        super().__init__(img_suffix=suffixes, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """List the pairs of image and annotation, in the order of their names."""
+        if self.ann_file:
+            raise ValueError(
+                f'{type(self).__name__} ann_file={self.ann_file!r}: it lists its '
+                'folders; choose samples with `indices` or with a folder of links'
+            )
+        img_dir = self.data_prefix['img_path']
+        ann_dir = self.data_prefix.get('seg_map_path')
+        images = self._list(img_dir, self.img_suffix)
+        if not images:
+            raise ValueError(
+                f'no image in {img_dir}: expected files ending in '
+                f'{" or ".join(self.img_suffix)}{self._help()}'
+            )
+        annotations = set(self._list(ann_dir, self.seg_map_suffix)) if ann_dir else None
+        samples = []
+        for image in images:
+            sample = dict(
+                img_path=osp.join(img_dir, image),
+                label_map=self.label_map,
+                reduce_zero_label=self.reduce_zero_label,
+                seg_fields=[],
+            )
+            if annotations is not None:
+                annotation = annotation_of(image, self.img_suffix, self.seg_map_suffix)
+                sample['seg_map_path'] = osp.join(ann_dir, annotation)
+                if annotation not in annotations:
+                    raise FileNotFoundError(
+                        f'image {sample["img_path"]} has no annotation: expected '
+                        f'{sample["seg_map_path"]}. Add it, or remove the image'
+                    )
+            samples.append(sample)
+        return samples
+
+    def prepare_data(self, idx: int) -> dict:
+        """Run the pipeline on a sample; an error in it names the sample's files."""
+        try:
+            return super().prepare_data(idx)
+        except Exception as error:
+            sample = self.get_data_info(idx)
+            files = [
+                sample[key] for key in ('img_path', 'seg_map_path') if key in sample
+            ]
+            if any(file in str(error) for file in files):
+                raise ValueError(str(error)) from error
+            raise ValueError(
+                f'cannot read sample {idx}, {" with ".join(files)}: '
+                f'{type(error).__name__}: {error}'
+            ) from error
+
+    def _list(self, folder: str, suffix: str | tuple[str, ...]) -> list[str]:
+        return list_files(self, folder, suffix)
+
+    def _help(self) -> str:
+        return how_to_get(self)
+
+
+def list_files(
+    dataset: BaseSegDataset, folder: str, suffix: str | tuple[str, ...]
+) -> list[str]:
+    """Sorted names of the files below one of a data set's folders.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    if not isdir(folder, backend_args=dataset.backend_args):
+        raise FileNotFoundError(
+            f'no folder {folder} ({type(dataset).__name__}){how_to_get(dataset)}'
+        )
+    return sorted(
+        list_dir_or_file(
+            folder,
+            list_dir=False,
+            suffix=suffix,
+            recursive=True,
+            backend_args=dataset.backend_args,
+        )
+    )
+
+
+def how_to_get(dataset: BaseSegDataset) -> str:
+    """The layout expected and where to get the data, where the data set knows it."""
+    text = getattr(dataset, 'HOW_TO_GET', '')
+    return f'\n\n{text}' if text else ''
+
+
+def annotation_of(image: str, suffixes: Sequence[str], annotation_suffix: str) -> str:
+    """Name of an image's annotation: the one's suffix in place of the other's."""
+    suffix = max((s for s in suffixes if image.endswith(s)), key=len, default='')
+    return image[: len(image) - len(suffix)] + annotation_suffix
+
+
+@DATASETS.register_module()
+class CheckedADE20KDataset(CheckedSegDataset, ADE20KDataset):
+    """ADE20K's scene parsing benchmark (SceneParse150) as ADEChallengeData2016.
+
+    Labels are 0 (other, ignored) and 1..150; 150 classes after ``reduce_zero_label``.
+    """
+
+    HOW_TO_GET = """\
+Expected layout (ADEChallengeData2016 as published):
+  DATA_ROOT/images/{training,validation}/*.jpg
+  DATA_ROOT/annotations/{training,validation}/*.png    labels 0 (other) and 1..150
+Get it: python tools/data/prepare_ade20k.py [FOLDER_OR_ZIP]
+It downloads http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip
+(923 MB) into data/ade/ADEChallengeData2016. Or name your own folder, for training and
+validation: --cfg-options train_dataloader.dataset.data_root=DIR \
+val_dataloader.dataset.data_root=DIR test_dataloader.dataset.data_root=DIR
+To see the program run without it: configs/upernet_illama_demo.py (`make demo`)."""
+
+    def __init__(self, reduce_zero_label: bool = True, **kwargs) -> None:
+        super().__init__(reduce_zero_label=reduce_zero_label, **kwargs)
+
+
+@DATASETS.register_module()
+class ScenesDataset(CheckedADE20KDataset):
+    """Procedural scenes in ADE20K's layout, see ``illama_seg.datasets.scenes``."""
+
+    HOW_TO_GET = 'Make it: python tools/data/make_scenes.py --out data/scenes'
+
+
+@DATASETS.register_module()
+class CamVidDataset(CheckedSegDataset):
+    """CamVid in the split and the 11 classes of SegNet (arXiv 1511.00561).
+
+    480x360 video frames, 367 to train, 101 to validate, 233 to test; label 11 is void
+    and ignored. Images may be .png, as published, or .jpg.
+    """
+
+    METAINFO = dict(
+        classes=(
+            'Sky',
+            'Building',
+            'Pole',
+            'Road',
+            'Pavement',
+            'Tree',
+            'SignSymbol',
+            'Fence',
+            'Car',
+            'Pedestrian',
+            'Bicyclist',
+        ),
+        palette=[
+            [128, 128, 128],
+            [128, 0, 0],
+            [192, 192, 128],
+            [128, 64, 128],
+            [60, 40, 222],
+            [128, 128, 0],
+            [192, 128, 128],
+            [64, 64, 128],
+            [64, 0, 128],
+            [64, 64, 0],
+            [0, 128, 192],
+        ],
+    )
+    HOW_TO_GET = """\
+Expected layout (CamVid as published with SegNet):
+  DATA_ROOT/{train,val}/*.png or *.jpg
+  DATA_ROOT/{trainannot,valannot}/*.png    labels 0..10, 11 is void
+Get it: python tools/data/prepare_camvid.py [FOLDER_OR_ARCHIVE] --out data/camvid"""
+
+    def __init__(self, img_suffix: Sequence[str] = ('.png', '.jpg'), **kwargs) -> None:
+        super().__init__(img_suffix=img_suffix, **kwargs)
+
+    @classmethod
+    def get_label_map(cls, new_classes: Sequence | None = None) -> dict[int, int]:
+        """Void, label 11, becomes the ignored label, beside mmseg's own mapping."""
+        return {**(super().get_label_map(new_classes) or {}), 11: IGNORED}

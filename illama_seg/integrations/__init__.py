@@ -1,0 +1,12 @@
+"""Everything that ``import illama_seg`` changes in other libraries, one module each.
+
+- ``opencv``: the environment variable of OpenCV's limit on pixels.
+- ``image_loaders``: Pillow's limit on pixels; mmcv's ``LoadImageFromFile`` and mmseg's
+  ``LoadAnnotations``, which then check the size in an image's header before decoding.
+- ``mmengine_loading``: mmengine's checkpoint readers, which then run no code of a file.
+- ``mmengine_hub``: the configs of this package in ``mmengine.hub``.
+- ``timm_models``: the models in timm's registry.
+
+Outside this room: ``illama_seg.machine.threads`` sets how OpenMP's threads wait, and
+``illama_seg.quiet`` filters known warnings.
+"""

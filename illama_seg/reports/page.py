@@ -1,0 +1,219 @@
+"""One self-contained HTML page of all that was measured of a run."""
+
+from __future__ import annotations
+
+import base64
+import json
+import platform
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import mmcv
+import mmengine
+import mmseg
+import timm
+import torch
+import torchvision
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from mmengine.config import Config
+
+from illama_seg.apis.work_dir import (
+    find_run,
+)
+from illama_seg.reports.sections import (
+    SECTIONS,
+)
+from illama_seg.reports.tables import (
+    Table,
+    all_tables,
+    chosen_table,
+    facts,
+    is_number,
+)
+from illama_seg.studies.section import (
+    Section,
+)
+from illama_seg.version import __version__
+
+TEMPLATE = 'page.html.jinja'
+# What mmengine logs of the machine, without the flags that PyTorch was compiled with.
+ENVIRONMENT = re.compile(
+    r'^ {4}(Python|GPU [\d,]+|PyTorch|TorchVision|OpenCV|MMEngine): (.*)$', re.MULTILINE
+)
+
+
+def write_page(run: str | Path, also: Sequence[str | Path] = ()) -> Path:
+    """Gather tables, pictures, versions and commands of a run into ``report.html``.
+
+    It looks for the files of ``SECTIONS`` in the run's folders, and for any other JSON
+    that has a PNG of its name beside it. Nothing is measured, and the page asks for
+    nothing outside of itself.
+
+    Args:
+        run: work dir of ``tools/train.py``.
+        also: further folders to look into.
+
+    Returns:
+        The page, in the run.
+
+    Raises:
+        FileNotFoundError: if the folder is not the work dir of a run, or one of the
+            further ones is missing.
+    """
+    run = Path(run)
+    cfg, checkpoint, _ = find_run(run)
+    for folder in map(Path, also):
+        if not folder.is_dir():
+            raise FileNotFoundError(f'--also: no folder {folder}')
+    names = dict(
+        config=shlex.quote(str(next(iter(sorted(run.glob('*.py')))))),
+        checkpoint=shlex.quote(str(checkpoint)),
+        run=shlex.quote(str(run)),
+    )
+    kind = 'segmentation' if 'decode_head' in cfg.model else 'classification'
+    found = list(_gather([run, *map(Path, also)], names))
+    shown = {part['title'] for part in found}
+    _tell_apart(found)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.tests['figure'] = is_number
+    text = environment.get_template(TEMPLATE).render(
+        name=run.resolve().name,
+        kind=kind,
+        summary=_summary(cfg, checkpoint),
+        sections=found,
+        missing=[
+            dict(title=section.title, command=section.command.format(**names))
+            for section in SECTIONS
+            if section.command
+            and section.title not in shown
+            and section.kind in ('', kind)
+        ],
+        versions=_versions(run),
+        config=cfg.pretty_text,
+    )
+    path = run / 'report.html'
+    path.write_text(text, encoding='utf-8')
+    return path
+
+
+def _gather(folders: Sequence[Path], names: dict[str, str]) -> Iterator[dict]:
+    """What there is to show, a part for each file."""
+    for section, path in _found(folders):
+        part = _part(section, path, names)
+        if part['problem'] or part['tables'] or part['pictures']:
+            yield part
+
+
+def _found(folders: Sequence[Path]) -> Iterator[tuple[Section, Path]]:
+    """Files of the sections, in their order; then the others."""
+    files = {path.resolve(): path for f in folders for path in sorted(_files(f))}
+    left = dict(files)
+    for section in SECTIONS:
+        for key, path in files.items():
+            if fnmatchcase(path.name, section.files):
+                left.pop(key, None)
+                yield section, path
+    for path in left.values():
+        if path.with_suffix('.png').is_file():
+            title = re.sub(r'[_-]+', ' ', path.stem).capitalize()
+            yield Section(title, path.name), path
+
+
+def _tell_apart(parts: Sequence[dict]) -> None:
+    """Add the folder to titles that are there twice."""
+    titles = [part['title'] for part in parts]
+    for part in parts:
+        if titles.count(part['title']) > 1:
+            part['title'] += f', {Path(part["file"]).parent.name}'
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """JSON files that are no logs."""
+    for path in folder.rglob('*.json'):
+        if 'vis_data' not in path.relative_to(folder).parts:
+            yield path
+
+
+def _part(section: Section, path: Path, names: dict[str, str]) -> dict[str, Any]:
+    """What the template shows of a file."""
+    try:
+        data, tables, problem = json.loads(path.read_text()), [], ''
+        tables = list(_tables(section, data))
+    except (ValueError, OSError) as error:
+        tables, problem = [], f'{path} cannot be read: {error}'
+    own = path.with_suffix('.png')
+    alone = {own.name: f'Picture of {section.title}'}
+    pictures = [
+        (path.with_name(name), said)
+        for name, said in (section.pictures or alone).items()
+    ]
+    return dict(
+        title=section.title,
+        about=section.about,
+        command=section.command.format(**names),
+        file=str(path),
+        problem=problem,
+        tables=tables,
+        pictures=[(_uri(file), said) for file, said in pictures if file.is_file()],
+    )
+
+
+def _tables(section: Section, data: Any) -> Iterator[Table]:
+    if not section.facts and not section.tables:
+        yield from all_tables(data)
+        return
+    if isinstance(data, dict) and (own := facts(data, section.facts)).rows:
+        yield own
+    for where, columns in section.tables.items():
+        if table := chosen_table(data, where, columns):
+            yield table
+
+
+def _uri(picture: Path) -> str:
+    return 'data:image/png;base64,' + base64.b64encode(picture.read_bytes()).decode()
+
+
+def _summary(cfg: Config, checkpoint: Path) -> Table:
+    loop, data = cfg.train_cfg, cfg.train_dataloader.dataset
+    backbone = cfg.model.get('backbone', {})
+    arch = backbone.get('arch', '')
+    rows: dict[str, Any] = dict(
+        model=f'{cfg.model.type}, {backbone.get("type", "")}',
+        size=arch
+        if isinstance(arch, str)
+        else ', '.join(f'{k} {v}' for k, v in arch.items()),
+        data=f'{data.get("type")} in {data.get("data_root") or "memory"}',
+        length=f'{loop.max_epochs} epochs'
+        if 'max_epochs' in loop
+        else f'{loop.get("max_iters", 0):,} iterations',
+        batch=cfg.get('effective_batch') or cfg.train_dataloader.get('batch_size'),
+        checkpoint=checkpoint.name,
+    )
+    return Table('', (), tuple((name, str(said)) for name, said in rows.items()))
+
+
+def _versions(run: Path) -> list[Table]:
+    """Of what wrote the page, and of what trained."""
+    modules = (torch, torchvision, timm, mmengine, mmcv, mmseg)
+    here = {module.__name__: module.__version__ for module in modules}
+    here = dict(illama_seg=__version__, **here, Python=platform.python_version())
+    tables = [Table('this page', (), tuple(here.items()))]
+    logs = sorted(path for path in run.glob('*/*.log') if path.stem == path.parent.name)
+    if logs:
+        logged = ENVIRONMENT.findall(logs[-1].read_text(errors='replace'))
+        trained = {name: said.split(' (')[0] for name, said in logged}
+        if trained:
+            tables.append(
+                Table('training, by its last log', (), tuple(trained.items()))
+            )
+    return tables

@@ -1,0 +1,9 @@
+"""Measurements of trained models, one room for each property.
+
+Each study has its measure, its drawing and its section of the report. A name is
+imported when it is first used; ``__init__.pyi`` lists them.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,99 @@
+"""Curves of the singular values of attention maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+STYLES = {'softmax': '--', 'masked': '-'}
+
+
+def draw_attention_rank(
+    models: Sequence[dict], layers: Sequence[int], path: str | Path
+) -> None:
+    """Draw the first head and the index by layer, below them every head.
+
+    Figures 4 and 11 of arXiv 2404.06773: cumulative normalised singular values, broken
+    lines before the mask, whole ones after it.
+
+    Args:
+        models: ``models`` of :func:`illama_seg.studies.measure_attention_rank`.
+        layers: to draw, from 1.
+        path: picture to write.
+    """
+    heads = max(row['head'] for model in models for row in model['maps'])
+    width = max(2.3 * heads, 9.0)
+    height = 3.8 + 1.9 * len(layers) + 0.22 * len(models)
+    figure = Figure(figsize=(width, height), layout='constrained')
+    above, below = figure.subfigures(2, 1, height_ratios=(3.8, 1.9 * len(layers)))
+    one, by_layer = above.subplots(1, 2)
+    _draw_curves(one, models, layers[0], 1)
+    one.set_title(f'layer {layers[0]}, head 1', fontsize=10)
+    one.set_xlabel('singular values, largest first')
+    one.set_ylabel('share of their sum')
+    _draw_index(by_layer, models)
+    cells = below.subplots(len(layers), heads, sharey=True, squeeze=False)
+    for line, layer in zip(cells, layers, strict=True):
+        for head, axes in enumerate(line, 1):
+            if _draw_curves(axes, models, layer, head):
+                axes.set_title(f'layer {layer}, head {head}', fontsize=8)
+                axes.tick_params(labelsize=7)
+            else:
+                axes.set_axis_off()
+    handles, labels = one.get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc='outside lower center',
+        title=f'index at {models[0]["share"]:g} of layer {layers[0]}, head 1',
+        title_fontsize=8,
+        fontsize=8,
+        ncols=2,
+        frameon=False,
+    )
+    figure.savefig(path, dpi=110)
+
+
+def _draw_curves(axes: Axes, models: Sequence[dict], layer: int, head: int) -> int:
+    """How many lines were drawn."""
+    drawn = 0
+    for number, model in enumerate(models):
+        for row in model['maps']:
+            if (row['layer'], row['head']) != (layer, head):
+                continue
+            axes.plot(
+                range(1, row['tokens'] + 1),
+                row['curve'],
+                STYLES[row['kind']],
+                color=f'C{number % 10}',
+                linewidth=1.2,
+                label=f'{model["name"]}, {row["kind"]}: {row["index"]}',
+            )
+            drawn += 1
+    axes.axhline(models[0]['share'], color='grey', linestyle=':', linewidth=0.9)
+    axes.set_ylim(0, 1.02)
+    return drawn
+
+
+def _draw_index(axes: Axes, models: Sequence[dict]) -> None:
+    """The index of each layer, the mean of its heads and their range."""
+    for number, model in enumerate(models):
+        for kind, style in STYLES.items():
+            found: dict[int, list[int]] = {}
+            for row in model['maps']:
+                if row['kind'] == kind:
+                    found.setdefault(row['layer'], []).append(row['index'])
+            if not found:
+                continue
+            colour = f'C{number % 10}'
+            middle = [sum(values) / len(values) for values in found.values()]
+            axes.plot(list(found), middle, style, marker='.', color=colour)
+            low, high = zip(*((min(v), max(v)) for v in found.values()), strict=True)
+            axes.fill_between(list(found), low, high, color=colour, alpha=0.1)
+    axes.set_title(f'index at {models[0]["share"]:g}', fontsize=10)
+    axes.set_xlabel('layer: mean and range of its heads')
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)

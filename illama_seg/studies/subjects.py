@@ -1,0 +1,195 @@
+"""Classifiers to measure: checkpoints of a config, and timm's models by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from timm.data import create_transform, resolve_model_data_config
+from torch import Tensor, nn
+
+from illama_seg.apis.models import (
+    load_weights,
+    usable_device,
+)
+from illama_seg.apis.user_errors import options_explained
+from illama_seg.checkpoints import fetch_checkpoint, find_weights, read_checkpoint
+from illama_seg.pretrain import LoadRGBImage
+
+TIMM, RANDOM = 'timm:', 'random'
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A classifier with its own preprocessing.
+
+    Attributes:
+        name: to show.
+        model: batch as loaded -> logits (B, num_classes).
+        load: dict of ``img_path``, or ``img`` (H, W) or (H, W, 3) uint8 -> (3, h, w).
+        num_classes: outputs.
+        classes: names of the classes, where checkpoint or data set have them.
+        device: of the model.
+        module: what has the weights.
+    """
+
+    name: str
+    model: Callable[[Tensor], Tensor]
+    load: Callable[[dict], Tensor]
+    num_classes: int
+    classes: tuple[str, ...] | None
+    device: str
+    module: nn.Module | None = None
+
+    @torch.inference_mode()
+    def logits(self, images: list[Tensor]) -> Tensor:
+        """Loaded images -> (B, num_classes) float32, on the CPU."""
+        return self.model(torch.stack(images).to(self.device)).float().cpu()
+
+
+def build_classifier(
+    cfg: Config, source: str | Path, device: str | None = None
+) -> Classifier:
+    """Build a classifier and load its weights, all of them, without running any code.
+
+    Args:
+        cfg: config of a classification; of timm's models it says the number of classes.
+        source: file or URL of a checkpoint of this config, 'random' for the weights
+            that a training of it starts from, ``timm:NAME`` with the weights that timm
+            downloads, ``timm:NAME=FILE`` with those of a file, or ``timm:NAME=random``.
+            Random weights are drawn from the config's ``randomness.seed``, or from 0.
+        device: such as 'cpu' or 'cuda:1'; by default a GPU where there is one.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ConnectionError: if weights cannot be downloaded.
+        ValueError: if the config is not of a classifier, there is no such model, or
+            the weights do not fit it.
+    """
+    if 'head' not in cfg.model:
+        raise ValueError(
+            f'{cfg.filename} has no model.head: expected the config of a '
+            'classification, such as configs/pretrain/illama_base_in1k.py'
+        )
+    device = usable_device(device)
+    # Random weights are the same every time, and leave the caller's draws alone.
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed((cfg.get('randomness') or {}).get('seed') or 0)
+        if str(source).startswith(TIMM):
+            return _of_timm(str(source), cfg, device)
+        return _of_config(source, cfg, device)
+
+
+def _of_config(source: str | Path, cfg: Config, device: str) -> Classifier:
+    is_random = str(source) == RANDOM
+    state: dict[str, Any] = {}
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    if not is_random:
+        state = read_checkpoint(fetch_checkpoint(source), mmap=True)
+        cfg.model.init_cfg = cfg.model.backbone.init_cfg = None
+    with options_explained(cfg):
+        model = MODELS.build(cfg.model)
+        steps = Compose(cfg.test_dataloader.dataset.pipeline)
+    if is_random:
+        model.init_weights()
+    else:
+        load_weights(model, state, source)
+    meta = state.get('meta')
+    known = meta.get('dataset_meta') if isinstance(meta, dict) else None
+    drawn = f'{Path(cfg.filename).stem} ({RANDOM} weights)'
+    return Classifier(
+        name=drawn if is_random else source_name(source),
+        model=partial(_preprocessed, model.to(device).eval()),
+        load=partial(_by_pipeline, steps),
+        num_classes=cfg.model.head.num_classes,
+        classes=tuple((known or {}).get('classes') or ()) or _data_classes(cfg),
+        device=device,
+        module=model,
+    )
+
+
+def source_name(source: str | Path) -> str:
+    """Short name of a checkpoint or of timm's model."""
+    if str(source).startswith(TIMM):
+        name, _, weights = str(source).removeprefix(TIMM).partition('=')
+        return f'{name} ({RANDOM} weights)' if weights == RANDOM else name
+    path = Path(source)
+    return f'{path.parent.name}/{path.stem}' if path.parent.name else path.stem
+
+
+def _data_classes(cfg: Config) -> tuple[str, ...] | None:
+    """Names of the classes of a config's data, where they are known without it."""
+    data = DATASETS.get(cfg.test_dataloader.dataset.type)
+    return getattr(data, 'METAINFO', {}).get('classes')
+
+
+def _of_timm(source: str, cfg: Config, device: str) -> Classifier:
+    name, _, weights = source.removeprefix(TIMM).partition('=')
+    num_classes = cfg.model.head.num_classes
+    if not timm.is_model(name):
+        near = get_close_matches(name, timm.list_models(), n=4)
+        raise ValueError(
+            f'timm has no model {name!r}; the nearest: {", ".join(near) or "none"}'
+        )
+    options: dict[str, Any] = dict(num_classes=num_classes)
+    read: dict[str, Tensor] = {}
+    if weights and weights != RANDOM:
+        file = fetch_checkpoint(weights)
+        # Refuses what is unsafe; then timm, which knows the names in other files.
+        read, _ = find_weights(read_checkpoint(file, mmap=True), file)
+        overlay = dict(file=str(file), num_classes=num_classes, custom_load=False)
+        options.update(pretrained=True, pretrained_cfg_overlay=overlay)
+    elif not weights:
+        options = dict(pretrained=True)
+    try:
+        model: Any = timm.create_model(name, **options)
+    except Exception as error:  # timm, its downloader and torch raise what they like
+        reason = str(error).splitlines()[0].rstrip('.')
+        if weights:
+            raise ValueError(
+                f'{weights} does not fit timm:{name} with {num_classes} classes: '
+                f'{reason}'
+            ) from error
+        raise ConnectionError(
+            f'no weights of timm:{name} to be had: {reason}. Without a network give '
+            f'their file, timm:{name}=FILE; timm:{name}=random takes random ones'
+        ) from error
+    head = read.get(f'{model.pretrained_cfg.get("classifier")}.weight')
+    found = model.num_classes if head is None else len(head)
+    if found != num_classes:
+        raise ValueError(
+            f'{source} has {found} classes, the config {num_classes}: give a file of '
+            f'weights for these, timm:{name}=FILE'
+        )
+    transform = create_transform(**resolve_model_data_config(model))
+    return Classifier(
+        name=source_name(source),
+        model=model.to(device).eval(),
+        load=partial(_by_transform, transform),
+        num_classes=num_classes,
+        classes=_data_classes(cfg),
+        device=device,
+        module=model,
+    )
+
+
+def _preprocessed(model: nn.Module, images: Tensor) -> Tensor:
+    parts: Any = model
+    return parts(parts.data_preprocessor(dict(inputs=images))['inputs'])
+
+
+def _by_pipeline(steps: Compose, info: dict) -> Tensor:
+    return steps(info)['inputs']
+
+
+def _by_transform(transform: Callable, info: dict) -> Tensor:
+    return transform(LoadRGBImage()(info)['img'])

@@ -1,0 +1,90 @@
+"""Paint labels over images, with a legend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+Palette = Sequence[Sequence[int]]
+
+
+def overlay(
+    image: np.ndarray, labels: np.ndarray, palette: Palette, opacity: float = 0.5
+) -> np.ndarray:
+    """Paint class colours over an image.
+
+    Args:
+        image: (H, W, 3) uint8, BGR.
+        labels: (H, W), class numbers; 255 stays unpainted.
+        palette: RGB colour of each class.
+        opacity: of the paint, in [0, 1].
+
+    Returns:
+        (H, W, 3) uint8, BGR.
+    """
+    paint = colourise(labels, palette)[..., ::-1]
+    mixed = cv2.addWeighted(image, 1 - opacity, paint, opacity, 0)
+    return np.where((labels == 255)[..., None], image, mixed)
+
+
+def colourise(labels: np.ndarray, palette: Palette) -> np.ndarray:
+    """(H, W) class numbers -> (H, W, 3) uint8, RGB; 255 is black."""
+    colours = np.zeros((256, 3), np.uint8)
+    colours[: len(palette)] = np.asarray(palette, np.uint8)
+    return colours[labels]
+
+
+def add_legend(
+    image: np.ndarray, labels: np.ndarray, classes: Sequence[str], palette: Palette
+) -> np.ndarray:
+    """Name the classes of ``labels``, largest first, in a strip below the image.
+
+    Args and returns as :func:`overlay`; the strip makes the result higher.
+    """
+    numbers, counts = np.unique(labels[labels != 255], return_counts=True)
+    font, line = cv2.FONT_HERSHEY_SIMPLEX, 1
+    names = [classes[number].strip() for number in numbers]
+    widths = [cv2.getTextSize(name, font, 0.45, line)[0][0] + 30 for name in names]
+    # Readable on a large picture, and no name cut off by a small one's edge.
+    scale = max(image.shape[1] / 1000, 1.0)
+    scale = min([scale, *(image.shape[1] / width for width in widths)])
+    room, row, x, cells = image.shape[1] / scale, 0, 0, []
+    for i in np.argsort(-counts):
+        if x and x + widths[i] > room:
+            row, x = row + 1, 0
+        cells.append((row, x, numbers[i], names[i]))
+        x += widths[i]
+
+    def at(*place: float) -> tuple[int, ...]:
+        return tuple(round(scale * side) for side in place)
+
+    strip = np.full((*at((row + 1) * 22), image.shape[1], 3), 255, np.uint8)
+    for row, x, number, name in cells:
+        y = row * 22
+        colour = tuple(int(value) for value in palette[number][::-1])
+        cv2.rectangle(strip, at(x + 4, y + 5), at(x + 18, y + 17), colour, -1)
+        place = at(x + 22, y + 16)
+        line = max(round(scale), 1)
+        cv2.putText(
+            strip, name, place, font, 0.45 * scale, (0, 0, 0), line, cv2.LINE_AA
+        )
+    return np.vstack([image, strip])
+
+
+def side_by_side(image: np.ndarray, labels: np.ndarray, palette: Palette) -> np.ndarray:
+    """An image beside itself with its labels painted over; what is ignored is dark.
+
+    Args:
+        image: (H, W, 3) uint8, BGR.
+        labels: (H, W), class numbers or 255.
+        palette: RGB colour of each class.
+
+    Returns:
+        (H, 2 W + gap, 3) uint8, RGB.
+    """
+    painted = overlay(image, labels, palette, 0.6)
+    painted[labels == 255] = image[labels == 255] // 4
+    gap = np.full((len(image), max(image.shape[1] // 60, 1), 3), 255, np.uint8)
+    return np.hstack([image, gap, painted])[..., ::-1]
