@@ -10,9 +10,7 @@ from torch import nn
 
 from illama_seg.backbones import ARCHITECTURES
 from illama_seg.checkpoints import RELEASED
-from illama_seg.studies.complexity.counts import (
-    count_multiply_accumulates,
-)
+from illama_seg.studies.complexity.counts import count_multiply_accumulates
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 NAMES = sorted(path.stem for path in CONFIGS.glob('*.py'))

@@ -8,12 +8,8 @@ import pytest
 from mmengine.fileio import load
 
 from illama_seg.apis import list_models
-from illama_seg.apis.configs import (
-    find_config,
-)
-from illama_seg.apis.models import (
-    _released,
-)
+from illama_seg.apis.configs import find_config
+from illama_seg.apis.models import _released
 from illama_seg.checkpoints import RELEASED
 
 ROOT = Path(__file__).parents[1]

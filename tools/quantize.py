@@ -44,9 +44,7 @@ def main() -> None:
         parse_cfg_options,
         quantize_after_training,
     )
-    from illama_seg.studies import (
-        compare_precisions,
-    )
+    from illama_seg.studies import compare_precisions
 
     try:
         options = parse_cfg_options(args.cfg_options)

@@ -8,6 +8,7 @@ from mmengine.registry import DATASETS, init_default_scope
 
 from illama_seg.apis.user_errors import options_explained
 from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
+from illama_seg.errors import UserError
 from illama_seg.pretrain import check_classes, check_topk
 
 
@@ -43,7 +44,7 @@ def check_pretrained(cfg: Config) -> None:
 def check_schedule(cfg: Config) -> None:
     for number, step in enumerate(cfg.get('param_scheduler', [])):
         if step.get('end', float('inf')) <= step.get('begin', 0):
-            raise ValueError(
+            raise UserError(
                 f'param_scheduler.{number} ends at iteration {step.end}, before it '
                 f'begins, at {step.begin}: set both by --cfg-options '
                 f'param_scheduler.{number}.begin=... param_scheduler.{number}.end=...'

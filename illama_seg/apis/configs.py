@@ -11,9 +11,8 @@ from typing import Any
 
 from mmengine.config import Config, DictAction
 
-from illama_seg.apis.runs.batches import (
-    note_recipe,
-)
+from illama_seg.apis.runs.batches import note_recipe
+from illama_seg.errors import MissingFileError, UserError
 
 # Variables of the configs, put in their places when the file is read.
 _SUBSTITUTED = {
@@ -39,11 +38,11 @@ def parse_cfg_options(pairs: Sequence[str] | None) -> dict[str, Any]:
     for pair in pairs or ():
         key, separator, value = pair.partition('=')
         if not separator:
-            raise ValueError(f'--cfg-options {pair}: expected KEY=VALUE')
+            raise UserError(f'--cfg-options {pair}: expected KEY=VALUE')
         try:
             options[key] = DictAction._parse_iterable(value)
         except AssertionError as error:  # mmengine's word for open brackets
-            raise ValueError(f'--cfg-options {pair}: {error}') from error
+            raise UserError(f'--cfg-options {pair}: {error}') from error
     return options
 
 
@@ -70,24 +69,22 @@ def load_config(
     path = _config_file(Path(path))
     variable = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID'}.get(launcher)
     if variable and variable not in os.environ:
-        raise ValueError(
+        raise UserError(
             f'--launcher {launcher}, but {variable} is not set: start it with '
             f'{"torchrun (tools/dist_train.sh)" if variable == "RANK" else "srun"}'
         )
     for name, real in _SUBSTITUTED.items():
         if name in (cfg_options or {}):
-            raise ValueError(
-                f'--cfg-options {name} has no effect by itself: set {real}'
-            )
+            raise UserError(f'--cfg-options {name} has no effect by itself: set {real}')
     try:
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program: it may raise anything
-        raise ValueError(f'config {path}: {type(error).__name__}: {error}') from error
+        raise UserError(f'config {path}: {type(error).__name__}: {error}') from error
     note_recipe(cfg)
     try:
         cfg.merge_from_dict(cfg_options or {})
     except (KeyError, TypeError, IndexError, AssertionError) as error:
-        raise ValueError(
+        raise UserError(
             f'--cfg-options {cfg_options} do not fit {path}: {error}'
         ) from error
     note_recipe(cfg)  # of a batch that only an override names
@@ -101,7 +98,7 @@ def _config_file(path: Path) -> Path:
     if found is not None:
         return found
     beside = sorted(file.name for file in path.parent.glob('*.py'))
-    raise FileNotFoundError(
+    raise MissingFileError(
         f'no config {path}; '
         + (
             f'in {path.parent} there are: {", ".join(beside)}; '
@@ -126,7 +123,7 @@ def config_folder() -> Path:
     for folder in folders:
         if (folder / '_base_' / 'default_runtime.py').is_file():
             return folder.resolve()
-    raise FileNotFoundError(
+    raise MissingFileError(
         f'no configs in {folders[0]} or {folders[1]}: install illama_seg anew, or give '
         'the path of a config file'
     )
@@ -185,7 +182,7 @@ def get_config(name: str, cfg_options: dict | None = None) -> Config:
     """
     path = find_config(name)
     if path is None:
-        raise ValueError(
+        raise UserError(
             f'no config named {name!r}; the nearest: {", ".join(nearest_names(name))}'
         )
     return load_config(path, cfg_options)

@@ -7,11 +7,10 @@ from pathlib import Path
 from mmengine.registry import DATASETS, init_default_scope
 from mmseg.datasets import BaseSegDataset
 
-from illama_seg.apis.configs import (
-    load_config,
-)
+from illama_seg.apis.configs import load_config
 from illama_seg.apis.scores import scores_table, write_scores
 from illama_seg.apis.user_errors import check_writable, options_explained
+from illama_seg.errors import UserError
 from illama_seg.evaluation import LabelIds, count_label_files
 
 
@@ -54,7 +53,7 @@ def evaluate_predictions(
         ValueError: options that exclude each other, or files that cannot be compared.
     """
     if config is not None and (num_classes is not None or from_zero):
-        raise ValueError(
+        raise UserError(
             '--config names the classes and how their ids count: leave out '
             '--num-classes and --from-zero'
         )
@@ -64,7 +63,7 @@ def evaluate_predictions(
         ('--workers', num_workers, 1, 1024),
     ):
         if value is not None and not low <= value <= high:
-            raise ValueError(f'{name} {value}: expected {low}..{high}')
+            raise UserError(f'{name} {value}: expected {low}..{high}')
     check_writable(out, '--out')
     if num_classes is None:
         meta = _metainfo(config)
@@ -92,12 +91,12 @@ def _metainfo(config: str | Path | None) -> dict:
     if config is not None:
         cfg = load_config(config)
         if 'test_dataloader' not in cfg:
-            raise ValueError(f'{config} has no test_dataloader to take classes from')
+            raise UserError(f'{config} has no test_dataloader to take classes from')
         settings = cfg.test_dataloader.dataset
     with options_explained(config or 'ADE20K'):
         dataset = DATASETS.build(dict(settings, pipeline=[], lazy_init=True))
     if not isinstance(dataset, BaseSegDataset):
-        raise ValueError(
+        raise UserError(
             f'--config {config}: {type(dataset).__name__} is no data set of a '
             'segmentation. Name the config that the predictions were made with'
         )

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from illama_seg.datasets.images import check_image
+from illama_seg.errors import MissingFileError, UserError
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
@@ -23,21 +24,21 @@ def read_image(path: str | Path) -> np.ndarray:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f'no image {path}')
+        raise MissingFileError(f'no image {path}')
     check_image(path, is_known=True)
     data = np.fromfile(path, np.uint8)
     try:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     except cv2.error as error:
         if 'MAX_IMAGE' in str(error):
-            raise ValueError(
+            raise UserError(
                 f'{path} has more pixels or a longer side than OpenCV decodes: set '
                 'OPENCV_IO_MAX_IMAGE_PIXELS (2^29 if unset), _WIDTH and _HEIGHT '
                 'in the environment'
             ) from error
         image = None
     if image is None:
-        raise ValueError(
+        raise UserError(
             f'{path} ({data.size} bytes) is damaged or no image; formats read: '
             f'{", ".join(IMAGE_SUFFIXES)}'
         )
@@ -54,7 +55,7 @@ def write_image(path: Path, image: np.ndarray) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(cv2.imencode(path.suffix, image)[1].tobytes())
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f'{path} cannot be written ({error.strerror}); name another folder with '
             '--out'
         ) from error
@@ -91,7 +92,7 @@ def find_images(
                 and skipped.isdisjoint(file.resolve().parents)
             )
             if not files:
-                raise ValueError(
+                raise UserError(
                     f'no image in folder {entry}: expected files ending in '
                     f'{", ".join(IMAGE_SUFFIXES)}'
                 )
@@ -99,12 +100,12 @@ def find_images(
         elif entry.is_file():
             found.append((entry, Path(entry.name)))
         else:
-            raise FileNotFoundError(f'no image or folder {entry}')
+            raise MissingFileError(f'no image or folder {entry}')
     names: dict[Path, Path] = {}
     for path, name in found:
         other = names.setdefault(name.with_suffix(''), path)
         if other != path:
-            raise ValueError(
+            raise UserError(
                 f'{other} and {path} would both be written as {name.stem}: segment '
                 'them into different folders'
             )

@@ -10,21 +10,11 @@ import numpy as np
 from torch import nn
 from tqdm import tqdm
 
-from illama_seg.apis.images import (
-    read_image,
-    write_image,
-)
-from illama_seg.apis.models import (
-    annotation_ids,
-    dataset_meta,
-)
-from illama_seg.apis.prediction import (
-    predict,
-)
-from illama_seg.visualization.overlay import (
-    add_legend,
-    overlay,
-)
+from illama_seg.apis.images import read_image, write_image
+from illama_seg.apis.models import annotation_ids, dataset_meta
+from illama_seg.apis.prediction import predict
+from illama_seg.errors import UserError
+from illama_seg.visualization.overlays import add_legend, overlay
 
 JPEG_SIDE = 65500  # pixels that OpenCV's encoder allows
 
@@ -60,7 +50,7 @@ def segment_files(
         ValueError: if ``opacity`` is out of range or the folder cannot be written.
     """
     if not 0 <= opacity <= 1:
-        raise ValueError(f'--opacity {opacity}: expected a number in [0, 1]')
+        raise UserError(f'--opacity {opacity}: expected a number in [0, 1]')
     out, meta = Path(out), dataset_meta(model)
     classes, palette, ids = meta['classes'], meta['palette'], annotation_ids(meta)
     summary: dict[str, dict[str, float]] = {}

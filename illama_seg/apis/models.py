@@ -17,10 +17,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmseg.apis import init_model
 from torch import nn
 
-from illama_seg.apis.configs import (
-    config_folder,
-    get_config,
-)
+from illama_seg.apis.configs import config_folder, get_config
 from illama_seg.apis.user_errors import check_segmentation, options_explained
 from illama_seg.checkpoints import (
     fetch_checkpoint,
@@ -28,6 +25,7 @@ from illama_seg.checkpoints import (
     our_names,
     read_checkpoint,
 )
+from illama_seg.errors import UserError
 
 
 def load_segmentor(
@@ -58,7 +56,7 @@ def load_segmentor(
     load_weights(model, state, checkpoint)
     meta = state.get('meta', {}).get('dataset_meta')
     if not meta:
-        raise ValueError(
+        raise UserError(
             f'{checkpoint} has no class names (meta.dataset_meta): expected a '
             'checkpoint written by tools/train.py'
         )
@@ -76,7 +74,7 @@ def usable_device(device: str | None) -> str:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(
+        raise UserError(
             f'--device {device} cannot be used: {str(error).splitlines()[0]}; leave it '
             "out for a GPU where there is one, or use 'cpu'"
         ) from error
@@ -122,7 +120,7 @@ def load_weights(model: nn.Module, state: dict, source: str | Path) -> None:
     faults += [f'{key}: not in the model' for key in weights if key not in own]
     if faults:
         shown = '\n  '.join(faults[:5])
-        raise ValueError(
+        raise UserError(
             f'{source} is not a checkpoint of this model, {len(faults)} of '
             f'{len(own)} keys do not fit:\n  {shown}\nUse the config it was trained '
             'with; mmengine keeps a copy of it in the work dir'
@@ -161,7 +159,7 @@ def get_model(
     parts = (cfg.model, cfg.model.backbone)
     if pretrained is True and source is None:
         if not any(part.get('init_cfg') for part in parts):
-            raise ValueError(
+            raise UserError(
                 f'pretrained=True, but {name} starts from no weights, and none were '
                 'released: use pretrained=False, or path or URL of a checkpoint'
             )

@@ -11,6 +11,7 @@ from mmseg.apis import inference_model
 from torch import Tensor, nn
 
 from illama_seg.apis.sliding import sliding_logits
+from illama_seg.errors import UserError
 
 
 def predict(
@@ -42,17 +43,17 @@ def predict(
     """
     segmentor = cast(Any, model)
     if full_size and segmentor.test_cfg.get('mode', 'whole') != 'slide':
-        raise ValueError(
+        raise UserError(
             "--full-size goes with windows, but the config's test_cfg has mode="
             f'{segmentor.test_cfg.get("mode", "whole")!r}: --cfg-options '
             'model.test_cfg.mode=slide model.test_cfg.crop_size=(512,512) '
             'model.test_cfg.stride=(341,341)'
         )
     if batch_size is not None and batch_size < 1:
-        raise ValueError(f'--batch-size {batch_size}: expected at least 1')
+        raise UserError(f'--batch-size {batch_size}: expected at least 1')
     padded = bool(segmentor.data_preprocessor.test_cfg)  # the whole image, not windows
     if padded and (full_size or blend != 'mean' or batch_size):
-        raise ValueError(
+        raise UserError(
             '--full-size, --blend and --batch-size are of windows, but the config pads '
             'the whole image (model.data_preprocessor.test_cfg): --cfg-options '
             'model.data_preprocessor.test_cfg=None'
@@ -75,7 +76,7 @@ def predict(
                 found = logits.argmax(0)
             labels[rows, columns] = found.byte().cpu().numpy()
     except RuntimeError as error:
-        raise ValueError(
+        raise UserError(
             f'an image of {size[0]}x{size[1]} cannot be segmented: '
             f'{error}. As the test pipeline resizes it, each side needs more than one '
             'patch, and all of it must fit into the memory'

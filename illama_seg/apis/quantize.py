@@ -14,13 +14,8 @@ from mmseg.apis import init_model
 from torch import nn
 from tqdm import tqdm
 
-from illama_seg.apis.configs import (
-    load_config,
-)
-from illama_seg.apis.models import (
-    dataset_meta,
-    load_weights,
-)
+from illama_seg.apis.configs import load_config
+from illama_seg.apis.models import dataset_meta, load_weights
 from illama_seg.apis.prediction import predict
 from illama_seg.apis.user_errors import check_seed, options_explained
 from illama_seg.checkpoints import (
@@ -31,11 +26,8 @@ from illama_seg.checkpoints import (
     write_weights,
 )
 from illama_seg.datasets.labelled import LabelledImages
-from illama_seg.quantization import (
-    calibrate,
-    holds_integers,
-    in_integers,
-)
+from illama_seg.errors import UserError
+from illama_seg.quantization import calibrate, holds_integers, in_integers
 
 FLOAT, QUANTIZED = 'ILLaMA', 'QuantizedILLaMA'
 
@@ -68,12 +60,12 @@ def quantize_after_training(
     """
     weights_path(out)
     if calib < 1:
-        raise ValueError(f'--calib {calib}: expected at least 1 image')
+        raise UserError(f'--calib {calib}: expected at least 1 image')
     check_seed(seed)
     cfg = load_config(config, cfg_options)
     model, kind = load_with_kind(cfg.copy(), checkpoint)
     if kind != 'float':
-        raise ValueError(
+        raise UserError(
             f'{checkpoint} has 8-bit weights already ({kind}): expected a checkpoint '
             'in float'
         )
@@ -113,7 +105,7 @@ def export_quantized(
     weights_path(out)
     model, kind = load_with_kind(load_config(config, cfg_options), checkpoint)
     if kind != 'trained':
-        raise ValueError(
+        raise UserError(
             f'{checkpoint} is in {kind}: expected a checkpoint of a quantisation-aware '
             'training, such as of configs/quantization/illama_tiny_w8a8_in1k.py'
         )
@@ -134,7 +126,7 @@ def load_with_kind(cfg: Config, source: str | Path) -> tuple[nn.Module, str]:
     load_weights(model, state, source)
     for name, value in model.state_dict().items():  # an integer would hide them
         if not value.isfinite().all():
-            raise ValueError(
+            raise UserError(
                 f'{source}: {name} has values that are not finite: expected a '
                 'checkpoint of a training that did not diverge'
             )
@@ -147,7 +139,7 @@ def _build(cfg: Config, backbone: str, integers: bool = False) -> nn.Module:
     """The config's model in eval mode on the CPU, with one of our backbones."""
     found = cfg.model.backbone
     if found.get('type') not in (FLOAT, QUANTIZED):
-        raise ValueError(
+        raise UserError(
             f'{cfg.filename} has model.backbone.type={found.get("type")!r}: expected '
             f'{FLOAT!r} or {QUANTIZED!r}; no other is quantised here'
         )

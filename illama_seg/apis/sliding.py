@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.signal import windows
 from tqdm import tqdm
 
+from illama_seg.errors import UserError
+
 # What a pixel of a window counts where windows overlap, along one side of it.
 BLENDS: dict[str, Callable[[int], Tensor]] = {
     'mean': torch.ones,
@@ -51,7 +53,7 @@ class Side:
         align_corners: bool = False,
     ) -> None:
         if not 1 <= stride <= crop:
-            raise ValueError(
+            raise UserError(
                 f'model.test_cfg.stride={stride}, crop_size={crop}: expected '
                 '1 <= stride <= crop_size, or pixels between the windows are not seen'
             )
@@ -140,9 +142,9 @@ def sliding_logits(
         ValueError: if the windows leave gaps, or an argument is out of range.
     """
     if blend not in BLENDS:
-        raise ValueError(f'blend {blend!r}: expected one of {", ".join(BLENDS)}')
+        raise UserError(f'blend {blend!r}: expected one of {", ".join(BLENDS)}')
     if batch_size < 1:
-        raise ValueError(f'batch size {batch_size}: expected at least 1 window')
+        raise UserError(f'batch size {batch_size}: expected at least 1 window')
     size = tuple(inputs.shape[-2:])
     crops = strides = size
     if model.test_cfg.get('mode', 'whole') == 'slide':

@@ -16,18 +16,14 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from illama_seg.apis.checks import check_data
-from illama_seg.apis.images import (
-    write_image,
-)
-from illama_seg.apis.models import (
-    annotation_ids,
-    load_weights,
-)
+from illama_seg.apis.images import write_image
+from illama_seg.apis.models import annotation_ids, load_weights
 from illama_seg.apis.runs.processes import join_processes_without_gpus
 from illama_seg.apis.runs.resuming import use_safe_hooks
 from illama_seg.apis.scores import ScoresWriter
 from illama_seg.apis.user_errors import check_writable, options_explained
 from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
+from illama_seg.errors import UserError
 from illama_seg.machine.precision import Precision, choose_precision
 from illama_seg.quiet import quiet_terminal
 
@@ -62,7 +58,7 @@ def build_tester(
     for folder, option in ((out, '--out'), (show_dir, '--show-dir')):
         if folder is not None:
             if not segments:
-                raise ValueError(
+                raise UserError(
                     f'{option}: {cfg.filename} classifies; only a segmentation can be '
                     'drawn. Its metrics are in the work dir'
                 )
@@ -77,7 +73,7 @@ def build_tester(
     cfg.model.init_cfg = cfg.model.backbone.init_cfg = None
     if tta:
         if 'tta_pipeline' not in cfg:
-            raise ValueError(
+            raise UserError(
                 f'--tta: {cfg.filename} has no tta_pipeline; leave --tta out, or take '
                 "configs/_base_/ade20k.py's over"
             )
@@ -126,7 +122,7 @@ def _test_precision(cfg: Config, amp: bool) -> Precision:
     device = get_device()
     precision = choose_precision(device, 'auto' if amp else 'float32')
     if precision.name == 'float16' and device == 'cpu':
-        raise ValueError(
+        raise UserError(
             f'{precision.reason}: mmengine tests in float32 or bfloat16 on a CPU'
         )
     if precision.name != 'float32':

@@ -22,6 +22,7 @@ from illama_seg.apis.runs.processes import join_processes_without_gpus
 from illama_seg.apis.runs.resuming import SKIP_CORRUPT, build_long_run
 from illama_seg.apis.user_errors import check_writable, options_explained
 from illama_seg.engine import PlainCheckpointHook, TimeEstimateHook
+from illama_seg.errors import UserError
 
 
 def build_trainer(
@@ -92,7 +93,7 @@ def _runner_type(cfg: Config) -> type[Runner]:
     name = cfg.get('runner_type', 'Runner')
     found = RUNNERS.get(name) if isinstance(name, str) else name
     if not isinstance(found, type) or not issubclass(found, Runner):
-        raise ValueError(
+        raise UserError(
             f"runner_type={name!r}: expected 'Runner', or 'ShardedRunner' to shard the "
             'weights over the processes (FSDP)'
         )

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from illama_seg.errors import UserError
+
 
 @contextmanager
 def options_explained(config: str | Path | Config) -> Iterator[None]:
@@ -18,7 +20,7 @@ def options_explained(config: str | Path | Config) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, AssertionError) as error:
-        raise ValueError(explain_misfit(config, error)) from error
+        raise UserError(explain_misfit(config, error)) from error
 
 
 def explain_misfit(config: str | Path | Config, error: Exception) -> str:
@@ -41,7 +43,7 @@ def check_writable(folder: str | Path, option: str) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f'{folder} cannot be written ({error.strerror}); name another folder with '
             f'{option}'
         ) from error
@@ -54,7 +56,7 @@ def check_seed(seed: int) -> None:
         ValueError: names the option.
     """
     if seed < 0:
-        raise ValueError(f'--seed {seed}: expected a number from 0 on')
+        raise UserError(f'--seed {seed}: expected a number from 0 on')
 
 
 def check_segmentation(cfg: Config) -> None:
@@ -64,7 +66,7 @@ def check_segmentation(cfg: Config) -> None:
         ValueError: names the config, and the tools for a classification.
     """
     if 'decode_head' not in cfg.get('model', {}):
-        raise ValueError(
+        raise UserError(
             f'{cfg.filename} has no model.decode_head: expected the config of a '
             'segmentation, such as configs/upernet_illama_demo.py. A classification '
             'goes through tools/train.py, tools/test.py and tools/analysis/compare.py'

@@ -6,13 +6,9 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from illama_seg.apis.configs import (
-    load_config,
-)
-from illama_seg.visualization.curves import (
-    METRICS,
-    read_scalars,
-)
+from illama_seg.apis.configs import load_config
+from illama_seg.errors import MissingFileError
+from illama_seg.visualization.curves import METRICS, read_scalars
 
 
 def find_run(run: Path) -> tuple[Config, Path, list[Path]]:
@@ -24,13 +20,13 @@ def find_run(run: Path) -> tuple[Config, Path, list[Path]]:
     configs, pointer = sorted(run.glob('*.py')), run / 'last_checkpoint'
     scalars = sorted(run.glob('*/vis_data/scalars.json'))
     if not (configs and pointer.is_file() and scalars):
-        raise FileNotFoundError(
+        raise MissingFileError(
             f'{run} is not the work dir of a run: expected its config (*.py), '
             'last_checkpoint and */vis_data/scalars.json, as tools/train.py writes them'
         )
     checkpoint = run / Path(pointer.read_text().strip()).name
     if not checkpoint.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f'{run} has no {checkpoint.name}, which its last_checkpoint names: put '
             'the file back, or the name of another one into last_checkpoint'
         )
@@ -47,13 +43,13 @@ def runs_in(folder: Path) -> list[Path]:
         FileNotFoundError: if there is none.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f'no folder {folder}')
+        raise MissingFileError(f'no folder {folder}')
     runs = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
     runs = [run for run in runs if any(run.glob('*/vis_data/scalars.json'))]
     if folder in runs:
         return [folder]
     if not runs:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f'{folder} is no work dir and has none in it: expected '
             '*/vis_data/scalars.json, as tools/train.py writes it'
         )

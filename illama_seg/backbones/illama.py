@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from illama_seg.checkpoints import GRID_KEY, load_into_backbone
+from illama_seg.errors import UserError
 from illama_seg.layers import (
     FFNS,
     MASKS,
@@ -100,12 +101,12 @@ class ILLaMA(BaseModule):
         _check_choice('norm', norm, tuple(NORMS))
         _check_choice('cls_position', cls_position, ('last', 'first'))
         if attn_mask == 'modified' and cls_position == 'last':
-            raise ValueError(
+            raise UserError(
                 "ILLaMA attn_mask='modified' unmasks a class token at the start: use "
                 "it with cls_position='first'; 'strict' hides nothing from the last"
             )
         if not 0 <= drop_path_rate < 1:
-            raise ValueError(
+            raise UserError(
                 f'ILLaMA drop_path_rate={drop_path_rate}: expected a number in [0, 1)'
             )
         embed_dims, num_layers, num_heads = _resolve_arch(arch)
@@ -159,7 +160,7 @@ class ILLaMA(BaseModule):
         for init_cfg in init_cfgs if isinstance(init_cfgs, list) else [init_cfgs]:
             known = isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained'
             if not known or 'checkpoint' not in init_cfg:
-                raise ValueError(
+                raise UserError(
                     f'ILLaMA init_cfg={init_cfg}: expected None or '
                     "dict(type='Pretrained', checkpoint=PATH_OR_URL)"
                 )
@@ -175,11 +176,11 @@ class ILLaMA(BaseModule):
             ValueError: if it is out of range, or not 0 with another mask.
         """
         if not 0 <= rate <= 1:
-            raise ValueError(
+            raise UserError(
                 f'ILLaMA soft_mask_rate={rate}: expected a number in [0, 1]'
             )
         if rate and self.attn_mask != 'soft':
-            raise ValueError(
+            raise UserError(
                 f'ILLaMA soft_mask_rate={rate} has no effect with attn_mask='
                 f"{self.attn_mask!r}: leave it 0, or use attn_mask='soft'"
             )
@@ -230,7 +231,7 @@ class ILLaMA(BaseModule):
         """
         in_channels = self.patch_embed.proj.in_channels
         if x.ndim != 4 or x.size(1) != in_channels or 0 in x.shape[2:]:
-            raise ValueError(
+            raise UserError(
                 f'ILLaMA takes images (B, {in_channels}, H, W) with H, W >= 1, '
                 f'got {tuple(x.shape)}'
             )
@@ -277,7 +278,7 @@ def _record_grid(
 
 def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f'ILLaMA {option}={value!r}: expected one of {choices}')
+        raise UserError(f'ILLaMA {option}={value!r}: expected one of {choices}')
 
 
 def _resolve_arch(arch: str | dict) -> tuple[int, int, int]:
@@ -286,10 +287,10 @@ def _resolve_arch(arch: str | dict) -> tuple[int, int, int]:
         _check_choice('arch', arch, tuple(ARCHITECTURES))
         arch = ARCHITECTURES[arch]
     elif not isinstance(arch, dict) or set(arch) != set(keys):
-        raise ValueError(f'ILLaMA arch={arch}: expected a dict with the keys {keys}')
+        raise UserError(f'ILLaMA arch={arch}: expected a dict with the keys {keys}')
     embed_dims, num_layers, num_heads = (arch[key] for key in keys)
     if min(embed_dims, num_layers, num_heads) < 1 or embed_dims % (2 * num_heads):
-        raise ValueError(
+        raise UserError(
             f'ILLaMA arch={arch}: expected positive numbers, embed_dims a multiple of '
             '2 * num_heads (rotary positions turn pairs of channels in each head)'
         )
@@ -303,7 +304,7 @@ def _resolve_indices(indices: int | Sequence[int], num_layers: int) -> tuple[int
         in_range = all(0 <= i < num_layers for i in resolved)
         if resolved and in_range and resolved == tuple(sorted(set(resolved))):
             return resolved
-    raise ValueError(
+    raise UserError(
         f'ILLaMA out_indices={indices}: expected increasing block numbers from 0 '
         f'to {num_layers - 1} (negative ones count from the end)'
     )
@@ -317,7 +318,7 @@ def _resolve_grid(img_size: int | tuple[int, int], patch_size: int) -> tuple[int
         or min(size) < 1
         or any(side % patch_size for side in size)
     ):
-        raise ValueError(
+        raise UserError(
             f'ILLaMA img_size={img_size}: expected one multiple of patch_size='
             f'{patch_size}, or two (height, width). It only sets the grid of the '
             'positional embedding: images of other sizes are taken at run time'

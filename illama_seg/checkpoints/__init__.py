@@ -9,11 +9,7 @@ from illama_seg.checkpoints.loading import (
     load_into_backbone,
     load_released,
 )
-from illama_seg.checkpoints.reading import (
-    GRID_KEY,
-    fetch_checkpoint,
-    read_checkpoint,
-)
+from illama_seg.checkpoints.reading import GRID_KEY, fetch_checkpoint, read_checkpoint
 from illama_seg.checkpoints.released import RELEASED, ReleasedFile
 from illama_seg.checkpoints.writing import weights_path, write_weights
 

@@ -19,6 +19,7 @@ from illama_seg.checkpoints.reading import (
     read_checkpoint,
 )
 from illama_seg.checkpoints.writing import SUFFIXES, write_weights
+from illama_seg.errors import UserError
 
 NAMES = ('released', 'ours')
 
@@ -88,14 +89,14 @@ def convert_checkpoint(
             backbone with a classifier where the released names are asked for.
     """
     if names not in (None, *NAMES):
-        raise ValueError(f'names={names!r}: expected one of {NAMES}')
+        raise UserError(f'names={names!r}: expected one of {NAMES}')
     path = fetch_checkpoint(source)
     wanted = _target(path, Path(target).expanduser())
     checkpoint = read_checkpoint(path)
     tensors, holder = find_weights(checkpoint, path)
     prefix = 'backbone.' if any(key.startswith('backbone.') for key in tensors) else ''
     if not any(key.startswith(f'{prefix}blocks.') for key in tensors):
-        raise ValueError(
+        raise UserError(
             f'{path} holds no backbone: expected keys such as {prefix}blocks.0.norm1.'
             f'weight, found {listed(tensors)}'
         )
@@ -127,7 +128,7 @@ def _target(source: Path, target: Path) -> Path:
     if target.suffix in SUFFIXES:
         return target
     if not target.is_dir():
-        raise ValueError(
+        raise UserError(
             f'{target}: expected a folder that exists, or a name that ends in '
             f'{" or ".join(SUFFIXES)}'
         )
@@ -145,7 +146,7 @@ def _renamed(
         return our_names(tensors)
     known = ('backbone.', 'head.fc.')
     if others := [key for key in tensors if not key.startswith(known)]:
-        raise ValueError(
+        raise UserError(
             f'{path} holds more than a backbone with a classifier ({listed(others)}), '
             'for which there are no released names: keep ours, or save load_released('
             "FILE), the backbone's weights alone"

@@ -6,6 +6,8 @@ import logging
 import os
 from pathlib import Path
 
+from illama_seg.errors import UserError
+
 _LOGGER = logging.getLogger('illama_seg')
 # In the folder of the downloads: the sha256 of each released file when it first came.
 TRUSTED = 'illama_seg_sha256.json'
@@ -42,13 +44,13 @@ def check_trusted(file: Path, target: Path) -> None:
         known = json.loads(record.read_text()) if record.is_file() else {}
         expected = known.get(target.name, found)
     except (ValueError, AttributeError) as error:
-        raise ValueError(
+        raise UserError(
             f'{record} cannot be read ({error}): delete it to trust the released files '
             'beside it anew'
         ) from error
     if expected != found:
         kept = file == target
-        raise ValueError(
+        raise UserError(
             f'{target if kept else f"the download of {target.name}"} is another file '
             f'than the one that came first: its sha256 is\n{found}, expected\n'
             f'{expected} (from {record}). '

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from illama_seg.checkpoints.loading import listed
 from illama_seg.checkpoints.released import SIZES
+from illama_seg.errors import MissingFileError, UserError
 from illama_seg.layers import swiglu_hidden_dims
 
 HEAD_DIMS = 64  # of all named sizes (arXiv 2404.06773, Table 11)
@@ -66,14 +67,14 @@ def select_llama_weights(
             a file that is truncated.
     """
     if rotary_pairs not in ROTARY_PAIRS:
-        raise ValueError(f'rotary_pairs={rotary_pairs!r}: expected {ROTARY_PAIRS}')
+        raise UserError(f'rotary_pairs={rotary_pairs!r}: expected {ROTARY_PAIRS}')
     embed_dims, num_layers, num_heads = _resolve_arch(arch)
     hidden_dims = swiglu_hidden_dims(embed_dims)
     folder = Path(folder).expanduser()
     files = _find_files(folder)
     found = {int(m[1]) for key in files if (m := re.search(r'\blayers\.(\d+)\.', key))}
     if len(found) < num_layers:
-        raise ValueError(
+        raise UserError(
             f'{folder} has {len(found)} LLaMA layers, arch={arch} needs {num_layers}: '
             'choose a larger LLaMA. First keys found: ' + listed(files)
         )
@@ -81,7 +82,7 @@ def select_llama_weights(
     if rotary_pairs == 'adjacent':
         heads = *_read_heads(folder), num_heads, embed_dims // num_heads
         if heads[0] < heads[2] or heads[1] < heads[3]:
-            raise ValueError(
+            raise UserError(
                 f'{folder} has {heads[0]} heads of {heads[1]} channels, arch={arch} '
                 f'needs {heads[2]} of {heads[3]}: choose a larger LLaMA'
             )
@@ -111,7 +112,7 @@ def uniform_indices(big: int, small: int) -> Tensor:
         ValueError: if there are fewer.
     """
     if not 1 <= small <= big:
-        raise ValueError(f'cannot take {small} of {big}')
+        raise UserError(f'cannot take {small} of {big}')
     if big % small == 0:
         return torch.arange(small) * (big // small)
     return torch.linspace(0, big - 1, small, dtype=torch.float64).round().long()
@@ -142,7 +143,7 @@ def _resolve_arch(arch: str | Mapping[str, int]) -> tuple[int, int, int]:
     if isinstance(arch, Mapping) and set(arch) == set(keys):
         embed_dims, num_layers, num_heads = (arch[key] for key in keys)
         return embed_dims, num_layers, num_heads
-    raise ValueError(
+    raise UserError(
         f'arch={arch!r}: expected one of {tuple(sizes)} or a dict with the keys {keys}'
     )
 
@@ -153,13 +154,13 @@ def _find_files(folder: Path) -> dict[str, Path]:
     if index.is_file():
         places = _read_json(index).get('weight_map')
         if not isinstance(places, dict):
-            raise ValueError(f"{index} has no 'weight_map'; download it again")
+            raise UserError(f"{index} has no 'weight_map'; download it again")
         files = {key: folder / str(name) for key, name in places.items()}
     elif single.is_file():
         with _opened(single) as file:
             files = dict.fromkeys(file.keys(), single)
     else:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f'{folder} has neither {_INDEX} nor {_SINGLE}: expected a LLaMA in Hugging '
             "Face's format. Of one in .bin files, transformers' save_pretrained makes "
             'safetensors'
@@ -171,9 +172,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f'{path} is no JSON: {error}') from error
+        raise UserError(f'{path} is no JSON: {error}') from error
     if not isinstance(content, dict):
-        raise ValueError(f'{path} holds a {type(content).__name__}, expected an object')
+        raise UserError(f'{path} holds a {type(content).__name__}, expected an object')
     return content
 
 
@@ -181,7 +182,7 @@ def _read_heads(folder: Path) -> tuple[int, int]:
     """Number of heads and their dimension."""
     path = folder / 'config.json'
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"no {path}: rotary_pairs='adjacent' needs the number of heads from it"
         )
     config = _read_json(path)
@@ -189,20 +190,20 @@ def _read_heads(folder: Path) -> tuple[int, int]:
         num_heads = int(config['num_attention_heads'])
         return num_heads, int(config['hidden_size']) // num_heads
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise ValueError(
+        raise UserError(
             f'{path}: expected hidden_size and num_attention_heads of a LLaMA'
         ) from error
 
 
 def _opened(path: Path) -> Any:
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f'no {path}, a shard that {path.parent / _INDEX} names: download it too'
         )
     try:
         return safe_open(path, 'pt')
     except SafetensorError as error:
-        raise ValueError(
+        raise UserError(
             f'{path} is truncated, or no safetensors file ({error}): download it again'
         ) from error
 
@@ -213,21 +214,21 @@ def _select(
     """Entries of a vector, or rows and columns of a matrix, at even distances."""
     path = files.get(key)
     if path is None:
-        raise ValueError(f'no {key}: expected a LLaMA, found the keys {listed(files)}')
+        raise UserError(f'no {key}: expected a LLaMA, found the keys {listed(files)}')
     with _opened(path) as file:
         names = file.keys()
         stored = {name.removeprefix('model.'): name for name in names}
         if key not in stored:
-            raise ValueError(f'{path} lacks {key}, which {_INDEX} puts there')
+            raise UserError(f'{path} lacks {key}, which {_INDEX} puts there')
         part = file.get_slice(stored[key])
         shape = part.get_shape()
         if key.endswith(('k_proj.weight', 'v_proj.weight')) and shape[0] != shape[-1]:
-            raise ValueError(
+            raise UserError(
                 f'{path}: {key} is {shape}, as queries share it in groups: expected a '
                 'LLaMA with a key and a value for each head, such as LLaMA-2-7B'
             )
         if any(big < small for big, small in zip(shape, sizes, strict=False)):
-            raise ValueError(
+            raise UserError(
                 f'{path}: {key} is {shape}, arch needs {list(sizes[: len(shape)])}: '
                 'choose a larger LLaMA'
             )

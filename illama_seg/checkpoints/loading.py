@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from illama_seg.checkpoints.reading import GRID_KEY, fetch_checkpoint, read_checkpoint
 from illama_seg.checkpoints.released import SIZES
+from illama_seg.errors import UserError
 from illama_seg.layers.pos_embed import resize_pos_embed
 
 _MAX_LISTED = 8
@@ -132,7 +133,7 @@ def load_into_backbone(
         source = f'{source} (kept in {kept}; delete it to download it again)'
     report = LoadReport(source, ignored=heads)
     if weights.keys().isdisjoint(target):
-        raise ValueError(
+        raise UserError(
             f'{source} holds no key of the backbone.\n  first keys found: '
             f'{listed(weights)}\n  first keys expected: {listed(target)}'
         )
@@ -150,7 +151,7 @@ def load_into_backbone(
             (report.left_out if left_out else report.mismatched).append((key, *shapes))
     report.missing = [key for key in target if key not in weights]
     if report.mismatched:
-        raise ValueError(_explain_mismatch(report, weights, target))
+        raise UserError(_explain_mismatch(report, weights, target))
     backbone.load_state_dict({k: weights[k] for k in report.matched}, strict=False)
     logger.info('%s', report)
     if report.missing:
@@ -231,7 +232,7 @@ def find_weights(
         if isinstance(value, Tensor)
     }
     if not tensors:
-        raise ValueError(
+        raise UserError(
             f'{source} holds no weights: expected tensors, by themselves or under '
             f"'model' or 'state_dict', found the keys {listed(checkpoint)}"
         )
@@ -272,7 +273,7 @@ def _fit_pos_embed(
     elif old == new:  # nothing says that the shape is another one
         grid = new_grid
     else:
-        raise ValueError(
+        raise UserError(
             f'{report.source}: pos_embed has {num_patches} patch positions, which make '
             f'no square grid, so it cannot be resized to the {new[1] - 1} of the '
             'model. A .pth written by tools/train.py notes its grid; a file without '

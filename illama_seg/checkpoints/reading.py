@@ -23,6 +23,7 @@ from torch import Tensor
 from illama_seg.checkpoints.fingerprints import check_trusted
 from illama_seg.checkpoints.released import RELEASED
 from illama_seg.checkpoints.unpickling import ALLOWED, Unfit, allowed_globals, plain
+from illama_seg.errors import MissingFileError, UserError
 
 _LOGGER = logging.getLogger('illama_seg')
 # In the metadata of a backbone's state dict: the (h, w) of its positional embedding; in
@@ -68,7 +69,7 @@ def read_checkpoint(
     if not path.is_file():
         known = RELEASED.get(path.name)
         hint = f'; it can be had from {known.url}' if known else ''
-        raise FileNotFoundError(f'no checkpoint file at {path}{hint}')
+        raise MissingFileError(f'no checkpoint file at {path}{hint}')
     _check_packing(path)
     try:
         if path.suffix == '.safetensors':
@@ -84,11 +85,11 @@ def read_checkpoint(
     except (OSError, MemoryError):
         raise
     except Unfit as error:
-        raise ValueError(f'{path} was refused: {error}') from error
+        raise UserError(f'{path} was refused: {error}') from error
     except Exception as error:  # every reader has errors of its own for a bad file
-        raise ValueError(_explain(path, error)) from error
+        raise UserError(_explain(path, error)) from error
     if not isinstance(content, dict):
-        raise ValueError(
+        raise UserError(
             f'{path} holds a {type(content).__name__}, not a dict of weights'
         )
     return content
@@ -116,7 +117,7 @@ def fetch_checkpoint(path_or_url: str | Path, folder: str | Path | None = None) 
         return Path(path_or_url).expanduser()
     name = PurePosixPath(unquote(urlsplit(url).path)).name
     if name in ('', '..'):
-        raise ValueError(f'{url} does not end in a file name')
+        raise UserError(f'{url} does not end in a file name')
     is_released = name in RELEASED and url.partition('?')[0] == RELEASED[name].url
     target = Path(folder or Path(torch.hub.get_dir()) / 'checkpoints') / name
     if not (is_released or HASH_SUFFIX.search(name)):
@@ -168,13 +169,13 @@ def _download(url: str, target: Path, is_released: bool) -> None:
                 'or train from scratch: --cfg-options model.backbone.init_cfg=None'
             ) from error
         except RuntimeError as error:  # torch's word for a wrong hash
-            raise ValueError(f'{url}: {error}; nothing was kept') from error
+            raise UserError(f'{url}: {error}; nothing was kept') from error
         try:
             # urllib ends quietly when a connection breaks: only reading tells.
             read_checkpoint(part, mmap=True)
         except ValueError as error:
             reason = str(error).replace(str(part), target.name)
-            raise ValueError(f'{url}: the download was not kept. {reason}') from error
+            raise UserError(f'{url}: the download was not kept. {reason}') from error
         if is_released:
             check_trusted(part, target)
         os.replace(part, target)
@@ -208,7 +209,7 @@ def _check_packing(path: Path) -> None:
         return  # torch says what is wrong with it
     size = path.stat().st_size
     if declared > size:
-        raise ValueError(
+        raise UserError(
             f'{path} was refused: it unpacks to {declared:,} bytes and has {size:,}, '
             'where torch.save does not compress. If you compressed it and trust it, '
             'read it with torch.load and save it again'

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from illama_seg.checkpoints.reading import GRID_KEY, note_grid
+from illama_seg.errors import UserError
 
 SUFFIXES = ('.pth', '.safetensors')
 
@@ -67,7 +68,5 @@ def weights_path(path: str | Path) -> Path:
     """
     path = Path(path).expanduser()
     if path.suffix not in SUFFIXES:
-        raise ValueError(
-            f'{path}: expected a name that ends in {" or ".join(SUFFIXES)}'
-        )
+        raise UserError(f'{path}: expected a name that ends in {" or ".join(SUFFIXES)}')
     return path

@@ -8,6 +8,8 @@ import numpy as np
 from mmengine.registry import TRANSFORMS
 from PIL import Image
 
+from illama_seg.errors import UserError
+
 IGNORED = 255
 
 
@@ -58,14 +60,14 @@ class CheckAnnotations:
         path, size = results['seg_map_path'], tuple(results['ori_shape'])
         self._check_depth(path)
         if labels.shape != size:
-            raise ValueError(
+            raise UserError(
                 say_wrong_size(path, labels.shape, results['img_path'], size)
             )
         wrong = labels[(labels >= self.num_classes) & (labels != IGNORED)]
         if wrong.size:
             shift = bool(results.get('reduce_zero_label'))
             label = int(wrong[0]) + shift
-            raise ValueError(
+            raise UserError(
                 say_wrong_label(path, label, wrong.size, self.num_classes, shift)
             )
         return results
@@ -78,7 +80,7 @@ class CheckAnnotations:
             if image.mode in ('I', 'F') or image.mode.startswith('I;'):
                 highest = int(np.asarray(image).max())
                 if highest > IGNORED:
-                    raise ValueError(
+                    raise UserError(
                         f'{path}: label {highest} in a {image.mode} image; expected '
                         f'8 bits a pixel, labels below {self.num_classes} or {IGNORED} '
                         '(ignored)'

@@ -13,6 +13,8 @@ from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
+from illama_seg.errors import UserError
+
 VARIABLE = 'OPENCV_IO_MAX_IMAGE_PIXELS'  # set by illama_seg.integrations.opencv
 _SET = os.environ.get(VARIABLE, '')
 # 23,170 x 23,170, say: 1.6 GB as three channels of 8 bits.
@@ -51,7 +53,7 @@ def check_image(
     if size is not None and _area(size) > MAX_PIXELS:
         raise _too_big(path, f'{size[0]:,} x {size[1]:,} pixels')
     if size is None and is_known:
-        raise ValueError(
+        raise UserError(
             f'{path} ({num_bytes:,} bytes) is damaged or no image of a known format: '
             'no width and height are in its header. Expected PNG, JPEG, TIFF, WebP or '
             'BMP'
@@ -72,7 +74,7 @@ def bombs_refused(path: str | os.PathLike) -> Iterator[None]:
 
 
 def _too_big(path: str | os.PathLike, found: str) -> ValueError:
-    return ValueError(
+    return UserError(
         f'{path} was not decoded: its header says {found}, the limit is '
         f'{MAX_PIXELS:,} pixels. A small file that says so is made to fill the memory; '
         f'for a real picture set {VARIABLE} in the environment to its number of pixels'

@@ -17,10 +17,9 @@ from PIL import Image, UnidentifiedImageError
 from prettytable import PrettyTable
 from tqdm import tqdm
 
-from illama_seg.datasets.annotations import (
-    say_wrong_size,
-)
+from illama_seg.datasets.annotations import say_wrong_size
 from illama_seg.datasets.images import check_image
+from illama_seg.errors import UserError
 
 Pair = tuple[str, str | None]
 _NUMBERS = ('L', 'P', '1', 'I', 'I;16', 'I;16B')  # modes of one whole number a pixel
@@ -142,7 +141,7 @@ def inspect_pairs(
         ValueError: if ``workers`` is less than 1.
     """
     if workers is not None and workers < 1:
-        raise ValueError(f'--workers {workers}: expected at least 1')
+        raise UserError(f'--workers {workers}: expected at least 1')
     work = partial(inspect_pair, backend_args=backend_args)
     bar = partial(tqdm, desc=title, total=len(pairs), unit='image', disable=None)
     workers = min(workers or _cores(), -(-len(pairs) // _FEW))

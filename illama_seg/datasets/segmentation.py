@@ -10,6 +10,7 @@ from mmengine.registry import DATASETS
 from mmseg.datasets import ADE20KDataset, BaseSegDataset
 
 from illama_seg.datasets.annotations import IGNORED
+from illama_seg.errors import MissingFileError, UserError
 
 
 @DATASETS.register_module()
@@ -34,7 +35,7 @@ class CheckedSegDataset(BaseSegDataset):
     def load_data_list(self) -> list[dict]:
         """List the pairs of image and annotation, in the order of their names."""
         if self.ann_file:
-            raise ValueError(
+            raise UserError(
                 f'{type(self).__name__} ann_file={self.ann_file!r}: it lists its '
                 'folders; choose samples with `indices` or with a folder of links'
             )
@@ -42,7 +43,7 @@ class CheckedSegDataset(BaseSegDataset):
         ann_dir = self.data_prefix.get('seg_map_path')
         images = self._list(img_dir, self.img_suffix)
         if not images:
-            raise ValueError(
+            raise UserError(
                 f'no image in {img_dir}: expected files ending in '
                 f'{" or ".join(self.img_suffix)}{self._help()}'
             )
@@ -59,7 +60,7 @@ class CheckedSegDataset(BaseSegDataset):
                 annotation = annotation_of(image, self.img_suffix, self.seg_map_suffix)
                 sample['seg_map_path'] = osp.join(ann_dir, annotation)
                 if annotation not in annotations:
-                    raise FileNotFoundError(
+                    raise MissingFileError(
                         f'image {sample["img_path"]} has no annotation: expected '
                         f'{sample["seg_map_path"]}. Add it, or remove the image'
                     )
@@ -76,8 +77,8 @@ class CheckedSegDataset(BaseSegDataset):
                 sample[key] for key in ('img_path', 'seg_map_path') if key in sample
             ]
             if any(file in str(error) for file in files):
-                raise ValueError(str(error)) from error
-            raise ValueError(
+                raise UserError(str(error)) from error
+            raise UserError(
                 f'cannot read sample {idx}, {" with ".join(files)}: '
                 f'{type(error).__name__}: {error}'
             ) from error
@@ -98,7 +99,7 @@ def list_files(
         FileNotFoundError: there is no such folder.
     """
     if not isdir(folder, backend_args=dataset.backend_args):
-        raise FileNotFoundError(
+        raise MissingFileError(
             f'no folder {folder} ({type(dataset).__name__}){how_to_get(dataset)}'
         )
     return sorted(

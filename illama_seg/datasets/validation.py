@@ -16,15 +16,10 @@ from mmengine.registry import DATASETS, TRANSFORMS
 from mmseg.datasets import BaseSegDataset
 from PIL import Image
 
-from illama_seg.datasets.annotations import (
-    IGNORED,
-    say_wrong_label,
-)
+from illama_seg.datasets.annotations import IGNORED, say_wrong_label
 from illama_seg.datasets.inspection import Facts, Finding, Findings, inspect_pairs
-from illama_seg.datasets.segmentation import (
-    annotation_of,
-    list_files,
-)
+from illama_seg.datasets.segmentation import annotation_of, list_files
+from illama_seg.errors import UserError
 
 _NAMED = 12  # classes listed in a message
 
@@ -132,7 +127,7 @@ def _datasets(settings: dict) -> Iterator[BaseSegDataset]:
         return
     dataset = DATASETS.build(dict(settings, lazy_init=True))
     if not isinstance(dataset, BaseSegDataset):
-        raise ValueError(
+        raise UserError(
             f'{type(dataset).__name__} is no segmentation data set of mmseg '
             '(BaseSegDataset): it cannot be checked here'
         )
@@ -208,7 +203,7 @@ def _label_table(dataset: BaseSegDataset) -> np.ndarray:
         try:
             results = step(_sample(dataset, '', path))
         except AssertionError as error:
-            raise ValueError(
+            raise UserError(
                 f'{type(step).__name__} does not fit {type(dataset).__name__}: {error}'
             ) from error
     return results['gt_seg_map'].ravel()

@@ -10,19 +10,12 @@ from typing import Any
 import torch
 from mmengine.dist import broadcast_object_list
 from mmengine.logging import print_log
-from mmengine.optim import (
-    AmpOptimWrapper,
-    DefaultOptimWrapperConstructor,
-    OptimWrapper,
-)
+from mmengine.optim import AmpOptimWrapper, DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 from torch import Tensor, nn
 
-from illama_seg.machine.precision import (
-    Precision,
-    check_precision,
-    choose_precision,
-)
+from illama_seg.errors import UserError
+from illama_seg.machine.precision import Precision, check_precision, choose_precision
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -152,7 +145,7 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
         """Build the optimiser wrapper for ``model``."""
         rate = self.paramwise_cfg.get('layer_decay_rate')
         if rate is None or not 0 < rate <= 1:
-            raise ValueError(
+            raise UserError(
                 f'optim_wrapper.paramwise_cfg.layer_decay_rate={rate}: expected a '
                 'number in (0, 1]; 1 decays nothing'
             )
@@ -163,7 +156,7 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
             if hasattr(module, 'get_layer_depth')
         ]
         if not scopes:
-            raise ValueError(
+            raise UserError(
                 'LayerDecayConstructor: no module of the model has get_layer_depth; '
                 "use mmengine's default constructor (drop optim_wrapper.constructor)"
             )

@@ -13,6 +13,8 @@ from mmengine.dataset import DefaultSampler
 from mmengine.optim import _ParamScheduler
 from mmengine.registry import DATA_SAMPLERS, PARAM_SCHEDULERS
 
+from illama_seg.errors import UserError
+
 INF = int(1e9)  # mmengine's
 
 
@@ -55,7 +57,7 @@ class WarmupCosineLR(_ParamScheduler):
         verbose: bool = False,
     ) -> None:
         if not 0 <= warmup < end:
-            raise ValueError(
+            raise UserError(
                 f'WarmupCosineLR warmup={warmup}: expected 0 or more, and less than '
                 f'the training, {end} {"epochs" if by_epoch else "iterations"}'
             )
@@ -135,7 +137,7 @@ class WholeUpdatesSampler(DefaultSampler):
         super().__init__(dataset, shuffle, seed)
         num_updates = len(dataset) // effective_batch
         if not num_updates:
-            raise ValueError(
+            raise UserError(
                 f'effective_batch={effective_batch}, but the training set has '
                 f'{len(dataset)} images: lower it by --cfg-options effective_batch=...'
             )

@@ -21,6 +21,8 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
+from illama_seg.errors import UserError
+
 
 @RUNNERS.register_module()
 class ShardedRunner(Runner):
@@ -64,7 +66,7 @@ class ShardedRunner(Runner):
         if not self.distributed:
             return
         if any(isinstance(hook, EMAHook) for hook in self.hooks):
-            raise ValueError(
+            raise UserError(
                 'EMAHook copies the model, and a sharded one cannot be copied: take it '
                 'out of default_hooks or custom_hooks, or train with --cfg-options '
                 'runner_type=Runner'

@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from illama_seg.engine.schedule import updates_every
+from illama_seg.errors import UserError
 
 MODES = ('constant', 'linear')
 
@@ -39,9 +40,9 @@ class SoftMaskHook(Hook):
 
     def __init__(self, mode: str, cutoff: int, by_epoch: bool = True) -> None:
         if mode not in MODES:
-            raise ValueError(f'SoftMaskHook mode={mode!r}: expected one of {MODES}')
+            raise UserError(f'SoftMaskHook mode={mode!r}: expected one of {MODES}')
         if cutoff < 0:
-            raise ValueError(f'SoftMaskHook cutoff={cutoff}: expected at least 0')
+            raise UserError(f'SoftMaskHook cutoff={cutoff}: expected at least 0')
         self.mode, self.cutoff, self.by_epoch = mode, cutoff, by_epoch
         self._every = 1
         self._num_updates = 0
@@ -62,7 +63,7 @@ class SoftMaskHook(Hook):
         if cutoff_iters > runner.max_iters:
             unit = 'epochs' if self.by_epoch else 'iterations'
             longest = runner.max_iters // (epoch_length if self.by_epoch else 1)
-            raise ValueError(
+            raise UserError(
                 f'SoftMaskHook cutoff={self.cutoff} {unit} is longer than the training '
                 f'({longest} {unit}): lower its cutoff in custom_hooks, or train longer'
             )
@@ -101,7 +102,7 @@ def _soft_masked(runner: Runner) -> Iterator[Any]:
             if hasattr(module, 'set_soft_mask_rate')
         ]
         if model is runner.model and not found:
-            raise ValueError(
+            raise UserError(
                 'SoftMaskHook: no module of the model has set_soft_mask_rate; use '
                 "a backbone of type 'ILLaMA', or take the hook out of custom_hooks"
             )

@@ -10,6 +10,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from illama_seg.errors import UserError
+
 
 @HOOKS.register_module()
 class TimeEstimateHook(Hook):
@@ -30,7 +32,7 @@ class TimeEstimateHook(Hook):
 
     def __init__(self, after: int = 50) -> None:
         if after < 1:
-            raise ValueError(f'TimeEstimateHook after={after}: expected at least 1')
+            raise UserError(f'TimeEstimateHook after={after}: expected at least 1')
         self.after = after
         self._first = 0
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from illama_seg.errors import UserError
+
 
 class ConfusionMatrix:
     """Pixels counted by annotated and predicted class; memory does not grow.
@@ -29,7 +31,7 @@ class ConfusionMatrix:
             ValueError: if the shapes differ or a number is out of range.
         """
         if label.shape != prediction.shape:
-            raise ValueError(
+            raise UserError(
                 f'annotation {label.shape} and prediction {prediction.shape} differ in '
                 'shape'
             )
@@ -40,7 +42,7 @@ class ConfusionMatrix:
             return
         lowest, highest = guess.min(), max(truth.max(), guess.max())
         if lowest < 0 or highest >= num_classes:
-            raise ValueError(
+            raise UserError(
                 f'class number {lowest if lowest < 0 else highest}: expected 0..'
                 f'{num_classes - 1}'
             )

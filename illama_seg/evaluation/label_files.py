@@ -16,6 +16,7 @@ from PIL import UnidentifiedImageError
 from tqdm import tqdm
 
 from illama_seg.datasets.images import bombs_refused, open_image
+from illama_seg.errors import MissingFileError, UserError
 from illama_seg.evaluation.confusion import ConfusionMatrix
 
 IGNORED, UNKNOWN = -1, -2
@@ -117,7 +118,7 @@ def count_label_files(
             faults += messages
             bar.update(number)
     if faults:
-        raise ValueError(
+        raise UserError(
             f'{len(faults)} of {len(names)} images cannot be compared:\n  '
             + '\n  '.join(faults[:SHOWN])
             + ('\n  ...' if len(faults) > SHOWN else '')
@@ -128,14 +129,14 @@ def count_label_files(
 def _pngs(folder: Path) -> set[str]:
     """Names below the folder, without suffix."""
     if not folder.is_dir():
-        raise FileNotFoundError(f'no folder {folder}')
+        raise MissingFileError(f'no folder {folder}')
     files = {
         path.relative_to(folder).with_suffix('').as_posix()
         for path in folder.rglob('*')
         if path.suffix == '.png'
     }
     if not files:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f'no PNG in {folder}: expected label images, one channel, as '
             'tools/test.py --out and tools/infer.py (labels/) write them'
         )
@@ -151,7 +152,7 @@ def _check_names(
     ):
         if names:
             shown = ', '.join(f'{name}.png' for name in sorted(names)[:SHOWN])
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f'{len(names)} images of {here} are not in {there}: {shown}'
                 f'{", ..." if len(names) > SHOWN else ""}. Both folders need the same '
                 'names; to count only those in both ('
@@ -185,7 +186,7 @@ def _compared(
     """Class numbers of an annotation and of its prediction, checked."""
     truth_ids, guess_ids = read_labels(truth_path), read_labels(guess_path)
     if truth_ids.shape != guess_ids.shape:
-        raise ValueError(
+        raise UserError(
             f'{guess_path} is {guess_ids.shape} (height, width), its annotation '
             f'{truth_path} is {truth_ids.shape}: predictions need the size of the '
             'image as it is on the disk, not as the model saw it'
@@ -193,7 +194,7 @@ def _compared(
     truth = ids.annotated[truth_ids]
     unknown = truth_ids[truth == UNKNOWN]
     if unknown.size:
-        raise ValueError(
+        raise UserError(
             f'{truth_path}: id {unknown[0]} in {unknown.size} pixels; annotations of '
             f'these {len(ids.classes)} classes have {_spans(ids.annotated)}. Are '
             '--config, --num-classes, --from-zero or --ignore-index those of another '
@@ -202,7 +203,7 @@ def _compared(
     guess = ids.predicted[guess_ids]
     unknown = guess_ids[(guess == UNKNOWN) & (truth >= 0)]
     if unknown.size:
-        raise ValueError(
+        raise UserError(
             f'{guess_path}: id {unknown[0]} in {unknown.size} pixels that are '
             f'annotated; predictions need {_spans(ids.predicted, False)}. Ids of the '
             'annotations go without --predictions-from-zero, class numbers from 0 with '
@@ -230,16 +231,16 @@ def read_labels(path: Path) -> np.ndarray:
         with bombs_refused(path):
             labels = np.asarray(open_image(path))
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f'{path} is damaged or no image: {error}') from error
+        raise UserError(f'{path} is damaged or no image: {error}') from error
     if labels.dtype == bool:
         labels = labels.astype(np.uint8)
     if labels.ndim != 2:
-        raise ValueError(
+        raise UserError(
             f'{path} has {labels.shape[2]} channels; expected one, of label ids (the '
             'folder of --out of tools/test.py, not of --show-dir)'
         )
     if labels.dtype != np.uint8:
         if labels.max() > 255 or labels.min() < 0:
-            raise ValueError(f'{path}: id {labels.max()}; expected 0..255')
+            raise UserError(f'{path}: id {labels.max()}; expected 0..255')
         labels = labels.astype(np.uint8)
     return labels

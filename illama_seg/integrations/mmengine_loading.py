@@ -18,8 +18,9 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
+from illama_seg.errors import UserError
 
-_NOT_RUN = 'raise ValueError('
+_NOT_RUN = 'raise UserError('
 
 
 # mmengine cuts the first ten letters, 'load_from_', off these names in its log.
@@ -67,7 +68,7 @@ def load_from_pavi(filename: str, map_location: Any = None) -> dict[str, Any]:
     Raises:
         ValueError: always.
     """
-    raise ValueError(f'{filename}: download the file, and give its path')
+    raise UserError(f'{filename}: download the file, and give its path')
 
 
 def load_from_torchvision(filename: str, map_location: Any = None) -> dict[str, Any]:
@@ -110,7 +111,7 @@ for _prefixes, _load in {
 def _known(filename: str, models: Mapping[str, str]) -> str:
     name = filename.partition('://')[2]
     if name not in models:
-        raise ValueError(f'{filename}: mmengine knows no model of this name')
+        raise UserError(f'{filename}: mmengine knows no model of this name')
     return models[name]
 
 

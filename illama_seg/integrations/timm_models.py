@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from illama_seg.backbones import ARCHITECTURES, ILLaMA
 from illama_seg.backbones.illama import INIT_STD
 from illama_seg.checkpoints import RELEASED, fetch_checkpoint, load_into_backbone
+from illama_seg.errors import UserError
 
 _POOLS = ('token', 'avg', '')
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -121,7 +122,7 @@ class TimmILLaMA(ILLaMA):
             ValueError: if ``output_fmt`` is another one.
         """
         if output_fmt not in ('NCHW', 'NLC'):
-            raise ValueError(f"output_fmt={output_fmt!r}: expected 'NCHW' or 'NLC'")
+            raise UserError(f"output_fmt={output_fmt!r}: expected 'NCHW' or 'NLC'")
         taken, last = feature_take_indices(len(self.blocks), indices)
         if not (stop_early or intermediates_only):
             last = len(self.blocks) - 1
@@ -167,7 +168,7 @@ class TimmILLaMA(ILLaMA):
             ValueError: if ``global_pool`` is none of 'token', 'avg', ''.
         """
         if global_pool not in (None, *_POOLS):
-            raise ValueError(f'global_pool={global_pool!r}: expected one of {_POOLS}')
+            raise UserError(f'global_pool={global_pool!r}: expected one of {_POOLS}')
         if global_pool is not None:
             self.global_pool = global_pool
         self.num_classes = num_classes
@@ -265,7 +266,7 @@ def _create(name: str, pretrained: bool, **options: Any) -> nn.Module:
         cfg = model.pretrained_cfg
         source = cfg.get('file') or cfg.get('url')
         if not source or cfg.get('source') in ('hf-hub', 'local-dir'):
-            raise ValueError(
+            raise UserError(
                 f'no file or URL of pretrained weights for {name}; the released ones '
                 f'are those of {", ".join(_released())}. For a file of your own: '
                 "pretrained_cfg_overlay=dict(file='/path/to/file.pth')"

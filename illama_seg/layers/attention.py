@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from illama_seg.errors import UserError
 from illama_seg.layers.attention_dispatch import (
     IMPLEMENTATIONS,
     automatic_implementation,
@@ -52,12 +53,12 @@ def soft_causal_attention(
         impl = automatic_implementation(*kind, n, b * h, q.requires_grad).name
     elif impl not in IMPLEMENTATIONS:
         names = ', '.join(['auto', *IMPLEMENTATIONS])
-        raise ValueError(f'unknown attention {impl!r}; known: {names}')
+        raise UserError(f'unknown attention {impl!r}; known: {names}')
     if not isinstance(soft_mask_rate, Tensor):
         rate_value(soft_mask_rate)
         rate = torch.tensor(soft_mask_rate, dtype=torch.float64, device='cpu')
     elif soft_mask_rate.requires_grad:
-        raise ValueError('soft_mask_rate is a schedule: it gets no gradient')
+        raise UserError('soft_mask_rate is a schedule: it gets no gradient')
     else:
         rate = soft_mask_rate
         if not torch.compiler.is_compiling():
@@ -117,7 +118,7 @@ def attention_map(attend: Attend, q: Tensor, k: Tensor) -> Tensor:
 def _one_dtype(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """What autocast does for its own operators, for callers with float32 inputs."""
     if not q.shape == k.shape == v.shape:
-        raise ValueError(
+        raise UserError(
             f'self-attention: q {tuple(q.shape)}, k {tuple(k.shape)} and '
             f'v {tuple(v.shape)} must have one shape'
         )

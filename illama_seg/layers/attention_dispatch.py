@@ -16,15 +16,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from illama_seg.errors import UserError
 from illama_seg.layers.attention_blocked import blocked_attention
 from illama_seg.layers.attention_flash import flash_attention
-from illama_seg.machine.choices import (
-    Choice,
-    apart,
-    choose,
-    fastest_times,
-    recall,
-)
+from illama_seg.machine.choices import Choice, apart, choose, fastest_times, recall
 
 Implementation = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 # 'auto', 'fixed' (no measurement), or the name of an implementation.
@@ -228,7 +223,7 @@ def _fixed(device: str, dtype: torch.dtype, head_dim: int) -> str:
 def _checked(name: str, device: str, dtype: torch.dtype, head_dim: int) -> str:
     if not _works(name, device, dtype, head_dim):
         names = available_implementations(device, dtype, head_dim)
-        raise ValueError(
+        raise UserError(
             f'{VARIABLE}={name}: no implementation of the attention that works on '
             f'{device} in {str(dtype)[6:]}; expected one of '
             f'{", ".join(("auto", "fixed", *names))}'

@@ -10,6 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from illama_seg.errors import UserError
+
 Forward = Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]
 Backward = Callable[..., tuple[Tensor, Tensor, Tensor]]
 
@@ -28,7 +30,7 @@ def _rows_in_one_piece(*tensors: Tensor) -> tuple[Tensor, ...]:
 def rate_value(rate: float | Tensor) -> float:
     value = float(rate)
     if not 0 <= value <= 1:
-        raise ValueError(f'soft_mask_rate must lie in [0, 1], got {value}')
+        raise UserError(f'soft_mask_rate must lie in [0, 1], got {value}')
     return value
 
 

@@ -5,6 +5,8 @@ import functools
 import torch
 from torch import Tensor
 
+from illama_seg.errors import UserError
+
 
 def rotary_table(
     num_tokens: int, head_dim: int, device: torch.device | str = 'cpu'
@@ -21,7 +23,7 @@ def rotary_table(
         ValueError: if ``head_dim`` is odd.
     """
     if head_dim % 2:
-        raise ValueError(f'rotary embedding needs an even head_dim, got {head_dim}')
+        raise UserError(f'rotary embedding needs an even head_dim, got {head_dim}')
     if torch.compiler.is_compiling():
         return _make_table(num_tokens, head_dim, device)
     return _kept_table(num_tokens, head_dim, device)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from illama_seg.errors import UserError
 from illama_seg.machine.choices import apart, fastest_times
 
 PRECISIONS = ('float32', 'bfloat16', 'float16')
@@ -46,7 +47,7 @@ def check_precision(name: str, option: str) -> None:
         ValueError: names the option, the value found and those expected.
     """
     if name not in ('auto', *PRECISIONS):
-        raise ValueError(
+        raise UserError(
             f'{option}={name!r}: expected one of {", ".join(("auto", *PRECISIONS))}'
         )
 

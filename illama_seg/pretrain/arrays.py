@@ -18,6 +18,8 @@ from mmengine.registry import DATASETS
 from torchvision import datasets
 from torchvision.datasets.utils import check_integrity, download_and_extract_archive
 
+from illama_seg.errors import MissingFileError, UserError
+
 SIDE = 32
 
 
@@ -35,7 +37,7 @@ class ArrayDataset(BaseDataset):
 
     def __init__(self, split: str, data_root: str = '', **kwargs) -> None:
         if split not in ('train', 'test'):
-            raise ValueError(
+            raise UserError(
                 f"{type(self).__name__} split={split!r}: expected 'train' or 'test'"
             )
         self.split = split
@@ -51,7 +53,7 @@ class ArrayDataset(BaseDataset):
         num_classes = len(self.metainfo['classes'])
         wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
         if wrong.size:
-            raise ValueError(
+            raise UserError(
                 f'{type(self).__name__} in {self.data_root}: label {labels[wrong[0]]} '
                 f'of image {wrong[0]}, expected 0 to {num_classes - 1}'
             )
@@ -141,10 +143,10 @@ class _CIFARDataset(ArrayDataset):
         parts = []
         for name in self.FILES[self.split]:
             if not (folder / name).is_file():
-                raise FileNotFoundError(f'no file {folder / name}')
+                raise MissingFileError(f'no file {folder / name}')
             part = np.fromfile(folder / name, np.uint8)
             if not part.size or part.size % size:
-                raise ValueError(
+                raise UserError(
                     f'{folder / name} has {part.size} bytes, expected a multiple of '
                     f'{size}: it is truncated, or not of {type(self).__name__}'
                 )
@@ -169,7 +171,7 @@ class _CIFARDataset(ArrayDataset):
                 with FileLock(root / f'.{self.READER.base_folder}.lock'):
                     self._download_python(root)
         except RuntimeError as error:  # torchvision's word for a wrong checksum
-            raise ValueError(
+            raise UserError(
                 f'{root}: {self.READER.filename} or what is unpacked from it is '
                 f'damaged ({error}): remove both'
             ) from error
@@ -177,7 +179,7 @@ class _CIFARDataset(ArrayDataset):
             there = root / self.READER.base_folder, root / self.READER.filename
             damaged = ' and '.join(str(path) for path in there if path.exists())
             if damaged:
-                raise ValueError(
+                raise UserError(
                     f'{damaged}: damaged or not whole, and {self.READER.url} cannot be '
                     f'downloaded: {error}. Remove what is damaged, and put a whole '
                     f'{self.READER.filename} there'
@@ -216,7 +218,7 @@ class _CIFARDataset(ArrayDataset):
                 with open(folder / name, 'rb') as file:
                     batch = _ArrayUnpickler(file, encoding='latin1').load()
             except pickle.UnpicklingError as error:
-                raise ValueError(f'{folder / name} was refused: {error}') from error
+                raise UserError(f'{folder / name} was refused: {error}') from error
             pixels.append(batch['data'])
             labels += batch['labels' if 'labels' in batch else 'fine_labels']
         images = np.concatenate(pixels).reshape(-1, 3, SIDE, SIDE)
@@ -270,9 +272,7 @@ def _unpack(archive: Path, md5: str, folder: str) -> None:
         if (root / folder).is_dir():
             return
         if not check_integrity(archive, md5):
-            raise ValueError(
-                f'{archive} is damaged: its md5 is not the published {md5}'
-            )
+            raise UserError(f'{archive} is damaged: its md5 is not the published {md5}')
         with tarfile.open(archive) as file:
             file.extractall(scratch, filter='data')
         os.replace(Path(scratch) / folder, root / folder)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from illama_seg.errors import UserError
+
 
 def check_topk(option: str, evaluator: object, num_classes: int) -> None:
     """Compare the k of an accuracy with the classes, before anything is trained.
@@ -20,7 +22,7 @@ def check_topk(option: str, evaluator: object, num_classes: int) -> None:
         topk = metric.get('topk', ()) if isinstance(metric, Mapping) else ()
         largest = max([topk] if isinstance(topk, int) else topk, default=0)
         if largest > num_classes:
-            raise ValueError(
+            raise UserError(
                 f'{option}.topk={topk}, but there are {num_classes} classes: '
                 f'--cfg-options {option}.topk=1'
             )
@@ -43,7 +45,7 @@ def check_classes(num_classes: int, classes: Mapping[str, Sequence[str]]) -> Non
         differing = [
             name for name in (*names, *found) if (name in names) != (name in found)
         ]
-        raise ValueError(
+        raise UserError(
             f'{split} data has {len(found)} classes, {first} data {len(names)}, and '
             + (
                 f'they differ, first in {differing[0]!r}'
@@ -54,7 +56,7 @@ def check_classes(num_classes: int, classes: Mapping[str, Sequence[str]]) -> Non
             'class_index for both'
         )
     if len(names) != num_classes:
-        raise ValueError(
+        raise UserError(
             f'model.head.num_classes={num_classes}, but the {first} data has '
             f'{len(names)} classes: --cfg-options model.head.num_classes={len(names)}'
         )

@@ -11,6 +11,7 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from illama_seg.checkpoints import load_classifier, load_into_backbone
+from illama_seg.errors import UserError
 from illama_seg.pretrain.structures import DataSample
 
 
@@ -48,20 +49,20 @@ class ImageClassifier(BaseModel):
         self.head = MODELS.build(head)
         out_type = getattr(self.backbone, 'out_type', 'cls_token')
         if out_type != 'cls_token':
-            raise ValueError(
+            raise UserError(
                 f'model.backbone.out_type={out_type!r}: expected the class token, '
                 "'cls_token'"
             )
         channels, taken = self.backbone.embed_dims, self.head.fc.in_features
         if channels != taken:
-            raise ValueError(
+            raise UserError(
                 f'model.head.in_channels={taken}, but the backbone has {channels} '
                 'channels'
             )
         if init_cfg is not None and (
             init_cfg.get('type') != 'Pretrained' or not init_cfg.get('checkpoint')
         ):
-            raise ValueError(
+            raise UserError(
                 f'ImageClassifier init_cfg={init_cfg}: expected None or '
                 "dict(type='Pretrained', checkpoint=PATH_OR_URL)"
             )
@@ -122,7 +123,7 @@ class ImageClassifier(BaseModel):
             ValueError: for an unknown mode.
         """
         if mode not in ('loss', 'predict', 'tensor'):
-            raise ValueError(f"mode={mode!r}: expected 'loss', 'predict' or 'tensor'")
+            raise UserError(f"mode={mode!r}: expected 'loss', 'predict' or 'tensor'")
         feats = self.backbone(inputs)
         if mode == 'loss':
             return self.head.loss(feats, data_samples)

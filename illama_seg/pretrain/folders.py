@@ -11,6 +11,8 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 from PIL import Image
 
+from illama_seg.errors import MissingFileError, UserError
+
 SUFFIXES = frozenset(Image.registered_extensions())
 
 
@@ -60,13 +62,13 @@ class ImageFolderDataset(BaseDataset):
         """List paths and class numbers, in the order of classes and names."""
         root = self.data_prefix['img_path']
         if not os.path.isdir(root):
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f'no folder {root} ({type(self).__name__})\n\n{self.HOW_TO_GET}'
             )
         index = self._read_index() if self._class_index else None
         if self.ann_file:
             if index is None:
-                raise ValueError(
+                raise UserError(
                     f'{self.ann_file}: a list of images needs a class_index file'
                 )
             folders = list(index)
@@ -79,14 +81,14 @@ class ImageFolderDataset(BaseDataset):
             )
             folders = found if index is None else list(index)
             if index is not None and set(folders) != set(found):
-                raise ValueError(
+                raise UserError(
                     f'{root} and {self._class_index} differ in their classes, by '
                     f'{_some(set(folders) ^ set(found))}'
                 )
             samples = list(self._walked(root, folders))
         expected = self.NUM_CLASSES
         if not samples or (expected and len(folders) != expected):
-            raise ValueError(
+            raise UserError(
                 f'{root}: {len(folders)} classes and {len(samples)} images, expected '
                 f'{expected or "some"} classes\n\n{self.HOW_TO_GET}'
             )
@@ -102,13 +104,13 @@ class ImageFolderDataset(BaseDataset):
             path = self.get_data_info(idx)['img_path']
             if path in str(error):
                 raise
-            raise ValueError(f'{path}: {type(error).__name__}: {error}') from error
+            raise UserError(f'{path}: {type(error).__name__}: {error}') from error
 
     def _walked(self, root: str, folders: list[str]) -> Iterator[dict]:
         for label, folder in enumerate(folders):
             paths = sorted(_files(os.path.join(root, folder)))
             if not paths:
-                raise ValueError(
+                raise UserError(
                     f'class folder {os.path.join(root, folder)} is empty: expected '
                     'images in it; fill it, or remove it'
                 )
@@ -122,7 +124,7 @@ class ImageFolderDataset(BaseDataset):
                 continue
             name, label = ['', *line.strip().rsplit(None, 1)][-2:]
             if not name or not label.isdecimal() or int(label) >= num_classes:
-                raise ValueError(
+                raise UserError(
                     f'{self.ann_file}, line {number}: {line!r}, expected PATH LABEL '
                     f'with a label from 0 to {num_classes - 1}'
                 )
@@ -144,12 +146,12 @@ class ImageFolderDataset(BaseDataset):
                 ]
             index = {str(row[0]): str(row[-1]).strip() for row in rows}
         except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise ValueError(
+            raise UserError(
                 f'{path} is no class index: {type(error).__name__}: {error}; expected '
                 'JSON {"0": ["FOLDER", "NAME"], ...}, or a line FOLDER NAME for each'
             ) from error
         if len(index) != len(rows):
-            raise ValueError(f'{path} names a folder twice')
+            raise UserError(f'{path} names a folder twice')
         return index
 
 
@@ -191,7 +193,7 @@ def _files(folder: str) -> Iterator[str]:
 
 def _image(path: str) -> str:
     if os.path.splitext(path)[1].lower() not in SUFFIXES:
-        raise ValueError(
+        raise UserError(
             f'{path} is no image by its name: expected .jpg, .png or the like; '
             'remove it from the class folder'
         )
@@ -200,7 +202,7 @@ def _image(path: str) -> str:
 
 def _read(path: str) -> str:
     if not os.path.isfile(path):
-        raise FileNotFoundError(f'no file {path}')
+        raise MissingFileError(f'no file {path}')
     return Path(path).read_text()
 
 

@@ -10,6 +10,7 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from illama_seg.errors import UserError
 from illama_seg.pretrain.structures import DataSample
 
 INIT_STD = 0.02
@@ -34,7 +35,7 @@ class LinearClsHead(BaseModule):
     ) -> None:
         super().__init__()
         if num_classes < 2 or not 0 <= label_smoothing < 1:
-            raise ValueError(
+            raise UserError(
                 f'LinearClsHead num_classes={num_classes}, label_smoothing='
                 f'{label_smoothing}: expected at least 2, and a number in [0, 1)'
             )

@@ -9,6 +9,8 @@ import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
+from illama_seg.errors import UserError
+
 
 @METRICS.register_module()
 class Accuracy(BaseMetric):
@@ -36,7 +38,7 @@ class Accuracy(BaseMetric):
         super().__init__(collect_device, prefix)
         self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
         if not self.topk or min(self.topk) < 1:
-            raise ValueError(f'Accuracy topk={topk}: expected numbers of 1 or more')
+            raise UserError(f'Accuracy topk={topk}: expected numbers of 1 or more')
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep, for each image, the place of its class among the scores."""
@@ -44,12 +46,12 @@ class Accuracy(BaseMetric):
         labels = torch.stack([sample['gt_label'] for sample in data_samples])
         num_classes = scores.shape[1]
         if max(self.topk) > num_classes:
-            raise ValueError(
+            raise UserError(
                 f'Accuracy topk={self.topk}, but there are {num_classes} classes: '
                 'set val_evaluator.topk and test_evaluator.topk'
             )
         if not scores.isfinite().all():
-            raise ValueError('Accuracy: scores are not finite; the training diverged')
+            raise UserError('Accuracy: scores are not finite; the training diverged')
         # Ties, as of a collapsed model, must not count as hits: only one place each.
         hits = scores.topk(max(self.topk)).indices == labels.to(scores.device)
         places = torch.where(hits.any(1), hits.int().argmax(1), num_classes)

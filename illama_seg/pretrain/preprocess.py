@@ -14,6 +14,7 @@ from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from illama_seg.errors import UserError
 from illama_seg.pretrain.structures import DataSample
 
 
@@ -50,12 +51,12 @@ class ClsDataPreprocessor(BaseDataPreprocessor):
     ) -> None:
         super().__init__()
         if min(mixup, cutmix) < 0 or not 0 <= erasing <= 1:
-            raise ValueError(
+            raise UserError(
                 f'ClsDataPreprocessor mixup={mixup}, cutmix={cutmix}, erasing='
                 f'{erasing}: expected two numbers of 0 or more, and one in [0, 1]'
             )
         if (mixup or cutmix) and not num_classes:
-            raise ValueError('ClsDataPreprocessor: mixup and cutmix need num_classes')
+            raise UserError('ClsDataPreprocessor: mixup and cutmix need num_classes')
         self.register_buffer('mean', 255 * torch.tensor(mean).view(-1, 1, 1), False)
         self.register_buffer('std', 255 * torch.tensor(std).view(-1, 1, 1), False)
         self._erase = RandomErasing(erasing, mode='pixel') if erasing else None
@@ -99,7 +100,7 @@ class ClsDataPreprocessor(BaseDataPreprocessor):
         self, batch: Tensor, samples: list[DataSample]
     ) -> tuple[Tensor, list[DataSample]]:
         if len(batch) % 2:
-            raise ValueError(
+            raise UserError(
                 f'a batch of {len(batch)} images cannot be mixed in pairs: set an even '
                 'train_dataloader.batch_size, and train_dataloader.drop_last=True'
             )
@@ -133,7 +134,7 @@ def collate_images(batch: Sequence[dict]) -> dict[str, Any]:
 def _check_one_shape(images: Sequence[Tensor]) -> None:
     shapes = {tuple(image.shape) for image in images}
     if len(shapes) > 1:
-        raise ValueError(
+        raise UserError(
             f'images of a batch differ in shape: {sorted(shapes)}; expected a '
             'pipeline that makes them one size, as ClsTransform does'
         )

@@ -9,6 +9,7 @@ from PIL import Image
 from timm.data import auto_augment, create_transform
 
 from illama_seg.datasets.images import bombs_refused, open_image
+from illama_seg.errors import UserError
 from illama_seg.pretrain.structures import DataSample
 
 
@@ -32,7 +33,7 @@ class LoadRGBImage:
         except (OSError, SyntaxError, ValueError) as error:
             if isinstance(error, FileNotFoundError) or str(error).startswith(str(path)):
                 raise
-            raise ValueError(f'{path} is no image, or is damaged: {error}') from error
+            raise UserError(f'{path} is no image, or is damaged: {error}') from error
 
 
 @TRANSFORMS.register_module()
@@ -53,14 +54,14 @@ class ClsTransform:
     def __init__(self, **options: Any) -> None:
         later = {'re_prob', 're_mode', 'mean', 'std', 'normalize'} & set(options)
         if later:
-            raise ValueError(
+            raise UserError(
                 f'ClsTransform {sorted(later)}: normalisation and erasing are options '
                 'of model.data_preprocessor'
             )
         try:
             self._transform = create_transform(normalize=False, **options)
         except TypeError as error:
-            raise ValueError(f'ClsTransform {options}: {error}') from error
+            raise UserError(f'ClsTransform {options}: {error}') from error
         for step in getattr(self._transform, 'transforms', ()):
             for op in getattr(step, 'ops', ()):
                 if op.aug_fn is auto_augment.posterize:

@@ -11,6 +11,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from illama_seg.backbones import ILLaMA
+from illama_seg.errors import UserError
 from illama_seg.quantization.blocks import fill_integers, make_quantized
 from illama_seg.quantization.quantizer import Quantizer, QuantLinear
 
@@ -44,7 +45,7 @@ def find_quantized(model: nn.Module) -> QuantizedILLaMA:
     """
     backbone = getattr(model, 'backbone', None)
     if not isinstance(backbone, QuantizedILLaMA):
-        raise ValueError(
+        raise UserError(
             f"model.backbone is {type(backbone).__name__}: expected 'QuantizedILLaMA'"
         )
     return backbone
@@ -81,10 +82,10 @@ def in_integers(model: nn.Module) -> nn.Module:
     """
     source = find_quantized(model)
     if source.integers:
-        raise ValueError('the model already computes in integers')
+        raise UserError('the model already computes in integers')
     for name, module in source.named_modules():
         if isinstance(module, Quantizer) and not module.ready:
-            raise ValueError(
+            raise UserError(
                 f'backbone.{name} has no step size: calibrate it (tools/quantize.py '
                 'ptq), or train it (tools/train.py)'
             )

@@ -11,12 +11,7 @@ from torch import Tensor, nn
 from illama_seg.layers import MLP, SelfAttention, SwiGLU
 from illama_seg.quantization.int8 import Int8Linear, int8_attention
 from illama_seg.quantization.masks import mask_rows
-from illama_seg.quantization.quantizer import (
-    SIGNED,
-    Quantizer,
-    QuantLinear,
-    positive,
-)
+from illama_seg.quantization.quantizer import SIGNED, Quantizer, QuantLinear, positive
 
 Rate = float | Tensor
 

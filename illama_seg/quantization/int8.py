@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from illama_seg.errors import UserError
 from illama_seg.quantization.masks import mask_rows
 
 # Bytes of a block of scores, to stay in a core's own cache, and its rows at most.
@@ -101,7 +102,7 @@ class Int8Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features) float32, bfloat16 in autocast."""
         if not x.is_cpu:
-            raise ValueError(
+            raise UserError(
                 f'8-bit integers run on a CPU, the input is on {x.device}: use '
                 '--device cpu'
             )

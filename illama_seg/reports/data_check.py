@@ -21,16 +21,11 @@ from illama_seg.apis.user_errors import (
     options_explained,
 )
 from illama_seg.datasets.inspection import Finding, class_table
-from illama_seg.datasets.labelled import (
-    LabelledImages,
-)
+from illama_seg.datasets.labelled import LabelledImages
 from illama_seg.datasets.validation import CheckedSplit, check_splits
-from illama_seg.visualization.overlay import (
-    side_by_side,
-)
-from illama_seg.visualization.sheets import (
-    draw_sheet,
-)
+from illama_seg.errors import UserError
+from illama_seg.visualization.overlays import side_by_side
+from illama_seg.visualization.sheets import draw_sheet
 
 _PER_ROW = 3
 _EXTREMES = ('smallest', 'largest')
@@ -65,7 +60,7 @@ def check_dataset(
         ValueError: if the config is of no segmentation, or cannot be used.
     """
     if num_images < 0:
-        raise ValueError(f'--num-images {num_images}: expected at least 0')
+        raise UserError(f'--num-images {num_images}: expected at least 0')
     check_segmentation(cfg)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     settings = {
@@ -120,7 +115,7 @@ def browse_dataset(
     """
     for option, value in (('--num-images', num_images), ('--draws', draws)):
         if value < 1:
-            raise ValueError(f'{option} {value}: expected at least 1')
+            raise UserError(f'{option} {value}: expected at least 1')
     check_segmentation(cfg)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     picture = Path(out or Path(cfg.work_dir, f'browse_{split}.png'))

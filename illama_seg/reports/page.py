@@ -21,22 +21,11 @@ import torchvision
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from mmengine.config import Config
 
-from illama_seg.apis.work_dir import (
-    find_run,
-)
-from illama_seg.reports.sections import (
-    SECTIONS,
-)
-from illama_seg.reports.tables import (
-    Table,
-    all_tables,
-    chosen_table,
-    facts,
-    is_number,
-)
-from illama_seg.studies.section import (
-    Section,
-)
+from illama_seg.apis.work_dir import find_run
+from illama_seg.errors import MissingFileError
+from illama_seg.reports.sections import SECTIONS
+from illama_seg.reports.tables import Table, all_tables, chosen_table, facts, is_number
+from illama_seg.studies.section import Section
 from illama_seg.version import __version__
 
 TEMPLATE = 'page.html.jinja'
@@ -68,7 +57,7 @@ def write_page(run: str | Path, also: Sequence[str | Path] = ()) -> Path:
     cfg, checkpoint, _ = find_run(run)
     for folder in map(Path, also):
         if not folder.is_dir():
-            raise FileNotFoundError(f'--also: no folder {folder}')
+            raise MissingFileError(f'--also: no folder {folder}')
     names = dict(
         config=shlex.quote(str(next(iter(sorted(run.glob('*.py')))))),
         checkpoint=shlex.quote(str(checkpoint)),

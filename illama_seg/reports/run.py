@@ -11,24 +11,15 @@ from mmengine.config import Config
 from torch import nn
 from tqdm import tqdm
 
-from illama_seg.apis.models import (
-    dataset_meta,
-    load_segmentor,
-)
-from illama_seg.apis.prediction import (
-    predict,
-)
+from illama_seg.apis.models import dataset_meta, load_segmentor
+from illama_seg.apis.prediction import predict
 from illama_seg.apis.scores import scores_table
 from illama_seg.apis.work_dir import find_run
 from illama_seg.datasets.labelled import LabelledImages
+from illama_seg.errors import UserError
 from illama_seg.evaluation import ConfusionMatrix, colour_baseline, position_baseline
-from illama_seg.visualization.curves import (
-    draw_curves,
-    read_scalars,
-)
-from illama_seg.visualization.sheets import (
-    draw_rows,
-)
+from illama_seg.visualization.curves import draw_curves, read_scalars
+from illama_seg.visualization.sheets import draw_rows
 
 
 def evaluate(model: nn.Module, pairs: LabelledImages) -> tuple[dict, list[float]]:
@@ -72,7 +63,7 @@ def report_run(
         ValueError: if its files do not fit each other.
     """
     if num_images < 1:
-        raise ValueError(f'--num-images {num_images}: expected at least 1')
+        raise UserError(f'--num-images {num_images}: expected at least 1')
     run = Path(run)
     cfg, checkpoint, scalars = find_run(run)
     if 'decode_head' not in cfg.model:

@@ -22,22 +22,16 @@ from prettytable import PrettyTable
 from torch import nn
 from tqdm import tqdm
 
-from illama_seg.apis.configs import (
-    load_config,
-)
-from illama_seg.apis.models import (
-    load_weights,
-    usable_device,
-)
+from illama_seg.apis.configs import load_config
+from illama_seg.apis.models import load_weights, usable_device
 from illama_seg.apis.runs.overview import count_tokens, describe_attention
 from illama_seg.apis.user_errors import check_writable, options_explained
 from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
+from illama_seg.errors import UserError
 from illama_seg.machine import choices
 from illama_seg.machine.choices import device_name
 from illama_seg.machine.precision import choose_precision
-from illama_seg.studies.complexity.counts import (
-    count_multiply_accumulates,
-)
+from illama_seg.studies.complexity.counts import count_multiply_accumulates
 
 # Crops of the ADE20K recipe, and the largest picture that its test resizes to.
 SHAPES = ((512, 512), (512, 2048))
@@ -84,7 +78,7 @@ def run_benchmark(
         ValueError: if an option is out of its range or the checkpoint does not fit.
     """
     if min(batch_sizes) < 1 or repeat < 1 or min(shape or (1, 1)) < 1:
-        raise ValueError(
+        raise UserError(
             f'--batch-sizes {list(batch_sizes)} --repeat {repeat} --shape {shape}: '
             'expected numbers from 1 on'
         )
@@ -168,7 +162,7 @@ def _counts(cfg: Config, shape: tuple[int, int]) -> list[dict]:
         try:
             macs = count_multiply_accumulates(model, size)
         except (RuntimeError, ValueError) as error:
-            raise ValueError(
+            raise UserError(
                 f'an image of {size[0]}x{size[1]} (--shape) does not go through the '
                 f'model: {str(error).splitlines()[0]}'
             ) from error

@@ -20,23 +20,15 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
-from illama_seg.apis.configs import (
-    load_config,
-)
-from illama_seg.apis.models import (
-    dataset_meta,
-)
+from illama_seg.apis.configs import load_config
+from illama_seg.apis.models import dataset_meta
 from illama_seg.apis.quantize import ConfigImages, load_with_kind
 from illama_seg.apis.user_errors import check_writable
-from illama_seg.checkpoints import (
-    write_weights,
-)
+from illama_seg.checkpoints import write_weights
+from illama_seg.errors import UserError
 from illama_seg.evaluation import ConfusionMatrix
 from illama_seg.machine.precision import choose_precision
-from illama_seg.quantization import (
-    in_integers,
-    wrong_products,
-)
+from illama_seg.quantization import in_integers, wrong_products
 from illama_seg.studies.benchmark import training_shape
 from illama_seg.studies.subjects import source_name
 
@@ -93,7 +85,7 @@ def compare_precisions(
         ValueError: if an option is out of its range or weights do not fit.
     """
     if repeat < 1 or (batch_size is not None and batch_size < 1) or (images or 0) < 0:
-        raise ValueError(
+        raise UserError(
             f'--repeat {repeat} --batch-size {batch_size} --images {images}: expected '
             'rounds and a batch of at least 1, and no negative number of images'
         )

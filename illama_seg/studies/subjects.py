@@ -17,12 +17,10 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from timm.data import create_transform, resolve_model_data_config
 from torch import Tensor, nn
 
-from illama_seg.apis.models import (
-    load_weights,
-    usable_device,
-)
+from illama_seg.apis.models import load_weights, usable_device
 from illama_seg.apis.user_errors import options_explained
 from illama_seg.checkpoints import fetch_checkpoint, find_weights, read_checkpoint
+from illama_seg.errors import UserError
 from illama_seg.pretrain import LoadRGBImage
 
 TIMM, RANDOM = 'timm:', 'random'
@@ -76,7 +74,7 @@ def build_classifier(
             the weights do not fit it.
     """
     if 'head' not in cfg.model:
-        raise ValueError(
+        raise UserError(
             f'{cfg.filename} has no model.head: expected the config of a '
             'classification, such as configs/pretrain/illama_base_in1k.py'
         )
@@ -137,7 +135,7 @@ def _of_timm(source: str, cfg: Config, device: str) -> Classifier:
     num_classes = cfg.model.head.num_classes
     if not timm.is_model(name):
         near = get_close_matches(name, timm.list_models(), n=4)
-        raise ValueError(
+        raise UserError(
             f'timm has no model {name!r}; the nearest: {", ".join(near) or "none"}'
         )
     options: dict[str, Any] = dict(num_classes=num_classes)
@@ -155,7 +153,7 @@ def _of_timm(source: str, cfg: Config, device: str) -> Classifier:
     except Exception as error:  # timm, its downloader and torch raise what they like
         reason = str(error).splitlines()[0].rstrip('.')
         if weights:
-            raise ValueError(
+            raise UserError(
                 f'{weights} does not fit timm:{name} with {num_classes} classes: '
                 f'{reason}'
             ) from error
@@ -166,7 +164,7 @@ def _of_timm(source: str, cfg: Config, device: str) -> Classifier:
     head = read.get(f'{model.pretrained_cfg.get("classifier")}.weight')
     found = model.num_classes if head is None else len(head)
     if found != num_classes:
-        raise ValueError(
+        raise UserError(
             f'{source} has {found} classes, the config {num_classes}: give a file of '
             f'weights for these, timm:{name}=FILE'
         )

@@ -7,16 +7,16 @@ from .curves import (
 from .curves import (
     read_scalars as read_scalars,
 )
-from .overlay import (
+from .overlays import (
     add_legend as add_legend,
 )
-from .overlay import (
+from .overlays import (
     colourise as colourise,
 )
-from .overlay import (
+from .overlays import (
     overlay as overlay,
 )
-from .overlay import (
+from .overlays import (
     side_by_side as side_by_side,
 )
 from .sheets import (

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from illama_seg.visualization.overlay import Palette, colourise
+from illama_seg.visualization.overlays import Palette, colourise
 
 _SHEET_WIDTH = 16.0  # inches
 

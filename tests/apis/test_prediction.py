@@ -14,9 +14,7 @@ from illama_seg.apis import (
     predict,
     read_image,
 )
-from illama_seg.apis.models import (
-    annotation_ids,
-)
+from illama_seg.apis.models import annotation_ids
 from illama_seg.datasets import CheckedADE20KDataset
 
 

@@ -8,17 +8,11 @@ from tiny_classifier import CONFIG, OPTIONS, as_arguments, build, save
 from tiny_run import CONFIG as SEGMENTOR
 from tiny_run import make_ade20k, run_tool, tiny_options
 
-from illama_seg.apis import (
-    export_quantized,
-    load_config,
-    quantize_after_training,
-)
+from illama_seg.apis import export_quantized, load_config, quantize_after_training
 from illama_seg.apis.quantize import load_with_kind
 from illama_seg.checkpoints import find_weights, read_checkpoint
 from illama_seg.quantization import wrong_products
-from illama_seg.studies import (
-    compare_precisions,
-)
+from illama_seg.studies import compare_precisions
 
 SMALL = OPTIONS | {'train_dataloader.dataset.indices': 40}
 PRECISIONS = ['fp32', 'bf16', 'W8A8', 'W8A8, rest bf16']

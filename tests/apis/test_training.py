@@ -5,12 +5,8 @@ from mmengine.dist import get_dist_info
 from tiny_run import CONFIG, data_options, make_ade20k
 
 from illama_seg.apis import build_tester, build_trainer, load_config, running
-from illama_seg.apis.checks import (
-    check_schedule,
-)
-from illama_seg.apis.training import (
-    _set_amp,
-)
+from illama_seg.apis.checks import check_schedule
+from illama_seg.apis.training import _set_amp
 
 
 @pytest.fixture

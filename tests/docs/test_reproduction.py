@@ -10,9 +10,7 @@ from mmengine.registry import MODELS, DefaultScope
 from pages import ROOT, section
 
 from illama_seg.apis import get_config, list_models
-from illama_seg.studies.complexity.counts import (
-    count_multiply_accumulates,
-)
+from illama_seg.studies.complexity.counts import count_multiply_accumulates
 
 PAGE = (ROOT / 'docs' / 'reproduce_the_paper.md').read_text()
 STUDY = (ROOT / 'docs' / 'study.md').read_text()

@@ -29,12 +29,7 @@ from mmseg.registry import TRANSFORMS as SEG_TRANSFORMS
 from PIL import Image
 from tiny_run import CONFIG, run_tool, start_fresh, tiny_options
 
-from illama_seg.apis import (
-    get_model,
-    load_config,
-    load_segmentor,
-    read_image,
-)
+from illama_seg.apis import get_model, load_config, load_segmentor, read_image
 from illama_seg.backbones import ILLaMA
 from illama_seg.checkpoints import (
     convert_checkpoint,
@@ -49,9 +44,7 @@ from illama_seg.datasets.inspection import inspect_pair
 from illama_seg.datasets.prepare.camvid import _count_labels
 from illama_seg.evaluation.label_files import read_labels
 from illama_seg.integrations.timm_models import TimmILLaMA
-from illama_seg.studies import (
-    run_benchmark,
-)
+from illama_seg.studies import run_benchmark
 
 ARCH = dict(embed_dims=24, num_layers=4, num_heads=3)
 TINY = dict(arch=ARCH, img_size=64, out_indices=(0, 1, 2, 3))

@@ -12,12 +12,8 @@ import pytest
 from pages import ROOT
 from tiny_run import run_tool
 
-from illama_seg.apis import (
-    load_config,
-)
-from illama_seg.reports import (
-    write_page,
-)
+from illama_seg.apis import load_config
+from illama_seg.reports import write_page
 
 CONFIGS = ROOT / 'configs'
 HOSTILE = '<script>document.title = "run"</script>'

@@ -5,18 +5,10 @@ import cv2
 import numpy as np
 import pytest
 
-from illama_seg.apis import (
-    load_config,
-    load_segmentor,
-)
-from illama_seg.datasets import (
-    LabelledImages,
-)
+from illama_seg.apis import load_config, load_segmentor
+from illama_seg.datasets import LabelledImages
 from illama_seg.evaluation import colour_baseline, position_baseline
-from illama_seg.reports import (
-    evaluate,
-    report_run,
-)
+from illama_seg.reports import evaluate, report_run
 
 
 @pytest.fixture(scope='module')

@@ -5,12 +5,8 @@ import torch
 from tiny_classifier import CONFIG, OPTIONS, build, save
 from tiny_run import ROOT
 
-from illama_seg.apis import (
-    load_config,
-)
-from illama_seg.studies import (
-    build_classifier,
-)
+from illama_seg.apis import load_config
+from illama_seg.studies import build_classifier
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
 TIMM = 'vit_tiny_patch16_224'

@@ -10,12 +10,8 @@ from PIL import Image
 from test_tools import fails
 from tiny_run import ROOT, run_tool
 
-from illama_seg.apis import (
-    running,
-)
-from illama_seg.checkpoints import (
-    convert_checkpoint,
-)
+from illama_seg.apis import running
+from illama_seg.checkpoints import convert_checkpoint
 
 CONFIG = ROOT / 'configs' / 'pretrain' / 'illama_micro_digits.py'
 OPTIONS = [

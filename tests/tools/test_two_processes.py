@@ -19,14 +19,9 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from tiny_run import CONFIG, make_ade20k
 
-from illama_seg.apis import (
-    build_trainer,
-    load_config,
-)
+from illama_seg.apis import build_trainer, load_config
 from illama_seg.backbones import ILLaMA
-from illama_seg.checkpoints import (
-    convert_checkpoint,
-)
+from illama_seg.checkpoints import convert_checkpoint
 from illama_seg.engine import ShardedRunner
 
 SCRIPT = Path(shared.__file__)

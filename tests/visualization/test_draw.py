@@ -4,21 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from illama_seg.visualization import (
-    add_legend,
-    draw_curves,
-    draw_rows,
-    overlay,
-)
-from illama_seg.visualization.curves import (
-    read_scalars,
-)
-from illama_seg.visualization.overlay import (
-    side_by_side,
-)
-from illama_seg.visualization.sheets import (
-    draw_sheet,
-)
+from illama_seg.visualization import add_legend, draw_curves, draw_rows, overlay
+from illama_seg.visualization.curves import read_scalars
+from illama_seg.visualization.overlays import side_by_side
+from illama_seg.visualization.sheets import draw_sheet
 
 CLASSES = ('sky', 'road', 'car')
 PALETTE = [[6, 230, 230], [140, 140, 140], [0, 102, 200]]

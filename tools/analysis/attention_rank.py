@@ -41,12 +41,8 @@ def main() -> None:
     )
     args = parser.parse_args()
     # After the arguments: --help needs no torch.
-    from illama_seg.apis import (
-        parse_cfg_options,
-    )
-    from illama_seg.studies import (
-        measure_attention_rank,
-    )
+    from illama_seg.apis import parse_cfg_options
+    from illama_seg.studies import measure_attention_rank
 
     try:
         _, table = measure_attention_rank(

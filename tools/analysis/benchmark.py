@@ -28,12 +28,8 @@ def main() -> None:
     )
     args = parser.parse_args()
     # After the arguments: --help needs no torch.
-    from illama_seg.apis import (
-        parse_cfg_options,
-    )
-    from illama_seg.studies import (
-        run_benchmark,
-    )
+    from illama_seg.apis import parse_cfg_options
+    from illama_seg.studies import run_benchmark
 
     try:
         _, tables = run_benchmark(

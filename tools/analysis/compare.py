@@ -26,10 +26,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     # After the arguments: --help needs no torch.
-    from illama_seg.studies import (
-        compare_images,
-        compare_runs,
-    )
+    from illama_seg.studies import compare_images, compare_runs
 
     try:
         print(compare_runs(args.runs, args.out))

@@ -28,9 +28,7 @@ def main() -> None:
     parser.add_argument('--out', type=Path, default=Path('work_dirs/complexity'))
     args = parser.parse_args()
     # After the arguments: --help needs no torch.
-    from illama_seg.studies import (
-        compare_complexity,
-    )
+    from illama_seg.studies import compare_complexity
 
     try:
         _, table = compare_complexity(

@@ -43,12 +43,8 @@ def main() -> None:
     )
     args = parser.parse_args()
     # After the arguments: --help needs no torch.
-    from illama_seg.apis import (
-        parse_cfg_options,
-    )
-    from illama_seg.studies import (
-        measure_loss_landscape,
-    )
+    from illama_seg.apis import parse_cfg_options
+    from illama_seg.studies import measure_loss_landscape
 
     try:
         _, table = measure_loss_landscape(

@@ -30,10 +30,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     # After the arguments: --help needs no torch.
-    from illama_seg.reports import (
-        report_run,
-        write_page,
-    )
+    from illama_seg.reports import report_run, write_page
 
     try:
         if not args.gather:

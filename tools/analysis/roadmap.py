@@ -19,9 +19,7 @@ def main() -> None:
     parser.add_argument('--seeds', type=int, default=3, help='runs of each step')
     args = parser.parse_args()
     # After the arguments: --help needs no torch.
-    from illama_seg.studies import (
-        run_roadmap,
-    )
+    from illama_seg.studies import run_roadmap
 
     try:
         table = run_roadmap(

@@ -33,12 +33,8 @@ def main() -> None:
     )
     args = parser.parse_args()
     # After the arguments: --help needs no torch.
-    from illama_seg.apis import (
-        parse_cfg_options,
-    )
-    from illama_seg.studies import (
-        measure_shape_bias,
-    )
+    from illama_seg.apis import parse_cfg_options
+    from illama_seg.studies import measure_shape_bias
 
     if args.config and not args.models:
         parser.error(f'{args.config}: expected a MODEL after it')

@@ -27,12 +27,8 @@ def main() -> None:
     )
     args = parser.parse_args()
     # After the arguments: --help needs no torch.
-    from illama_seg.apis import (
-        parse_cfg_options,
-    )
-    from illama_seg.studies import (
-        run_soft_mask_ablation,
-    )
+    from illama_seg.apis import parse_cfg_options
+    from illama_seg.studies import run_soft_mask_ablation
 
     try:
         table = run_soft_mask_ablation(

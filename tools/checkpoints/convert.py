@@ -17,9 +17,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     # After the arguments: --help needs no torch.
-    from illama_seg.checkpoints import (
-        convert_checkpoint,
-    )
+    from illama_seg.checkpoints import convert_checkpoint
 
     try:
         print(convert_checkpoint(args.source, args.target, args.names))

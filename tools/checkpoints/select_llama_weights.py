@@ -23,11 +23,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     # After the arguments: --help needs no torch.
-    from illama_seg.checkpoints import (
-        select_llama_weights,
-        weights_path,
-        write_weights,
-    )
+    from illama_seg.checkpoints import select_llama_weights, weights_path, write_weights
 
     try:
         weights_path(args.out)  # before the long work

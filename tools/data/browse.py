@@ -25,13 +25,8 @@ def main() -> None:
     )
     args = parser.parse_args()
     # After the arguments: --help needs no torch.
-    from illama_seg.apis import (
-        load_config,
-        parse_cfg_options,
-    )
-    from illama_seg.reports import (
-        browse_dataset,
-    )
+    from illama_seg.apis import load_config, parse_cfg_options
+    from illama_seg.reports import browse_dataset
 
     try:
         cfg = load_config(args.config, parse_cfg_options(args.cfg_options))

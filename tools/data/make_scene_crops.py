@@ -15,9 +15,7 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=1, help="the demo's scenes have 0")
     args = parser.parse_args()
     # After the arguments: --help needs no torch.
-    from illama_seg.datasets.scenes import (
-        write_scene_crops,
-    )
+    from illama_seg.datasets.scenes import write_scene_crops
 
     try:
         made = write_scene_crops(

@@ -14,9 +14,7 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
     # After the arguments: --help needs no torch.
-    from illama_seg.datasets.scenes import (
-        write_scenes,
-    )
+    from illama_seg.datasets.scenes import write_scenes
 
     try:
         made = write_scenes(

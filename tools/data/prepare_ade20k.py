@@ -20,9 +20,7 @@ def main() -> None:
     parser.add_argument('--workers', type=int, help='processes that check the files')
     args = parser.parse_args()
     # After the arguments: --help needs no torch.
-    from illama_seg.datasets.prepare import (
-        prepare_ade20k,
-    )
+    from illama_seg.datasets.prepare import prepare_ade20k
 
     try:
         made = prepare_ade20k(args.out, args.source, workers=args.workers)

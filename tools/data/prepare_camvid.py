@@ -15,9 +15,7 @@ def main() -> None:
     parser.add_argument('--out', default='data/camvid', help='folder to make')
     args = parser.parse_args()
     # After the arguments: --help needs no torch.
-    from illama_seg.datasets.prepare import (
-        prepare_camvid,
-    )
+    from illama_seg.datasets.prepare import prepare_camvid
 
     try:
         made = prepare_camvid(args.out, args.source)

@@ -9,6 +9,7 @@ from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 
 from illama_seg.apis.runs.processes import VARIABLES
+from illama_seg.errors import UserError
 
 
 def set_accumulation(cfg: Config) -> None:
@@ -31,7 +32,7 @@ def set_accumulation(cfg: Config) -> None:
     at_once = processes * images
     if at_once < 1 or effective < 1 or effective % at_once:
         nearest = max(effective // max(at_once, 1), 1) * at_once
-        raise ValueError(
+        raise UserError(
             f'effective_batch={effective} is not a multiple of {at_once} images '
             f'({processes} processes x train_dataloader.batch_size={images}): set '
             + (
@@ -83,7 +84,7 @@ def enable_auto_scale_lr(cfg: Config) -> None:
         ValueError: if the config does not say which batch its learning rate is for.
     """
     if not recipe_batch(cfg):
-        raise ValueError(
+        raise UserError(
             f'--auto-scale-lr: {cfg.filename} does not say which batch its learning '
             'rate is for: --cfg-options auto_scale_lr.base_batch_size=...'
         )

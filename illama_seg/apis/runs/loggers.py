@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from illama_seg.errors import UserError
+
 
 def add_tensorboard(cfg: Config) -> None:
     """Write what is logged for TensorBoard too, into ``work_dir/TIME/vis_data``.
@@ -49,7 +51,7 @@ def add_wandb(cfg: Config) -> None:
 
 def _need(package: str) -> None:
     if importlib.util.find_spec(package) is None:
-        raise ValueError(f'--{package}: not installed: pip install {package}')
+        raise UserError(f'--{package}: not installed: pip install {package}')
 
 
 def _add(cfg: Config, backend: dict) -> None:

@@ -12,6 +12,8 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
 
+from illama_seg.errors import UserError
+
 # Launcher -> what it calls rank, processes, and number on this machine.
 VARIABLES = {
     'pytorch': ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'),
@@ -52,7 +54,7 @@ def join_processes_without_gpus(cfg: Config) -> None:
     variables = VARIABLES[launcher]
     missing = [name for name in variables if name not in os.environ]
     if missing:
-        raise ValueError(
+        raise UserError(
             f'--launcher {launcher}, but {missing[0]} is not set: start it with '
             f'{"torchrun" if launcher == "pytorch" else "srun or mpirun"}'
         )

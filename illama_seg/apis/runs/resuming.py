@@ -23,6 +23,7 @@ from illama_seg.engine import (
     ResumeHook,
 )
 from illama_seg.engine.logs import survive_full_disk
+from illama_seg.errors import UserError
 from illama_seg.quiet import quiet_terminal
 
 SKIP_CORRUPT = 0.01  # what --skip-corrupt allows
@@ -97,7 +98,7 @@ def resume_from_newest(runner: Runner) -> None:
             answer = [None, str(error)]
     broadcast_object_list(answer)
     if answer[1] is not None:
-        raise ValueError(answer[1])
+        raise UserError(answer[1])
     runner._load_from = answer[0]
 
 
@@ -119,7 +120,7 @@ def check_resumable(runner: Runner) -> None:
         if not all(isinstance(number, int) and number >= 0 for number in place):
             lacking = ['meta.epoch and meta.iter', *lacking]
     if lacking:
-        raise ValueError(
+        raise UserError(
             f'{path} cannot be resumed: {", ".join(lacking)} of a training are not in '
             'it, as in a file of weights only. To begin a training with its weights, '
             f'use load_from={path} without --resume'
@@ -164,7 +165,7 @@ def newest_checkpoint(work_dir: str | Path) -> Path | None:
         damaged.append(f'{path}: {reason}')
         _warn(f'damaged checkpoint {damaged[-1]}')
     if damaged:
-        raise ValueError(
+        raise UserError(
             'no checkpoint to resume from is whole:\n  '
             + '\n  '.join(damaged)
             + f'\nRemove them and {pointer}, or leave --resume out, to start anew'

@@ -14,14 +14,10 @@ from pathlib import Path
 from mmengine.logging import print_log
 from tqdm import tqdm
 
-from illama_seg.datasets.inspection import (
-    Facts,
-    Findings,
-    class_table,
-    inspect_pairs,
-)
+from illama_seg.datasets.inspection import Facts, Findings, class_table, inspect_pairs
 from illama_seg.datasets.prepare.archives import download, md5_of, unpack
 from illama_seg.datasets.segmentation import CheckedADE20KDataset, annotation_of
+from illama_seg.errors import MissingFileError, UserError
 
 URL = 'http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip'
 # As github.com/paperswithcode/torchbench has it (torchbench/datasets/ade20k.py), and
@@ -68,7 +64,7 @@ def prepare_ade20k(
         try:
             found = _check(_find(out), counts, report, workers)
         except (ValueError, OSError) as error:
-            raise ValueError(
+            raise UserError(
                 f'{out} exists and is not a complete ADE20K; nothing in it was '
                 f'changed. {error}\nMend it, remove it, or name another folder with '
                 '--out'
@@ -99,7 +95,7 @@ def _open(
     if source.is_dir():
         return source, None
     if not source.is_file():
-        raise FileNotFoundError(f'no folder or zip {source}')
+        raise MissingFileError(f'no folder or zip {source}')
     unpack(source, scratch / 'unpacked')
     return scratch / 'unpacked', md5_of(source) == MD5
 
@@ -108,7 +104,7 @@ def _get(archive: Path) -> None:
     """Download the published zip, unless it is there."""
     if archive.is_file():
         if (found := md5_of(archive)) != MD5:
-            raise ValueError(
+            raise UserError(
                 f'{archive} has {archive.stat().st_size:,} bytes and the MD5 {found}, '
                 f'expected {MD5}. If it is the beginning of a download, go on with it: '
                 f'mv {archive} {archive}.part, and run the same command again. If it '
@@ -137,7 +133,7 @@ def _find(folder: Path) -> Path:
         and '__MACOSX' not in path.parts
     ]
     if len(found) != 1:
-        raise ValueError(
+        raise UserError(
             f'{folder}: expected one folder with {", ".join(names)} inside, found '
             f'{", ".join(map(str, found)) or "none"}'
         )
@@ -215,7 +211,7 @@ def _check(
         _write(report, json.dumps(dict(findings=entries), indent=1))
         _write(report.with_suffix('.txt'), '\n\n'.join(map(str, found)) + '\n')
         listing = '\n'.join(map(str, found))
-        raise ValueError(f'{root}:\n{listing}\nAll of them are in {report}')
+        raise UserError(f'{root}:\n{listing}\nAll of them are in {report}')
     return dict(splits=splits)
 
 

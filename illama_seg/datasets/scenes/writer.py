@@ -15,6 +15,7 @@ from tqdm import tqdm
 from illama_seg.datasets.scenes.canvas import SCENE_IDS, Scene
 from illama_seg.datasets.scenes.colours import Array
 from illama_seg.datasets.scenes.layouts import LAYOUTS, SHARES
+from illama_seg.errors import UserError
 
 SPLITS = ('training', 'validation')
 VERSION = 1
@@ -40,7 +41,7 @@ def make_scene(
     """
     _check_size(size)
     if split not in SPLITS:
-        raise ValueError(f'split must be one of {SPLITS}, got {split!r}')
+        raise UserError(f'split must be one of {SPLITS}, got {split!r}')
     for name, value in (('seed', seed), ('index', index)):
         _check_count(name, value)
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
@@ -52,13 +53,13 @@ def make_scene(
 def _check_size(size: Any) -> None:
     whole = all(isinstance(n, int | np.integer) for n in size)
     if len(size) != 2 or not whole or min(size) < 64:
-        raise ValueError(f'size must be (height, width), both >= 64, got {size!r}')
+        raise UserError(f'size must be (height, width), both >= 64, got {size!r}')
 
 
 def _check_count(name: str, value: Any) -> None:
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not whole or value < 0:
-        raise ValueError(f'{name} must be an integer >= 0, got {value!r}')
+        raise UserError(f'{name} must be an integer >= 0, got {value!r}')
 
 
 def _files(root: Path, split: str, count: int) -> list[tuple[Path, Path]]:
@@ -110,7 +111,7 @@ def write_scenes(
         _check_count(name, n)
     _check_count('workers', workers)
     if workers < 1:
-        raise ValueError(f'workers must be >= 1, got {workers}')
+        raise UserError(f'workers must be >= 1, got {workers}')
     root = Path(root)
     meta: dict[str, Any] = {
         'generator': 'illama_seg.datasets.scenes',
@@ -171,16 +172,16 @@ def _found(root: Path, meta: dict[str, Any]) -> dict[str, Any]:
     """What an earlier run left in root; ValueError if it is not the same data set."""
     way_out = 'choose another folder, or delete this one first'
     if root.exists() and not root.is_dir():
-        raise ValueError(f'{root} is a file, not a folder; {way_out}')
+        raise UserError(f'{root} is a file, not a folder; {way_out}')
     if not root.exists() or not any(root.iterdir()):
         return {}
     try:
         found = dict(json.loads((root / 'scenes.json').read_text()))
     except (FileNotFoundError, TypeError, ValueError):
-        raise ValueError(f'{root} holds files that are not scenes; {way_out}') from None
+        raise UserError(f'{root} holds files that are not scenes; {way_out}') from None
     other = [key for key, value in meta.items() if found.get(key) != value]
     if other:
-        raise ValueError(
+        raise UserError(
             f'{root} holds scenes with another {", ".join(other)}; {way_out}'
         )
     return found

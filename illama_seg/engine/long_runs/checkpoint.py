@@ -21,6 +21,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from illama_seg.engine.schedule import updates_every
+from illama_seg.errors import UserError
 
 PART = '.part'
 POINTER = 'last_checkpoint'
@@ -350,7 +351,7 @@ def check_finite(weights: Mapping[str, Any], iteration: int) -> None:
         if not isinstance(value, Tensor) or not value.is_floating_point():
             continue
         if not torch.isfinite(value).all():
-            raise ValueError(
+            raise UserError(
                 f'{name} is not finite after iteration {iteration}: nothing was saved, '
                 'and the checkpoints are as they were. Go on from the last one by '
                 '--resume, with a lower optim_wrapper.optimizer.lr, '

@@ -9,6 +9,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from illama_seg.errors import UserError
+
 
 @HOOKS.register_module()
 class CorruptImagesHook(Hook):
@@ -26,7 +28,7 @@ class CorruptImagesHook(Hook):
 
     def __init__(self, limit: float = 0.01) -> None:
         if not 0 < limit <= 1:
-            raise ValueError(
+            raise UserError(
                 f'skip_corrupt={limit}: expected a share of the images, above 0 and '
                 'up to 1, as 0.01; None stops at the first'
             )
@@ -67,7 +69,7 @@ class CorruptImagesHook(Hook):
             f'{images:,}): {error}'
         )
         if len(self.counts) > self.limit * images:
-            raise ValueError(
+            raise UserError(
                 f'{len(self.counts)} of {images:,} training images cannot be read, '
                 f'more than skip_corrupt={self.limit:g} allows; the last one: {error}\n'
                 'tools/data/check_dataset.py lists all; --cfg-options '

@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from illama_seg.engine.optim import training_precision
+from illama_seg.errors import UserError
 
 
 @HOOKS.register_module()
@@ -37,7 +38,7 @@ class FiniteLossHook(Hook):
 
     def __init__(self, patience: int = 20) -> None:
         if patience < 1:
-            raise ValueError(f'FiniteLossHook patience={patience}: expected at least 1')
+            raise UserError(f'FiniteLossHook patience={patience}: expected at least 1')
         self.patience = patience
         self._in_a_row = 0
         self._files: list[str] = []
@@ -121,7 +122,7 @@ class FiniteLossHook(Hook):
             path.write_text(text)
         except OSError as error:
             runner.logger.error(f'{path} could not be written ({error}): {text}')
-        raise ValueError(
+        raise UserError(
             f'the loss is {loss} in iteration {iteration}: the weights were not '
             f'updated, the checkpoints are as they were, and the files of the batch '
             f'are in {path}. Look at them (tools/data/check_dataset.py), then go on '

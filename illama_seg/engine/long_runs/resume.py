@@ -18,6 +18,7 @@ from illama_seg.engine.long_runs.loops import (
     images_of_batch,
 )
 from illama_seg.engine.schedule import updates_every
+from illama_seg.errors import UserError
 from illama_seg.machine import choices
 
 KEY = 'resume'
@@ -68,7 +69,7 @@ class ResumeHook(Hook):
         """
         self._resumed = checkpoint.get(KEY, {}) if runner._resume else {}
         if not isinstance(self._resumed, dict):
-            raise ValueError(
+            raise UserError(
                 f'{runner._load_from} cannot be resumed: its entry {KEY!r} is of type '
                 f'{type(self._resumed).__name__}, expected a dict'
             )
@@ -91,7 +92,7 @@ class ResumeHook(Hook):
         _check_optimizer(runner)
         gradients = self._resumed.pop('gradients', {})
         if not isinstance(gradients, dict):
-            raise ValueError(
+            raise UserError(
                 f'{runner._load_from} cannot be resumed: its gradients are of type '
                 f'{type(gradients).__name__}, expected a dict'
             )
@@ -99,7 +100,7 @@ class ResumeHook(Hook):
             if name in gradients:
                 found = gradients[name]
                 if not isinstance(found, Tensor) or found.shape != parameter.shape:
-                    raise ValueError(
+                    raise UserError(
                         f'{runner._load_from} cannot be resumed: the gradient of '
                         f'{name} in it is {_shape(found)}, expected {_shape(parameter)}'
                     )
@@ -124,7 +125,7 @@ def _check_optimizer(runner: Runner) -> None:
     ):
         for group in optimizer.param_groups:
             if lacking := sorted(optimizer.defaults.keys() - group.keys()):
-                raise ValueError(
+                raise UserError(
                     f'{runner._load_from} cannot be resumed with '
                     f'{type(optimizer).__name__}: its optimizer has no '
                     f'{", ".join(lacking)}. Resume with the optimiser it was trained '

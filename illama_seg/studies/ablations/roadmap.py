@@ -9,9 +9,7 @@ from pathlib import Path
 from mmengine.config import Config
 from prettytable import PrettyTable
 
-from illama_seg.apis.configs import (
-    load_config,
-)
+from illama_seg.apis.configs import load_config
 from illama_seg.studies.ablations.draw import draw_roadmap, draw_schedules
 from illama_seg.studies.ablations.many_runs import train_runs
 

@@ -14,13 +14,10 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from illama_seg.apis.configs import (
-    load_config,
-)
-from illama_seg.apis.training import (
-    build_trainer,
-)
+from illama_seg.apis.configs import load_config
+from illama_seg.apis.training import build_trainer
 from illama_seg.apis.user_errors import mistakes_explained
+from illama_seg.errors import UserError
 from illama_seg.studies.comparison.curves import compare_runs
 
 MASKS = ('none', 'constant', 'linear')
@@ -65,18 +62,18 @@ def ablation_runs(
     cfg = load_config(config, cfg_options)
     hooks = cfg.get('custom_hooks') or []
     if [hook.get('type') for hook in hooks] != ['SoftMaskHook']:
-        raise ValueError(
+        raise UserError(
             f'{cfg.filename}: expected a config whose only custom hook is '
             'SoftMaskHook, such as configs/transfer/illama_tiny_cifar10.py'
         )
     masks = list(masks or ('none', hooks[0].mode))
     if unknown := set(masks) - set(MASKS):
-        raise ValueError(
+        raise UserError(
             f'--masks {" ".join(masks)}: {", ".join(sorted(unknown))} is none of '
             f'{", ".join(MASKS)}'
         )
     if num_seeds < 1 or 'max_epochs' not in cfg.train_cfg:
-        raise ValueError(
+        raise UserError(
             f'--seeds {num_seeds}, train_cfg={dict(cfg.train_cfg)} of {cfg.filename}: '
             'expected at least 1, and a training by epochs'
         )
@@ -156,7 +153,7 @@ def is_finished(cfg: Config) -> bool:
         there = load_config(file)
         differ = [key for key in SETTINGS if _value(there, key) != _value(cfg, key)]
         if differ:
-            raise ValueError(
+            raise UserError(
                 f'{folder} has a run of other settings ({", ".join(differ)}): name '
                 'another folder with --out, or remove it'
             )
@@ -179,9 +176,9 @@ def _train_apart(cfg: Config, amp: bool) -> None:
         try:
             pool.submit(_train, cfg, amp).result()
         except (ValueError, OSError) as error:
-            raise ValueError(f'{cfg.work_dir}: {error}\n{KEPT}') from error
+            raise UserError(f'{cfg.work_dir}: {error}\n{KEPT}') from error
         except BrokenProcessPool as error:
-            raise ValueError(f'{cfg.work_dir}: it was killed. {KEPT}') from error
+            raise UserError(f'{cfg.work_dir}: it was killed. {KEPT}') from error
 
 
 def _train(cfg: Config, amp: bool) -> None:

@@ -15,18 +15,12 @@ from prettytable import PrettyTable
 from torch import nn
 from tqdm import tqdm
 
-from illama_seg.apis.configs import (
-    load_config,
-)
-from illama_seg.apis.images import (
-    find_images,
-)
+from illama_seg.apis.configs import load_config
+from illama_seg.apis.images import find_images
 from illama_seg.apis.user_errors import check_writable, options_explained
+from illama_seg.errors import MissingFileError, UserError
 from illama_seg.studies.attention_rank.draw import draw_attention_rank
-from illama_seg.studies.attention_rank.rank import (
-    AttentionRank,
-    watch_attention,
-)
+from illama_seg.studies.attention_rank.rank import AttentionRank, watch_attention
 from illama_seg.studies.subjects import Classifier, build_classifier
 
 FILES = ('attention_rank.json', 'attention_rank.png')
@@ -76,11 +70,11 @@ def measure_attention_rank(
         ValueError: if an option is out of its range, or a model does not fit.
     """
     if any(layer < 1 for layer in layers):
-        raise ValueError(
+        raise UserError(
             f'--layers {" ".join(map(str, layers))}: expected numbers from 1 on'
         )
     if num_images < 1 or batch_size < 1 or not 0 < share < 1:
-        raise ValueError(
+        raise UserError(
             f'--num-images {num_images} --batch-size {batch_size} --share {share}: '
             'expected at least 1 twice, and a share between 0 and 1'
         )
@@ -157,7 +151,7 @@ def _shown(models: Sequence[dict], layers: Sequence[int]) -> list[int]:
     if not layers:  # 1, 4, 8, 12 of twelve
         return sorted({1, *(-(-deepest * part // 3) for part in (1, 2, 3))})
     if max(layers) > deepest:
-        raise ValueError(
+        raise UserError(
             f'--layers {" ".join(map(str, layers))}: expected numbers from 1 to '
             f'{deepest}; the figures of all layers are in attention_rank.json'
         )
@@ -170,13 +164,13 @@ def _read(path: str | Path, share: float) -> list[dict]:
         for model in models:
             model['name'], model['layers'], model['maps'][0]['curve']
             if model['share'] != share:
-                raise ValueError(f'its share is {model["share"]}, not {share}')
+                raise UserError(f'its share is {model["share"]}, not {share}')
         _summary(models)  # what it lacks is met now, not after the measuring
         return models
     except FileNotFoundError as error:
-        raise FileNotFoundError(f'--beside: no file {path}') from error
+        raise MissingFileError(f'--beside: no file {path}') from error
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise ValueError(
+        raise UserError(
             f'--beside {path}: expected an attention_rank.json of this tool, of the '
             f'same --share ({type(error).__name__}: {error})'
         ) from error

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from illama_seg.errors import UserError
 from illama_seg.layers import SelfAttention
 
 # The weights of all tokens, and what the mask leaves of them; without a mask the first.
@@ -42,7 +43,7 @@ def watch_attention(model: nn.Module, see: See) -> Iterator[None]:
     ours = [m for m in model.modules() if isinstance(m, SelfAttention)]
     timms: list[Any] = [m for m in model.modules() if _is_timms(m)]
     if not ours and not timms:
-        raise ValueError(
+        raise UserError(
             f'{type(model).__name__} has no attention maps: expected a backbone of '
             "illama_seg, or a transformer of timm's whose attention has attn_drop and "
             'fused_attn, such as vit_tiny_patch16_224'
@@ -83,7 +84,7 @@ def cumulative_singular_values(maps: Tensor) -> Tensor:
         ValueError: if a map is not finite.
     """
     if not maps.isfinite().all():
-        raise ValueError('an attention map is not finite: the weights have diverged')
+        raise UserError('an attention map is not finite: the weights have diverged')
     values = torch.linalg.svdvals(maps.float()).double()
     return values.cumsum(-1) / values.sum(-1, keepdim=True)
 
@@ -116,7 +117,7 @@ class AttentionRank:
         new = [curves.sum(0), index.sum(0), index.square().sum(0), count]
         old = self._sums.setdefault((layer, kind), [torch.zeros_like(x) for x in new])
         if old[0].shape != new[0].shape:
-            raise ValueError(
+            raise UserError(
                 f'layer {layer}: maps of {tuple(new[0].shape)} heads and tokens after '
                 f'{tuple(old[0].shape)}: expected images of one size'
             )

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from illama_seg.errors import UserError
+
 CELLS = 1000  # to a bin, for bins of equal counts
 _ROWS = 8192  # of logits at once
 
@@ -34,7 +36,7 @@ class CalibrationCounts:
         self, classes: Sequence[str], num_bins: int = 15, ignore_index: int = 255
     ) -> None:
         if num_bins < 1:
-            raise ValueError(f'{num_bins} bins: expected at least 1')
+            raise UserError(f'{num_bins} bins: expected at least 1')
         self.classes, self.num_bins = tuple(classes), num_bins
         self.ignore_index = ignore_index
         # Samples, sum of their confidence, and those that are right.
@@ -56,7 +58,7 @@ class CalibrationCounts:
         """
         num_classes = len(self.classes)
         if logits.shape != (len(labels), num_classes):
-            raise ValueError(
+            raise UserError(
                 f'logits of shape {tuple(logits.shape)} for {len(labels)} labels: '
                 f'expected ({len(labels)}, {num_classes}), a column for each class'
             )
@@ -66,12 +68,12 @@ class CalibrationCounts:
             return
         lowest, highest = int(labels.min()), int(labels.max())
         if lowest < 0 or highest >= num_classes:
-            raise ValueError(
+            raise UserError(
                 f'label {lowest if lowest < 0 else highest}: expected 0..'
                 f'{num_classes - 1}, or {self.ignore_index} for what is not counted'
             )
         if not logits.isfinite().all():
-            raise ValueError('logits are not finite: the training diverged')
+            raise UserError('logits are not finite: the training diverged')
         log_p = (logits.float() / temperature).log_softmax(1)
         of_label = log_p.gather(1, labels[:, None])[:, 0].double()
         self.nll -= float(of_label.sum())
@@ -171,7 +173,7 @@ def fit_temperature(logits: Tensor, labels: Tensor, largest: float = 100.0) -> f
         ValueError: if there is no sample.
     """
     if not len(labels):
-        raise ValueError('no sample to fit a temperature to: hold more images out')
+        raise UserError('no sample to fit a temperature to: hold more images out')
     low, high = -np.log(largest), np.log(largest)  # of the inverse temperature's log
     for _ in range(50):
         middle = (low + high) / 2

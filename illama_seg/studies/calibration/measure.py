@@ -21,22 +21,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from illama_seg.apis.configs import (
-    load_config,
-)
-from illama_seg.apis.models import (
-    dataset_meta,
-    load_segmentor,
-)
+from illama_seg.apis.configs import load_config
+from illama_seg.apis.models import dataset_meta, load_segmentor
 from illama_seg.apis.prediction import logit_blocks
 from illama_seg.apis.user_errors import check_seed, check_writable, options_explained
-from illama_seg.datasets.labelled import (
-    LabelledImages,
-)
-from illama_seg.studies.calibration.counts import (
-    CalibrationCounts,
-    fit_temperature,
-)
+from illama_seg.datasets.labelled import LabelledImages
+from illama_seg.errors import MissingFileError, UserError
+from illama_seg.studies.calibration.counts import CalibrationCounts, fit_temperature
 from illama_seg.studies.calibration.draw import draw_calibration
 from illama_seg.studies.subjects import Classifier, build_classifier, source_name
 
@@ -98,7 +89,7 @@ def measure_calibration(
         or not 0 < held_out < 1
         or (batch_size is not None and batch_size < 1)
     ):
-        raise ValueError(
+        raise UserError(
             f'--bins {num_bins} --held-out {held_out} --batch-size {batch_size}: '
             'expected bins and a batch of at least 1, and a share between 0 and 1'
         )
@@ -115,7 +106,7 @@ def measure_calibration(
         order = np.random.default_rng(seed).permutation(length).tolist()
         count = min(max(round(held_out * length), 1), length - 1)
         if count < 1:
-            raise ValueError(
+            raise UserError(
                 f'{length} image in the test data of {cfg.filename}: expected at least '
                 '2, one to hold out and one to judge by'
             )
@@ -205,7 +196,7 @@ def _images_of(
         data = DATASETS.build(dict(loader.dataset, pipeline=[]))
     classes = tuple(data.metainfo['classes'])
     if len(classes) != classifier.num_classes:
-        raise ValueError(
+        raise UserError(
             f'{classifier.name} has {classifier.num_classes} classes, the test data '
             f'of {cfg.filename} {len(classes)}: expected the same'
         )
@@ -243,7 +234,7 @@ def _pixels_of(
     model = load_segmentor(cfg, source, device)
     classes = tuple(dataset_meta(model)['classes'])
     if (channels := cast(Any, model).out_channels) != len(classes):
-        raise ValueError(
+        raise UserError(
             f'{source} has {channels} logits for {len(classes)} classes: expected one '
             'for each class'
         )
@@ -287,9 +278,9 @@ def _read(path: str | Path) -> list[dict]:
         _table(models)  # what it lacks is met now, not after the measuring
         return models
     except FileNotFoundError as error:
-        raise FileNotFoundError(f'--beside: no file {path}') from error
+        raise MissingFileError(f'--beside: no file {path}') from error
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
+        raise UserError(
             f'--beside {path}: expected a calibration.json of this tool '
             f'({type(error).__name__}: {error})'
         ) from error

@@ -9,6 +9,8 @@ from statistics import fmean
 from matplotlib.figure import Figure
 from prettytable import PrettyTable
 
+from illama_seg.errors import MissingFileError, UserError
+
 # Name of a line -> name of each of its runs -> summary of a ConfusionMatrix.
 Scores = dict[str, dict[str, dict]]
 FILES = ('classes.png', 'classes.json')
@@ -79,14 +81,14 @@ def saved_scores(lines: dict[str, list[Path]]) -> tuple[Scores, str]:
         for folder in folders:
             file = folder / 'test' / 'scores.json'
             if not file.is_file():
-                raise FileNotFoundError(
+                raise MissingFileError(
                     f'no {file}: tools/test.py CONFIG CHECKPOINT --work-dir '
                     f'{folder}/test writes it'
                 )
             scores.setdefault(line, {})[folder.name] = json.loads(file.read_text())
     numbers = {found['images'] for runs in scores.values() for found in runs.values()}
     if len(numbers) > 1:
-        raise ValueError(
+        raise UserError(
             f'test/scores.json of the runs count {sorted(numbers)} images: test all '
             'runs on the same'
         )

@@ -13,9 +13,8 @@ from prettytable import PrettyTable
 
 from illama_seg.apis.user_errors import check_writable
 from illama_seg.apis.work_dir import Points, runs_in, scalars_of
-from illama_seg.visualization.curves import (
-    METRICS,
-)
+from illama_seg.errors import UserError
+from illama_seg.visualization.curves import METRICS
 
 
 def compare_runs(runs: Sequence[str | Path], out: str | Path) -> str:
@@ -38,7 +37,7 @@ def compare_runs(runs: Sequence[str | Path], out: str | Path) -> str:
     folders = [Path(run) for run in runs]
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
-        raise ValueError(f'two runs of one name: {", ".join(names)}; rename a folder')
+        raise UserError(f'two runs of one name: {", ".join(names)}; rename a folder')
     groups = {
         name: {run.name: scalars_of(run) for run in runs_in(folder)}
         for name, folder in zip(names, folders, strict=True)
@@ -46,7 +45,7 @@ def compare_runs(runs: Sequence[str | Path], out: str | Path) -> str:
     every = [scalars for group in groups.values() for scalars in group.values()]
     metric = next((key for key in METRICS if all(key in run for run in every)), None)
     if metric is None:
-        raise ValueError(
+        raise UserError(
             f'{", ".join(names)}: expected runs that were all evaluated for one of '
             f'{", ".join(METRICS)} (val_interval not beyond the end of the training)'
         )

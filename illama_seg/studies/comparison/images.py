@@ -13,31 +13,17 @@ from mmengine.config import Config
 from torch import nn
 from tqdm import tqdm
 
-from illama_seg.apis.models import (
-    dataset_meta,
-    load_segmentor,
-)
-from illama_seg.apis.prediction import (
-    predict,
-)
+from illama_seg.apis.models import dataset_meta, load_segmentor
+from illama_seg.apis.prediction import predict
 from illama_seg.apis.user_errors import options_explained
-from illama_seg.apis.work_dir import (
-    find_run,
-    runs_in,
-    scalars_of,
-)
-from illama_seg.datasets.labelled import (
-    LabelledImages,
-)
+from illama_seg.apis.work_dir import find_run, runs_in, scalars_of
+from illama_seg.datasets.labelled import LabelledImages
+from illama_seg.errors import UserError
 from illama_seg.evaluation import ConfusionMatrix
 from illama_seg.studies.comparison.classes import FILES as CLASS_FILES
 from illama_seg.studies.comparison.classes import Scores, compare_classes, saved_scores
-from illama_seg.visualization.overlay import (
-    colourise,
-)
-from illama_seg.visualization.sheets import (
-    draw_sheet,
-)
+from illama_seg.visualization.overlays import colourise
+from illama_seg.visualization.sheets import draw_sheet
 
 BETTER = ' better'
 LONGEST = 480  # pixels, of a drawn image's side
@@ -69,8 +55,9 @@ def compare_images(
     image in memory at a time; kept of each image are its figures. All runs see the
     images of the first run's config. Writes what ``classes.compare_classes`` does, and
     ``images.png`` and ``images.json``: the images where each group of runs is better
-    than every other, the worst and the best for all. An image's mIoU is over the classes in its annotation or
-    its prediction. What cannot be had is left out, and said.
+    than every other, the worst and the best for all. An image's mIoU is over the
+    classes in its annotation or its prediction.
+    What cannot be had is left out, and said.
 
     Args:
         runs: as for :func:`illama_seg.studies.compare_runs`.
@@ -86,7 +73,7 @@ def compare_images(
         ValueError: if ``num_images`` is negative.
     """
     if num_images < 0:
-        raise ValueError(f'--images {num_images}: expected 0 or more')
+        raise UserError(f'--images {num_images}: expected 0 or more')
     lines = {Path(run).resolve().name: runs_in(Path(run)) for run in runs}
     folders = [folder for found in lines.values() for folder in found]
     if not all('mIoU' in scalars_of(folder) for folder in folders):
@@ -166,7 +153,7 @@ def _compare_predictions(
         (why, index) for why, found in kinds.items() for index in found[:num_images]
     ]
     if not chosen:
-        raise ValueError('no pixel of the validation images is annotated')
+        raise UserError('no pixel of the validation images is annotated')
     better = {
         kind.removesuffix(BETTER): len(found)
         for kind, found in kinds.items()
@@ -207,7 +194,7 @@ def _common_images(members: Sequence[_Run]) -> LabelledImages:
             if expected != found:
                 only = next(iter(set(found) ^ set(expected)), None)
                 where = f'; only in one: {only}' if only else ', in another order'
-                raise ValueError(
+                raise UserError(
                     f'{members[0].name} and {run.name} have other {what} '
                     f'({len(expected)} and {len(found)}{where}): compare runs of the '
                     'same data'

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from illama_seg.errors import UserError
 from illama_seg.layers import SelfAttention, attention_map, soft_causal_attention
 from illama_seg.layers.attention_blocked import forward as blocked_forward
 
@@ -57,7 +58,7 @@ def count_multiply_accumulates(
     parts: Any = model
     head = getattr(parts, 'decode_head', None) or getattr(parts, 'head', None)
     if head is None:
-        raise ValueError(
+        raise UserError(
             f'{type(model).__name__}: expected a segmentor with a decode_head or a '
             'classifier with a head'
         )

@@ -10,10 +10,8 @@ from pathlib import Path
 import torch
 from prettytable import PrettyTable
 
-from illama_seg.studies.complexity.counts import (
-    closed_forms,
-    count_self_attention,
-)
+from illama_seg.errors import UserError
+from illama_seg.studies.complexity.counts import closed_forms, count_self_attention
 
 DIMS = (192, 384, 768, 1024)  # Tiny to Large, Table 11
 NOTES = dict(
@@ -49,7 +47,7 @@ def compare_complexity(
     """
     numbers_given = patch_size, *dims, *sizes, *tokens
     if min(numbers_given) < 1 or not dims or not (sizes or tokens):
-        raise ValueError(
+        raise UserError(
             f'--dims {list(dims)} --sizes {list(sizes)} --tokens {list(tokens)} '
             f'--patch-size {patch_size}: expected numbers from 1 on, of dims at least '
             'one, and a size or tokens'

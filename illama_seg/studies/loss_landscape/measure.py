@@ -20,25 +20,14 @@ from prettytable import PrettyTable
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from illama_seg.apis.configs import (
-    load_config,
-)
-from illama_seg.apis.models import (
-    dataset_meta,
-    load_segmentor,
-)
-from illama_seg.apis.prediction import (
-    logit_blocks,
-)
+from illama_seg.apis.configs import load_config
+from illama_seg.apis.models import dataset_meta, load_segmentor
+from illama_seg.apis.prediction import logit_blocks
 from illama_seg.apis.user_errors import check_seed, check_writable, options_explained
-from illama_seg.datasets.labelled import (
-    LabelledImages,
-)
+from illama_seg.datasets.labelled import LabelledImages
+from illama_seg.errors import MissingFileError, UserError
 from illama_seg.studies.loss_landscape.draw import draw_loss_landscape
-from illama_seg.studies.loss_landscape.plane import (
-    WeightPlane,
-    weights_digest,
-)
+from illama_seg.studies.loss_landscape.plane import WeightPlane, weights_digest
 from illama_seg.studies.subjects import build_classifier, source_name
 
 FILES = ('loss_landscape.json', 'loss_landscape.png')
@@ -107,12 +96,12 @@ def measure_loss_landscape(
             points of an earlier call are of other settings.
     """
     if points < 3 or points % 2 == 0 or not radius > 0 or num_images < 1:
-        raise ValueError(
+        raise UserError(
             f'--points {points} --radius {radius} --num-images {num_images}: expected '
             'an odd number from 3 on, a radius above 0, and at least 1 image'
         )
     if split not in ('train', 'test') or (batch_size is not None and batch_size < 1):
-        raise ValueError(
+        raise UserError(
             f'--split {split} --batch-size {batch_size}: expected train or test, and a '
             'batch of at least 1'
         )
@@ -127,7 +116,7 @@ def measure_loss_landscape(
         make = _pixels_of if 'decode_head' in cfg.model else _images_of
         model = make(cfg.copy(), source, num_images, split, seed, batch_size, device)
         if model.name in [result['name'] for result in results]:
-            raise ValueError(
+            raise UserError(
                 f'{source}: a second model named {model.name}; rename one of them'
             )
         settings = dict(
@@ -217,10 +206,10 @@ def _resume(file: Path, settings: dict) -> dict[Point, dict]:
         found = json.loads(first)
         kept = {key: found[key] for key in settings}
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f'{file} has no settings of this tool: {way_out}') from error
+        raise UserError(f'{file} has no settings of this tool: {way_out}') from error
     wrong = [key for key in settings if kept[key] != settings[key]]
     if wrong:
-        raise ValueError(
+        raise UserError(
             f'{file} has points of another call, {wrong[0]}={kept[wrong[0]]!r} where '
             f'it is {settings[wrong[0]]!r} now: {way_out}'
         )
@@ -232,7 +221,7 @@ def _resume(file: Path, settings: dict) -> dict[Point, dict]:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if number == len(lines) + 1:  # cut off, by a kill or a full disk
                 break
-            raise ValueError(f'{file}, line {number}, is damaged: {way_out}') from error
+            raise UserError(f'{file}, line {number}, is damaged: {way_out}') from error
         done[row, column] = values
     print_log(f'{file}: going on after {len(done)} points', logger='current')
     return done
@@ -268,7 +257,7 @@ def _images_of(
     infos = [data.get_data_info(n) for n in _drawn(len(data), num_images, seed)]
     labels = torch.tensor([int(info['gt_label']) for info in infos])
     if classifier.num_classes <= int(labels.max()):
-        raise ValueError(
+        raise UserError(
             f'{classifier.name} has {classifier.num_classes} classes, the {split} data '
             f'of {cfg.filename} a label {int(labels.max())}: expected the same'
         )
@@ -298,14 +287,14 @@ def _pixels_of(
     model = load_segmentor(cfg, source, device)
     classes = dataset_meta(model)['classes']
     if (channels := cast(Any, model).out_channels) != len(classes):
-        raise ValueError(
+        raise UserError(
             f'{source} has {channels} logits for {len(classes)} classes: expected one '
             'for each class'
         )
     data = LabelledImages(cfg, split)
     indices = _drawn(len(data), num_images, seed)
     if all((data[index][1] == 255).all() for index in indices):
-        raise ValueError(
+        raise UserError(
             f'--num-images {num_images}: the images drawn from the {split} data of '
             f'{cfg.filename} have no labelled pixel; draw more, or by another --seed'
         )
@@ -345,9 +334,9 @@ def _read(path: str | Path) -> list[dict]:
         _summary(models)  # what it lacks is met now, not after the measuring
         return models
     except FileNotFoundError as error:
-        raise FileNotFoundError(f'--beside: no file {path}') from error
+        raise MissingFileError(f'--beside: no file {path}') from error
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise ValueError(
+        raise UserError(
             f'--beside {path}: expected a loss_landscape.json of this tool '
             f'({type(error).__name__}: {error})'
         ) from error

@@ -19,6 +19,8 @@ from scipy.stats import binomtest
 from timm.data import ImageNetInfo
 from torch import Tensor
 
+from illama_seg.errors import MissingFileError, UserError
+
 COLUMNS = (
     'subj',
     'session',
@@ -97,7 +99,7 @@ def conflict_of(name: str) -> tuple[str, str]:
     """
     found = _NAME.search(name)
     if found is None:
-        raise ValueError(
+        raise UserError(
             f'{name}: expected a file named SHAPE<n>-TEXTURE<n>.png, such as '
             'cat7-elephant1.png'
         )
@@ -152,7 +154,7 @@ def category_numbers(
     found = {category: numbers for category, numbers in found.items() if numbers}
     if len(found) < 2:
         shown = ', '.join(names[:8]) or 'without names'
-        raise ValueError(
+        raise UserError(
             f'{num_classes} classes ({shown}): {len(found)} of the categories '
             f'{", ".join(mapping or IMAGENET_CATEGORIES)} are among them, expected 2 '
             'or more. Say which classes belong to which: --categories FILE, JSON '
@@ -218,37 +220,37 @@ def read_decisions(path: str | Path) -> list[Decision]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f'no file of decisions {path}')
+        raise MissingFileError(f'no file of decisions {path}')
     try:
         with path.open(newline='', encoding='utf-8') as file:
             rows = list(csv.DictReader(file, skipinitialspace=True))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f'{path} is no CSV file: {error}') from error
+        raise UserError(f'{path} is no CSV file: {error}') from error
     lacking = [name for name in COLUMNS if rows and name not in rows[0]]
     if not rows or lacking:
-        raise ValueError(
+        raise UserError(
             f'{path}: {"no row" if not rows else f"no column {lacking[0]}"}; expected '
             f'the columns {",".join(COLUMNS)}, and a row for each decision'
         )
     decisions, seen = [], set()
     for line, row in enumerate(rows, 2):
         if any(row[name] is None for name in COLUMNS):
-            raise ValueError(
+            raise UserError(
                 f'{path}, line {line}: expected {len(COLUMNS)} columns, the row ends '
                 'before: the file is truncated'
             )
         try:
             shape, _ = conflict_of(row['imagename'])
         except ValueError as error:
-            raise ValueError(f'{path}, line {line}: {error}') from error
+            raise UserError(f'{path}, line {line}: {error}') from error
         if shape != row['category']:
-            raise ValueError(
+            raise UserError(
                 f'{path}, line {line}: category {row["category"]!r}, but the shape of '
                 f'{row["imagename"]} is {shape!r}'
             )
         key = (row['subj'], row['session'], row['trial'])
         if key in seen:
-            raise ValueError(
+            raise UserError(
                 f'{path}, line {line}: session {key[1]}, trial {key[2]} of {key[0]} '
                 'is there twice'
             )
@@ -284,7 +286,7 @@ def _number(entry: int | str, names: list[str], num_classes: int) -> int:
         return names.index(entry.lower())
     if isinstance(entry, int) and 0 <= entry < num_classes:
         return entry
-    raise ValueError(
+    raise UserError(
         f'--categories: no class {entry!r}; expected a number from 0 to '
         f'{num_classes - 1}' + (f', or one of {", ".join(names[:20])}' if names else '')
     )

@@ -14,13 +14,10 @@ from mmengine.logging import print_log
 from prettytable import PrettyTable
 from tqdm import tqdm
 
-from illama_seg.apis.configs import (
-    load_config,
-)
-from illama_seg.apis.images import (
-    find_images,
-)
+from illama_seg.apis.configs import load_config
+from illama_seg.apis.images import find_images
 from illama_seg.apis.user_errors import check_writable
+from illama_seg.errors import MissingFileError, UserError
 from illama_seg.studies.shape_bias.decisions import (
     Decision,
     category_numbers,
@@ -82,17 +79,17 @@ def measure_shape_bias(
         ValueError: if an option, a model, an image's name or a table does not fit.
     """
     if not sources and not decisions:
-        raise ValueError(
+        raise UserError(
             'nothing to count: give CONFIG and CHECKPOINT with --images, or --decisions'
         )
     if sources and (config is None or images is None):
-        raise ValueError(
+        raise UserError(
             f'{sources[0]}: a model needs the images too: --images FOLDER, of '
             'SHAPE/SHAPE<n>-TEXTURE<n>.png (github.com/rgeirhos/texture-vs-shape, '
             'stimuli/style-transfer-preprocessed-512)'
         )
     if batch_size < 1:
-        raise ValueError(f'--batch-size {batch_size}: expected at least 1')
+        raise UserError(f'--batch-size {batch_size}: expected at least 1')
     mapping = None if categories is None else _read_mapping(Path(categories))
     subjects = _published(decisions)
     paths = find_conflicts(images) if sources and images is not None else []
@@ -103,14 +100,14 @@ def measure_shape_bias(
         numbers = category_numbers(classifier.num_classes, classifier.classes, mapping)
         taken = [path for path in paths if set(conflict_of(path.name)) <= set(numbers)]
         if not taken:
-            raise ValueError(
+            raise UserError(
                 f'{images}: no image of the categories that {classifier.name} has, '
                 f'{", ".join(numbers)}; give the classes of others by --categories'
             )
         if classifier.name in subjects or classifier.name in {
             other.name for other, *_ in models
         }:
-            raise ValueError(
+            raise UserError(
                 f'{classifier.name} is there twice, as model or in --decisions: leave '
                 'one of them out, or rename the checkpoint'
             )
@@ -158,12 +155,12 @@ def find_conflicts(folder: str | Path) -> list[Path]:
         ValueError: if it has no image, one is named otherwise, or lies elsewhere.
     """
     if not Path(folder).is_dir():
-        raise FileNotFoundError(f'--images: no folder {folder}')
+        raise MissingFileError(f'--images: no folder {folder}')
     paths = [path for path, _ in find_images([folder])]
     for path in paths:
         shape, _ = conflict_of(str(path))
         if path.parent.name != shape:
-            raise ValueError(
+            raise UserError(
                 f'{path}: the shape is {shape!r} by its name; expected it in a folder '
                 f'{shape}'
             )
@@ -195,7 +192,7 @@ def _published(sources: Sequence[str | Path]) -> dict[str, list[Decision]]:
     for source in map(Path, sources):
         files = sorted(source.glob('*.csv')) if source.is_dir() else [source]
         if not files:
-            raise ValueError(f'--decisions {source}: expected .csv files in the folder')
+            raise UserError(f'--decisions {source}: expected .csv files in the folder')
         for file in files:
             for decision in read_decisions(file):
                 person = PERSON.fullmatch(decision.subject)
@@ -206,15 +203,15 @@ def _published(sources: Sequence[str | Path]) -> dict[str, list[Decision]]:
 
 def _read_mapping(path: Path) -> dict[str, list]:
     if not path.is_file():
-        raise FileNotFoundError(f'--categories: no file {path}')
+        raise MissingFileError(f'--categories: no file {path}')
     try:
         mapping = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f'--categories {path} is no JSON: {error}') from error
+        raise UserError(f'--categories {path} is no JSON: {error}') from error
     if not isinstance(mapping, dict) or not all(
         isinstance(entry, list) for entry in mapping.values()
     ):
-        raise ValueError(
+        raise UserError(
             f'--categories {path}: expected {{"cat": ["tabby", 282], ...}}, a list of '
             'class numbers or names for each category'
         )

@@ -7,13 +7,8 @@ import torch
 from PIL import Image
 from tiny_classifier import CONFIG, OPTIONS, build, save
 
-from illama_seg.apis import (
-    load_config,
-)
-from illama_seg.studies import (
-    build_classifier,
-    measure_attention_rank,
-)
+from illama_seg.apis import load_config
+from illama_seg.studies import build_classifier, measure_attention_rank
 from illama_seg.studies.attention_rank.rank import (
     cumulative_singular_values,
     rank_index,

@@ -6,10 +6,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss, log_loss
 from torchmetrics.classification import MulticlassCalibrationError
 
-from illama_seg.studies.calibration.counts import (
-    CalibrationCounts,
-    fit_temperature,
-)
+from illama_seg.studies.calibration.counts import CalibrationCounts, fit_temperature
 
 NUM_CLASSES = 4
 CLASSES = tuple('abcd')

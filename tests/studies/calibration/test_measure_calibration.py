@@ -11,17 +11,9 @@ from sklearn.metrics import log_loss
 from tiny_classifier import CONFIG, OPTIONS, build, save
 from torchmetrics.classification import MulticlassCalibrationError
 
-from illama_seg.apis import (
-    load_config,
-    load_segmentor,
-)
-from illama_seg.datasets.labelled import (
-    LabelledImages,
-)
-from illama_seg.studies import (
-    build_classifier,
-    measure_calibration,
-)
+from illama_seg.apis import load_config, load_segmentor
+from illama_seg.datasets.labelled import LabelledImages
+from illama_seg.studies import build_classifier, measure_calibration
 from illama_seg.studies.calibration.measure import FILES
 
 

@@ -4,9 +4,7 @@ import statistics
 import cv2
 import pytest
 
-from illama_seg.studies import (
-    compare_runs,
-)
+from illama_seg.studies import compare_runs
 
 
 def write(folder, metric, values, losses, start='20260101_000000', first=1):

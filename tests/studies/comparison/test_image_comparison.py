@@ -13,9 +13,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from tiny_run import SIZE, make_ade20k, run_tool
 
-from illama_seg.studies import (
-    compare_images,
-)
+from illama_seg.studies import compare_images
 from illama_seg.studies.comparison.images import rank_images
 
 SKY, ROAD, CAR = 2, 6, 20  # class numbers

@@ -2,9 +2,7 @@ import json
 
 import pytest
 
-from illama_seg.studies import (
-    compare_complexity,
-)
+from illama_seg.studies import compare_complexity
 
 
 def test_closed_forms_and_counts_stand_side_by_side_for_any_size(tmp_path, reported):

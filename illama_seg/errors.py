@@ -1,0 +1,67 @@
+"""Errors that a user can fix, and how the tools print them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+class UserError(ValueError):
+    """A mistake in the input, with the way to fix it in its message.
+
+    ``str()`` starts with the parameter and its value, as in Python; the tools name the
+    option of the same name instead.
+
+    Args:
+        message: value expected and fix; value found, where no parameter is given.
+        **parameter: at most one: the parameter and the value found.
+
+    Example:
+        >>> str(UserError('expected at least 1 image', num_images=0))
+        'num_images=0: expected at least 1 image'
+        >>> UserError('expected at least 1 image', num_images=0).as_option()
+        '--num-images 0: expected at least 1 image'
+    """
+
+    def __init__(self, message: str, **parameter: Any) -> None:
+        super().__init__(message)
+        self.parameter = next(iter(parameter.items()), None)
+
+    def __str__(self) -> str:
+        if self.parameter is None:
+            return super().__str__()
+        name, value = self.parameter
+        return f'{name}={value!r}: {super().__str__()}'
+
+    def as_option(self) -> str:
+        """Return the message for the command line."""
+        if self.parameter is None:
+            # A data loader's worker hands an error over with its traceback in front.
+            return str(self).rpartition(f'{__name__}.{type(self).__name__}: ')[2]
+        name, value = self.parameter
+        return f'--{name.replace("_", "-")} {value}: {super().__str__()}'
+
+
+class MissingFileError(UserError, FileNotFoundError):
+    """A file or folder that is not there."""
+
+
+def run(main: Callable[..., None], *arguments: Any) -> None:
+    """Call the main function of a tool; print what a user can fix without traceback.
+
+    Prints a :class:`UserError`, or an ``OSError`` that names a file, and ends the
+    program with status 2. Every other error keeps its traceback.
+    """
+    try:
+        main(*arguments)
+    except UserError as error:
+        message = error.as_option()
+    except OSError as error:
+        if error.filename is None:
+            raise
+        message = f'{error.filename}: {error.strerror}'
+    else:
+        return
+    sys.stderr.write(f'error: {message}\n')
+    sys.exit(2)
