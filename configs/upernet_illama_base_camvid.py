@@ -34,5 +34,5 @@ param_scheduler = [
         type='PolyLR', eta_min=0.0, power=1.0, by_epoch=False, begin=400, end=max_iters
     ),
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=1000)
+train_cfg = dict(type='ResumableIterTrainLoop', max_iters=max_iters, val_interval=1000)
 default_hooks = dict(checkpoint=dict(interval=1000))

@@ -65,5 +65,5 @@ param_scheduler = [
     ),
 ]
 randomness = dict(seed=0)
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=300)
+train_cfg = dict(type='ResumableIterTrainLoop', max_iters=max_iters, val_interval=300)
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=300))

@@ -43,5 +43,5 @@ param_scheduler = [
         type='PolyLR', eta_min=0.0, power=1.0, by_epoch=False, begin=100, end=max_iters
     ),
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=200)
+train_cfg = dict(type='ResumableIterTrainLoop', max_iters=max_iters, val_interval=200)
 default_hooks = dict(checkpoint=dict(interval=200))

@@ -65,7 +65,8 @@ def test_config_builds_its_model(name):
 @every_config
 def test_config_registers_the_package_once_for_mmseg(name):
     config = load(name)
-    assert config.custom_imports.imports == ['illama_seg']
+    imports = ['illama_seg', 'illama_seg.apis.runs.overview']
+    assert config.custom_imports.imports == imports
     assert config.custom_imports.allow_failed_imports is False
     assert config.default_scope == 'mmseg'
 

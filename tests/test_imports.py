@@ -25,7 +25,7 @@ ALLOWED = {
     'machine': ({'errors'}, {'torch'}),
     'layers': ({'errors', 'machine'}, {'torch', 'triton'}),
     'checkpoints': ({'errors', 'layers'}, {'torch', 'safetensors'}),
-    'engine': ({'errors', 'machine'}, {'torch', 'mmengine', 'numpy'}),
+    'engine': ({'errors', 'machine', 'checkpoints'}, {'torch', 'mmengine', 'numpy'}),
     'datasets': ({'errors'}, ANYTHING),
     'backbones': ({'errors', 'layers', 'checkpoints'}, {'torch', 'mmengine'}),
     'evaluation': ({'errors', 'layers', 'checkpoints', 'datasets'}, ANYTHING),

@@ -46,7 +46,9 @@ train_dataloader = dict(
     batch_size=2,
     num_workers=4,
     persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
+    sampler=dict(
+        type='SeededSampler', sampler=dict(type='InfiniteSampler', shuffle=True)
+    ),
     dataset=dict(
         type='CheckedADE20KDataset',
         data_root=data_root,

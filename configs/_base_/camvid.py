@@ -47,7 +47,9 @@ train_dataloader = dict(
     batch_size=8,
     num_workers=1,
     persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
+    sampler=dict(
+        type='SeededSampler', sampler=dict(type='InfiniteSampler', shuffle=True)
+    ),
     dataset=dict(
         type='CamVidDataset',
         data_root=data_root,

@@ -4,12 +4,15 @@ AdamW as in Tables 13, 14 and 16 of arXiv 2404.06773: betas (0.9, 0.999), eps 1e
 weight decay on one-dimensional parameters, the positional embedding and the class
 token.
 
-Only a config's ``effective_batch`` counts for its recipe: tools/train.py accumulates
-gradients to reach it from the GPUs that there are, ``train_dataloader.batch_size``
+A recipe's batch is its config's ``effective_batch``: the training loop accumulates
+gradients to reach it with the GPUs that there are, ``train_dataloader.batch_size``
 images each, and an epoch has floor(images / effective_batch) updates.
 """
 
-custom_imports = dict(imports=['illama_seg'], allow_failed_imports=False)
+custom_imports = dict(
+    imports=['illama_seg', 'illama_seg.apis.runs.overview'],
+    allow_failed_imports=False,
+)
 default_scope = 'mmseg'
 env_cfg = dict(
     cudnn_benchmark=True,
@@ -28,12 +31,26 @@ resume = False
 randomness = dict(seed=0, diff_rank_seed=True)
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=50),
+    logger=dict(type='SafeLoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
-        type='CheckpointHook', interval=1, max_keep_ckpts=2, save_best='accuracy/top1'
+        type='SafeCheckpointHook',
+        interval=1,
+        max_keep_ckpts=2,
+        save_best='accuracy/top1',
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    # Resume from the newest whole checkpoint, at the same sample.
+    resume=dict(type='ResumeHook'),
+    finite_loss=dict(type='FiniteLossHook'),
+    # Share of the training images that may be unreadable; at 0 the first one stops.
+    corrupt_images=dict(type='CorruptImagesHook', limit=0.0),
+    # Save and exit at SIGTERM or SIGUSR1.
+    interruption=dict(type='InterruptionHook'),
+    # Checkpoints of tensors and plain data only.
+    plain_checkpoint=dict(type='PlainCheckpointHook'),
+    # Log what runs, before the first iteration.
+    overview=dict(type='OverviewHook'),
 )
 optim_wrapper = dict(
     type='OptimWrapper',

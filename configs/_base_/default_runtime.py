@@ -1,6 +1,9 @@
 """What every run shares: registration, logging, hooks, and how to test."""
 
-custom_imports = dict(imports=['illama_seg'], allow_failed_imports=False)
+custom_imports = dict(
+    imports=['illama_seg', 'illama_seg.apis.runs.overview'],
+    allow_failed_imports=False,
+)
 default_scope = 'mmseg'
 env_cfg = dict(
     cudnn_benchmark=True,
@@ -22,10 +25,10 @@ load_from = None
 resume = False
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
+    logger=dict(type='SafeLoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
-        type='CheckpointHook',
+        type='SafeCheckpointHook',
         by_epoch=False,
         interval=16000,
         max_keep_ckpts=2,
@@ -33,6 +36,17 @@ default_hooks = dict(
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
+    # Resume from the newest whole checkpoint, at the same sample.
+    resume=dict(type='ResumeHook'),
+    finite_loss=dict(type='FiniteLossHook'),
+    # Share of the training images that may be unreadable; at 0 the first one stops.
+    corrupt_images=dict(type='CorruptImagesHook', limit=0.0),
+    # Save and exit at SIGTERM or SIGUSR1.
+    interruption=dict(type='InterruptionHook'),
+    # Checkpoints of tensors and plain data only.
+    plain_checkpoint=dict(type='PlainCheckpointHook'),
+    # Log what runs, before the first iteration.
+    overview=dict(type='OverviewHook'),
 )
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

@@ -7,4 +7,4 @@ effective_batch = 512
 param_scheduler = [
     dict(type='WarmupCosineLR', warmup=0, eta_min=1e-6, convert_to_iter_based=True)
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=30)
+train_cfg = dict(type='ResumableEpochTrainLoop', max_epochs=30)

@@ -34,7 +34,9 @@ train_dataloader = dict(
     persistent_workers=True,
     collate_fn=dict(type='collate_images'),
     drop_last=True,
-    sampler=dict(type='WholeUpdatesSampler', shuffle=True),
+    sampler=dict(
+        type='SeededSampler', sampler=dict(type='WholeUpdatesSampler', shuffle=True)
+    ),
     dataset=dict(
         type='ImageNetDataset',
         data_root='data/imagenet',

@@ -24,5 +24,5 @@ optim_wrapper = dict(optimizer=dict(lr=4e-3, weight_decay=0.05))
 param_scheduler = [
     dict(type='WarmupCosineLR', warmup=50, eta_min=1e-6, convert_to_iter_based=True)
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=300)
+train_cfg = dict(type='ResumableEpochTrainLoop', max_epochs=300)
 custom_hooks = [dict(type='SoftMaskHook', mode='linear', cutoff=25)]

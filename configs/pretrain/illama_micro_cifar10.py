@@ -58,5 +58,5 @@ optim_wrapper = dict(
 param_scheduler = [
     dict(type='WarmupCosineLR', warmup=2, eta_min=1e-6, convert_to_iter_based=True)
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=20, val_interval=1)
+train_cfg = dict(type='ResumableEpochTrainLoop', max_epochs=20, val_interval=1)
 custom_hooks = [dict(type='SoftMaskHook', mode='linear', cutoff=10)]

@@ -25,7 +25,9 @@ train_dataloader = dict(
     batch_size=64,
     num_workers=0,
     drop_last=True,
-    sampler=dict(type='WholeUpdatesSampler', shuffle=True),
+    sampler=dict(
+        type='SeededSampler', sampler=dict(type='WholeUpdatesSampler', shuffle=True)
+    ),
     dataset=dict(type='DigitsDataset', split='train', pipeline=pipeline),
 )
 val_dataloader = dict(
@@ -39,6 +41,6 @@ optim_wrapper = dict(optimizer=dict(lr=2e-3, weight_decay=0.05))
 param_scheduler = [
     dict(type='WarmupCosineLR', warmup=2, eta_min=1e-6, convert_to_iter_based=True)
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=30, val_interval=5)
+train_cfg = dict(type='ResumableEpochTrainLoop', max_epochs=30, val_interval=5)
 default_hooks = dict(checkpoint=dict(interval=5))
 custom_hooks = [dict(type='SoftMaskHook', mode='linear', cutoff=15)]

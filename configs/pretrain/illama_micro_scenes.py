@@ -40,7 +40,9 @@ train_dataloader = dict(
     num_workers=1,
     persistent_workers=True,
     drop_last=True,
-    sampler=dict(type='WholeUpdatesSampler', shuffle=True),
+    sampler=dict(
+        type='SeededSampler', sampler=dict(type='WholeUpdatesSampler', shuffle=True)
+    ),
     dataset=dict(
         type='ImageFolderDataset',
         data_root='data/scene_crops',
@@ -70,6 +72,6 @@ optim_wrapper = dict(
 param_scheduler = [
     dict(type='WarmupCosineLR', warmup=1, eta_min=1e-6, convert_to_iter_based=True)
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=2)
+train_cfg = dict(type='ResumableEpochTrainLoop', max_epochs=12, val_interval=2)
 default_hooks = dict(logger=dict(interval=20))
 custom_hooks = [dict(type='SoftMaskHook', mode='linear', cutoff=6)]

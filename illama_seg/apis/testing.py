@@ -18,8 +18,9 @@ from mmengine.runner import Runner
 from illama_seg.apis.checks import check_data
 from illama_seg.apis.images import write_image
 from illama_seg.apis.models import annotation_ids, load_weights
+from illama_seg.apis.runs import overview  # registers the config's hook  # noqa: F401
+from illama_seg.apis.runs.foreign import complete_hooks
 from illama_seg.apis.runs.processes import join_processes_without_gpus
-from illama_seg.apis.runs.resuming import use_safe_hooks
 from illama_seg.apis.scores import ScoresWriter
 from illama_seg.apis.user_errors import check_writable, options_explained
 from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
@@ -80,7 +81,7 @@ def build_tester(
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.model = dict(cfg.tta_model, module=cfg.model)
     precision = _test_precision(cfg, amp)
-    use_safe_hooks(cfg)
+    complete_hooks(cfg)
     join_processes_without_gpus(cfg)
     with options_explained(cfg), quiet_terminal(Runner):
         runner = Runner.from_cfg(cfg)

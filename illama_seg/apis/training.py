@@ -12,17 +12,17 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from illama_seg.apis.checks import check_data, check_pretrained, check_schedule
+from illama_seg.apis.runs import overview  # registers the config's hook  # noqa: F401
 from illama_seg.apis.runs.batches import (
     enable_auto_scale_lr,
-    scaling_of_an_iteration,
-    set_accumulation,
 )
-from illama_seg.apis.runs.overview import ESTIMATED_AFTER, OverviewHook
+from illama_seg.apis.runs.foreign import complete_runtime
 from illama_seg.apis.runs.processes import join_processes_without_gpus
-from illama_seg.apis.runs.resuming import SKIP_CORRUPT, build_long_run
 from illama_seg.apis.user_errors import check_writable, options_explained
-from illama_seg.engine import PlainCheckpointHook, TimeEstimateHook
 from illama_seg.errors import UserError
+from illama_seg.quiet import quiet_terminal
+
+SKIP_CORRUPT = 0.01  # share of the training images, by the parameter of that name
 
 
 def build_trainer(
@@ -43,7 +43,7 @@ def build_trainer(
         auto_scale_lr: scale the learning rate with the batch, from the one that the
             config's ``auto_scale_lr.base_batch_size`` or ``effective_batch`` names.
         skip_corrupt: skip images that cannot be read, up to the share of them that the
-            config's ``skip_corrupt`` is, else one in a hundred.
+            config's ``CorruptImagesHook`` allows, or one in a hundred where that is 0.
 
     Raises:
         FileNotFoundError: data or a checkpoint is missing.
@@ -53,24 +53,20 @@ def build_trainer(
     check_data(cfg, ('train', 'val'))
     check_pretrained(cfg)
     check_schedule(cfg)
-    set_accumulation(cfg)
     if auto_scale_lr:
         enable_auto_scale_lr(cfg)
     _keep_freed_memory()
     if amp:
         _set_amp(cfg)
+    complete_runtime(cfg)
     if skip_corrupt:
-        cfg.skip_corrupt = cfg.get('skip_corrupt') or SKIP_CORRUPT
+        hook = cfg.default_hooks.corrupt_images
+        hook.limit = hook.get('limit') or SKIP_CORRUPT
     cfg.resume = resume or cfg.get('resume', False)
     runner_type = _runner_type(cfg)
     join_processes_without_gpus(cfg)
-    with options_explained(cfg):
-        runner = build_long_run(cfg, runner_type)
-    runner.auto_scale_lr = scaling_of_an_iteration(cfg)
-    runner.register_hook(TimeEstimateHook(ESTIMATED_AFTER))
-    runner.register_hook(PlainCheckpointHook())
-    runner.register_hook(OverviewHook())
-    return runner
+    with options_explained(cfg), quiet_terminal(runner_type):
+        return runner_type.from_cfg(cfg)
 
 
 def _keep_freed_memory() -> None:

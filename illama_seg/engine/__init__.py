@@ -10,7 +10,6 @@ from illama_seg.engine.long_runs.interruption import (
     InterruptionHook,
 )
 from illama_seg.engine.long_runs.loops import (
-    RESUMABLE,
     ResumableEpochTrainLoop,
     ResumableIterTrainLoop,
 )
@@ -30,7 +29,6 @@ from illama_seg.engine.time_estimate import TimeEstimateHook
 __all__ = [
     'EXIT_CODE',
     'POINTER',
-    'RESUMABLE',
     'AutocastOptimWrapper',
     'ConfigWandbVisBackend',
     'CorruptImagesHook',

@@ -30,11 +30,16 @@ class ConfigWandbVisBackend(WandbVisBackend):
 
 @HOOKS.register_module()
 class SafeLoggerHook(LoggerHook):
-    """mmengine's hook and its arguments; a full disk costs curves, not the training.
+    """``LoggerHook`` that survives a full disk.
 
-    Of a test's processes one writes the file of metrics: mmengine's all write the same
-    file, and what they write is mixed where they meet.
+    In distributed tests only rank 0 writes the metrics file; mmengine lets every rank
+    write it.
     """
+
+    def before_run(self, runner: Runner) -> None:
+        """Let the log file survive a full disk as well."""
+        super().before_run(runner)
+        survive_full_disk(runner.logger)
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Log at the interval."""

@@ -20,7 +20,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
 from illama_seg.errors import UserError
 
-_NOT_RUN = 'raise UserError('
+_NOT_RUN = 'raise ValueError('
 
 
 # mmengine cuts the first ten letters, 'load_from_', off these names in its log.

@@ -4,7 +4,7 @@ import pytest
 from mmengine.dist import get_dist_info
 from tiny_run import CONFIG, data_options, make_ade20k
 
-from illama_seg.apis import build_tester, build_trainer, load_config, running
+from illama_seg.apis import build_tester, build_trainer, load_config, training
 from illama_seg.apis.checks import check_schedule
 from illama_seg.apis.training import _set_amp
 
@@ -27,7 +27,7 @@ def built(monkeypatch):
         configs.append(cfg)
         return mock.MagicMock(_resume=False)
 
-    monkeypatch.setattr(running.Runner, 'from_cfg', from_cfg)
+    monkeypatch.setattr(training.Runner, 'from_cfg', from_cfg)
     return configs
 
 
@@ -122,7 +122,7 @@ def test_a_schedule_that_ends_before_it_begins_stops_the_run(cfg, built):
 @pytest.fixture
 def logged(monkeypatch):
     messages = []
-    monkeypatch.setattr(running, 'print_log', lambda text, **_: messages.append(text))
+    monkeypatch.setattr(checks, 'print_log', lambda text, **_: messages.append(text))
     return messages
 
 

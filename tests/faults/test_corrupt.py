@@ -1,5 +1,3 @@
-from unittest import mock
-
 import pytest
 import torch
 from mmengine.registry import init_default_scope
@@ -7,9 +5,9 @@ from tiny_long_runs import At, config
 from tiny_run import make_ade20k
 from toy_run import Messages, toy
 
-from illama_seg.apis import running
-from illama_seg.apis.runs.resuming import newest_checkpoint
+from illama_seg.apis import training
 from illama_seg.engine import SeededDataset
+from illama_seg.engine.long_runs.newest import newest_checkpoint
 
 ONE = dict(train_data=dict(corrupt=[5]))
 
@@ -39,7 +37,7 @@ def test_a_corrupt_image_stops_the_training_and_is_named(tmp_path):
 
 
 def test_a_corrupt_image_is_skipped_by_option_and_counted(tmp_path):
-    runner = toy(tmp_path, length=16, skip_corrupt=0.1, **ONE)
+    runner = toy(tmp_path, length=16, corrupt_images=0.1, **ONE)
     messages = Messages(runner)
     seen = seen_by(runner)
     assert len(seen) == 32 and 5 not in {index for index, _ in seen}
@@ -52,7 +50,7 @@ def test_a_corrupt_image_is_skipped_by_option_and_counted(tmp_path):
 
 
 def test_what_takes_its_place_does_not_depend_on_the_workers(tmp_path):
-    options = dict(length=16, skip_corrupt=0.5, train_data=dict(corrupt=[1, 5, 7]))
+    options = dict(length=16, corrupt_images=0.5, train_data=dict(corrupt=[1, 5, 7]))
     first = seen_by(toy(tmp_path / 'a', **options))
     second = seen_by(toy(tmp_path / 'b', workers=2, **options))
     assert first == second
@@ -63,24 +61,24 @@ def test_what_takes_its_place_does_not_depend_on_the_workers(tmp_path):
 
 
 def test_more_corrupt_images_than_the_limit_stop_the_training(tmp_path):
-    runner = toy(tmp_path, skip_corrupt=0.1, train_data=dict(corrupt=[1, 5, 7]))
+    runner = toy(tmp_path, corrupt_images=0.1, train_data=dict(corrupt=[1, 5, 7]))
     with pytest.raises(
-        ValueError, match=r'2 of 16 training images cannot be read.*skip_corrupt=0.1'
+        ValueError, match=r'2 of 16 training images cannot be read.*limit=0.1'
     ):
         runner.train()
 
 
 def test_a_resumed_run_counts_on(tmp_path):
-    toy(tmp_path, length=16, skip_corrupt=0.1, **ONE).train()
-    toy(tmp_path, length=32, resume=True, skip_corrupt=0.1, **ONE).train()
+    toy(tmp_path, length=16, corrupt_images=0.1, **ONE).train()
+    toy(tmp_path, length=32, resume=True, corrupt_images=0.1, **ONE).train()
     counts = torch.load(newest_checkpoint(tmp_path), weights_only=False)
     assert counts['skipped_images'] == {'image_5.jpg is damaged': 4}
 
 
-@pytest.mark.parametrize('limit', [0, 1.5, -1])
+@pytest.mark.parametrize('limit', [1.5, -1])
 def test_a_limit_that_is_no_share_is_refused(tmp_path, limit):
-    with pytest.raises(ValueError, match='skip_corrupt='):
-        toy(tmp_path, skip_corrupt=limit)
+    with pytest.raises(ValueError, match='limit='):
+        toy(tmp_path, corrupt_images=limit)
 
 
 def test_a_damaged_jpeg_of_ade20k_is_named_or_skipped(tmp_path):
@@ -100,13 +98,12 @@ def test_the_flag_of_the_tool_allows_one_image_in_a_hundred(tmp_path, monkeypatc
     data = make_ade20k(tmp_path / 'ade20k')
     cfg = config('segmentation', data, tmp_path / 'run')
     found = []
-    monkeypatch.setattr(
-        running, 'build_long_run', lambda cfg, _: found.append(cfg) or mock.MagicMock()
-    )
-    running.build_trainer(cfg)
-    assert 'skip_corrupt' not in found[-1]
-    running.build_trainer(cfg, skip_corrupt=True)
-    assert found[-1].skip_corrupt == 0.01
-    cfg.skip_corrupt = 0.3
-    running.build_trainer(cfg, skip_corrupt=True)
-    assert found[-1].skip_corrupt == 0.3
+    monkeypatch.setattr(training.Runner, 'from_cfg', found.append)
+    training.build_trainer(cfg)
+    hook = found[-1].default_hooks.corrupt_images
+    assert hook.limit == 0
+    training.build_trainer(cfg, skip_corrupt=True)
+    assert hook.limit == 0.01
+    hook.limit = 0.3
+    training.build_trainer(cfg, skip_corrupt=True)
+    assert hook.limit == 0.3

@@ -8,8 +8,8 @@ from tiny_long_runs import At
 from toy_run import Messages, ToyModel, toy
 
 from illama_seg.apis import mistakes_explained
-from illama_seg.apis.runs.resuming import newest_checkpoint
 from illama_seg.engine import FiniteLossHook
+from illama_seg.engine.long_runs.newest import newest_checkpoint
 
 
 def spoil_loss(monkeypatch, at):

@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader
 from toy_run import Messages, toy
 
 from illama_seg.apis import mistakes_explained
-from illama_seg.apis.runs.resuming import newest_checkpoint
 from illama_seg.engine import EXIT_CODE, Interrupted
 from illama_seg.engine.long_runs.interruption import ShieldedWorker
+from illama_seg.engine.long_runs.newest import newest_checkpoint
 
 EMA = dict(custom_hooks=[dict(type='EMAHook', momentum=0.3)])
 

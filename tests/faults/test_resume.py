@@ -9,7 +9,7 @@ from tiny_long_runs import KINDS, At, config, differing, newest, train
 from tiny_run import make_ade20k
 from toy_run import Messages, toy
 
-from illama_seg.apis.runs.resuming import newest_checkpoint
+from illama_seg.engine.long_runs.newest import newest_checkpoint
 
 
 @pytest.fixture(scope='module')
@@ -244,9 +244,9 @@ def test_weights_alone_are_not_resumed(name, trained, tmp_path):
         torch.save(content['state_dict'], file)
     else:
         save_file(content['state_dict'], file)
-    message = rf'{name} cannot be resumed: .*optimizer.* load_from=.*{name} without --r'
+    message = rf'{name} cannot be resumed: .*optimizer.* load_from=.*{name} without res'
     with pytest.raises(ValueError, match=message):
-        resumed_from(file, tmp_path / 'run')
+        resumed_from(file, tmp_path / 'run').train()
 
 
 @pytest.mark.parametrize('place', [None, -1, 2.5, 'two'])
@@ -255,7 +255,7 @@ def test_a_checkpoint_without_its_place_is_not_resumed(place, trained, tmp_path)
     content['meta']['iter'] = place
     torch.save(content, tmp_path / 'x.pth')
     with pytest.raises(ValueError, match=r'x\.pth cannot be resumed: meta\.epoch and'):
-        resumed_from(tmp_path / 'x.pth', tmp_path / 'run')
+        resumed_from(tmp_path / 'x.pth', tmp_path / 'run').train()
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,13 @@ from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, METRICS, MODELS
+from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from tiny_long_runs import PlainConfig
 from tiny_run import start_fresh
 from torch import nn
 
-from illama_seg.apis.runs.resuming import build_long_run
+from illama_seg.apis.runs.foreign import complete_runtime
 
 
 @MODELS.register_module(force=True)
@@ -105,14 +106,22 @@ def toy(work_dir, by_epoch=False, workers=0, length=8, resume=False, **more):
             optimizer=dict(type='AdamW', lr=0.01),
             accumulative_counts=more.pop('accumulate', 1),
         ),
-        default_hooks=dict(checkpoint=checkpoint),
+        default_hooks=dict(
+            checkpoint=checkpoint,
+            overview=None,
+            corrupt_images=dict(
+                type='CorruptImagesHook', limit=more.pop('corrupt_images', 0.0)
+            ),
+        ),
         randomness=dict(seed=1),
         resume=resume,
         log_level='WARNING',
         experiment_name=f'toy_{id(more)}',
         default_scope='mmengine',
     )
-    return build_long_run(PlainConfig(cfg | more))
+    cfg = PlainConfig(cfg | more)
+    complete_runtime(cfg)
+    return Runner.from_cfg(cfg)
 
 
 class Messages(logging.Handler):

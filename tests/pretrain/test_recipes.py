@@ -16,7 +16,6 @@ from timm.data.random_erasing import RandomErasing
 from tiny_run import start_fresh
 from torch import nn
 
-from illama_seg.apis.runs.batches import set_accumulation
 from illama_seg.checkpoints import RELEASED
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -151,7 +150,6 @@ def walked(config, work_dir):
         config.default_hooks[hook] = None
     config.optim_wrapper.paramwise_cfg = None
     config.work_dir = str(work_dir)
-    set_accumulation(config)
     runner = Runner.from_cfg(config)
     runner.train()
     seen = np.array(runner.model.seen)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tiny_run import CONFIG, ROOT, make_ade20k
 
-from illama_seg.apis import data_check, load_config
-from illama_seg.reports import browse_dataset, check_dataset
+from illama_seg.apis import load_config
+from illama_seg.reports import browse_dataset, check_dataset, data_check
 
 
 @pytest.fixture(scope='module')

@@ -8,9 +8,8 @@ import torch
 from mmengine.config import DictAction
 from tiny_run import CONFIG, ROOT, model_options, run_tool
 
-from illama_seg.apis import benchmark
 from illama_seg.machine import precision
-from illama_seg.studies import run_benchmark
+from illama_seg.studies import benchmark, run_benchmark
 from illama_seg.studies.complexity.counts import count_multiply_accumulates
 
 DIGITS = ROOT / 'configs' / 'pretrain' / 'illama_micro_digits.py'

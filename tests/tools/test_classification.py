@@ -10,7 +10,7 @@ from PIL import Image
 from test_tools import fails
 from tiny_run import ROOT, run_tool
 
-from illama_seg.apis import running
+from illama_seg.apis import training
 from illama_seg.checkpoints import convert_checkpoint
 
 CONFIG = ROOT / 'configs' / 'pretrain' / 'illama_micro_digits.py'
@@ -115,7 +115,7 @@ def test_a_resumed_run_ends_as_one_that_was_not_interrupted(trained, tmp_path):
     ],
 )
 def test_a_mistake_is_met_before_anything_is_built(option, text, tmp_path, monkeypatch):
-    monkeypatch.setattr(running.Runner, 'from_cfg', lambda cfg: pytest.fail('built'))
+    monkeypatch.setattr(training.Runner, 'from_cfg', lambda cfg: pytest.fail('built'))
     options = ['--cfg-options', *OPTIONS, option]
     assert text in fails('train', CONFIG, '--work-dir', tmp_path, *options)
 

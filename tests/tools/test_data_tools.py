@@ -3,7 +3,7 @@ import shutil
 import pytest
 from tiny_run import CONFIG, data_options, make_ade20k, run_options, run_tool
 
-from illama_seg.datasets import ade20k
+from illama_seg.datasets.prepare import ade20k
 
 
 @pytest.fixture

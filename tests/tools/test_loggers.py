@@ -8,7 +8,8 @@ from test_classification import train
 from test_tools import fails
 from tiny_run import CONFIG
 
-from illama_seg.apis import add_tensorboard, add_wandb, load_config, loggers
+from illama_seg.apis import add_tensorboard, add_wandb, load_config
+from illama_seg.apis.runs import loggers
 
 
 @pytest.fixture(autouse=True)

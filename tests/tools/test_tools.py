@@ -29,7 +29,6 @@ from illama_seg.apis import (
     mistakes_explained,
     predict,
     read_image,
-    running,
 )
 from illama_seg.backbones import ILLaMA
 from illama_seg.layers import attention_dispatch
@@ -50,7 +49,9 @@ def fails(tool, *arguments):
 @pytest.fixture
 def unbuilt(monkeypatch):
     """A model or runner that is built after all fails the test."""
-    monkeypatch.setattr(running.Runner, 'from_cfg', lambda cfg: pytest.fail('built'))
+    monkeypatch.setattr(
+        'mmengine.runner.Runner.from_cfg', lambda cfg: pytest.fail('built')
+    )
 
 
 # Training

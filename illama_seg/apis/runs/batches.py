@@ -1,55 +1,10 @@
-"""The batch that a recipe asks for, from the GPUs that there are; else its rate."""
+"""Learning rates by the batch that a recipe's rate is for."""
 
 from __future__ import annotations
 
-import os
-
 from mmengine.config import Config
-from mmengine.dist import get_world_size
-from mmengine.logging import print_log
 
-from illama_seg.apis.runs.processes import VARIABLES
 from illama_seg.errors import UserError
-
-
-def set_accumulation(cfg: Config) -> None:
-    """Accumulate gradients until a config's ``effective_batch`` images are reached.
-
-    Sets ``optim_wrapper.accumulative_counts`` to effective batch / (processes x images
-    of each), and hands the effective batch to the training sampler. A config without
-    ``effective_batch`` is left as it is.
-
-    Raises:
-        ValueError: if the effective batch is not a multiple of what the processes take.
-    """
-    effective = cfg.get('effective_batch')
-    if effective is None:
-        return
-    # The launcher is asked: mmengine has not started the processes yet.
-    _, variable, _ = VARIABLES.get(cfg.get('launcher', 'none'), ('', '', ''))
-    processes = int(os.environ.get(variable, get_world_size()))
-    images = cfg.train_dataloader.batch_size
-    at_once = processes * images
-    if at_once < 1 or effective < 1 or effective % at_once:
-        nearest = max(effective // max(at_once, 1), 1) * at_once
-        raise UserError(
-            f'effective_batch={effective} is not a multiple of {at_once} images '
-            f'({processes} processes x train_dataloader.batch_size={images}): set '
-            + (
-                '--cfg-options train_dataloader.batch_size=... to divide it'
-                if at_once < 1 or effective % processes == 0
-                else f'--cfg-options effective_batch={nearest}, and --auto-scale-lr, '
-                'or take another number of processes'
-            )
-        )
-    counts = effective // at_once
-    cfg.optim_wrapper.accumulative_counts = counts
-    cfg.train_dataloader.sampler.effective_batch = effective
-    print_log(
-        f'batch of {effective}: {processes} processes x {images} images x {counts} '
-        'iterations to an update',
-        logger='current',
-    )
 
 
 def note_recipe(cfg: Config) -> None:
@@ -85,15 +40,8 @@ def enable_auto_scale_lr(cfg: Config) -> None:
     """
     if not recipe_batch(cfg):
         raise UserError(
-            f'--auto-scale-lr: {cfg.filename} does not say which batch its learning '
-            'rate is for: --cfg-options auto_scale_lr.base_batch_size=...'
+            f'{cfg.filename} does not say which batch its learning rate is for: set '
+            'auto_scale_lr.base_batch_size',
+            auto_scale_lr=True,
         )
     cfg.auto_scale_lr.enable = True
-
-
-def scaling_of_an_iteration(cfg: Config) -> dict | None:
-    """``auto_scale_lr`` as mmengine needs it, which overlooks accumulated gradients."""
-    if not (cfg.get('auto_scale_lr') or {}).get('enable'):
-        return cfg.get('auto_scale_lr')
-    counts = cfg.optim_wrapper.get('accumulative_counts', 1)
-    return dict(enable=True, base_batch_size=cfg.auto_scale_lr.base_batch_size / counts)

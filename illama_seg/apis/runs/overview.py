@@ -11,6 +11,7 @@ import torch
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
 from mmengine.runner import Runner, find_latest_checkpoint
 from torch import nn
 
@@ -25,6 +26,7 @@ from illama_seg.machine.threads import describe_wait_policy
 ESTIMATED_AFTER = 50  # iterations
 
 
+@HOOKS.register_module()
 class OverviewHook(Hook):
     """Log :func:`describe_run`, after all that mmengine logs before a training."""
 

@@ -14,23 +14,26 @@ from illama_seg.errors import UserError
 
 @HOOKS.register_module()
 class CorruptImagesHook(Hook):
-    """Log what ``SeededDataset(skip_corrupt=True)`` skips; stop where it is too much.
+    """Skip training images that cannot be read; stop when there are too many.
 
-    Each file is logged when it is first met, all of them when the training ends. The
-    counts are in the checkpoints. Every process counts its own.
+    The resumable loops put another sample in the place of a corrupt one. Each file is
+    logged when it is first met, all of them when the training ends. The counts are in
+    the checkpoints. Every process counts its own.
 
     Args:
-        limit: of the images of the data set, how many may be corrupt, from 0 to 1.
+        limit: share of the training images that may be corrupt, from 0 to 1. At 0 the
+            first one stops the training.
 
     Raises:
-        ValueError: more are, or the limit is out of its range.
+        ValueError: more are corrupt, or the limit is out of its range.
     """
 
-    def __init__(self, limit: float = 0.01) -> None:
-        if not 0 < limit <= 1:
+    def __init__(self, limit: float = 0.0) -> None:
+        if not 0 <= limit <= 1:
             raise UserError(
-                f'skip_corrupt={limit}: expected a share of the images, above 0 and '
-                'up to 1, as 0.01; None stops at the first'
+                'expected a share of the images, from 0 (the first one stops the '
+                'training) to 1, such as 0.01',
+                limit=limit,
             )
         self.limit = limit
         self.counts: Counter[str] = Counter()
@@ -39,7 +42,7 @@ class CorruptImagesHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
         """Count and log."""
-        for sample in data_batch['data_samples']:
+        for sample in data_batch['data_samples'] if self.limit else ():
             for error in sample.get('skipped', ()):
                 self.counts[error] += 1
                 if self.counts[error] == 1:
@@ -71,7 +74,6 @@ class CorruptImagesHook(Hook):
         if len(self.counts) > self.limit * images:
             raise UserError(
                 f'{len(self.counts)} of {images:,} training images cannot be read, '
-                f'more than skip_corrupt={self.limit:g} allows; the last one: {error}\n'
-                'tools/data/check_dataset.py lists all; --cfg-options '
-                'skip_corrupt=... allows more'
+                f'more than CorruptImagesHook limit={self.limit:g} allows; the last '
+                f'one: {error}\nillama_seg.reports.check_dataset lists all'
             )

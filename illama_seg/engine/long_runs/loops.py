@@ -11,28 +11,28 @@ from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
+from illama_seg.engine.long_runs.accumulation import accumulate
+from illama_seg.engine.long_runs.corrupt import CorruptImagesHook
 from illama_seg.engine.long_runs.seeding import SeededSampler, seed_iteration
-
-RESUMABLE = {
-    'EpochBasedTrainLoop': 'ResumableEpochTrainLoop',
-    'IterBasedTrainLoop': 'ResumableIterTrainLoop',
-}
 
 
 def seeded(dataloader: dict, skip_corrupt: bool = False) -> dict:
-    """Config of a data loader whose samples are drawn by their places."""
-    dataset, sampler = dataloader['dataset'], dataloader['sampler']
-    if isinstance(dataset, dict) and dataset.get('type') == 'SeededDataset':
-        return dataloader
-    return dict(
-        dataloader,
-        dataset=dict(type='SeededDataset', dataset=dataset, skip_corrupt=skip_corrupt),
-        sampler=dict(type='SeededSampler', sampler=sampler),
+    """Return the config of a data loader whose samples are drawn by their places."""
+    sampler = dataloader['sampler']
+    if not isinstance(sampler, dict) or sampler.get('type') != 'SeededSampler':
+        sampler = dict(type='SeededSampler', sampler=sampler)
+    dataset = dict(
+        type='SeededDataset', dataset=dataloader['dataset'], skip_corrupt=skip_corrupt
     )
+    return dict(dataloader, dataset=dataset, sampler=sampler)
 
 
 class _Resumable:
-    """What both loops share: seeds, and a data loader that starts anywhere."""
+    """Seeds, effective batch, and a data loader that starts anywhere.
+
+    Reads ``effective_batch`` of the runner's config, see ``accumulate``. Samples come
+    from a :class:`SeededSampler` and a :class:`SeededDataset` around the config's.
+    """
 
     runner: Runner
     dataloader: DataLoader
@@ -40,7 +40,11 @@ class _Resumable:
 
     def __init__(self, runner: Runner, dataloader: Any, **kwargs: Any) -> None:
         if isinstance(dataloader, dict):
-            skip_corrupt = runner.cfg.get('skip_corrupt') is not None
+            accumulate(runner, dataloader)
+            skip_corrupt = any(
+                isinstance(hook, CorruptImagesHook) and hook.limit > 0
+                for hook in runner.hooks
+            )
             dataloader = seeded(dataloader, skip_corrupt)
         super().__init__(runner, dataloader, **kwargs)  # type: ignore[call-arg]
 

@@ -1,4 +1,4 @@
-"""What a checkpoint needs, beside what mmengine puts there, to go on exactly."""
+"""Resume a training exactly where its newest whole checkpoint was written."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from illama_seg.engine.long_runs.loops import (
     ResumableIterTrainLoop,
     images_of_batch,
 )
+from illama_seg.engine.long_runs.newest import check_resumable, resume_from_newest
 from illama_seg.engine.schedule import updates_every
 from illama_seg.errors import UserError
 from illama_seg.machine import choices
@@ -26,13 +27,13 @@ KEY = 'resume'
 
 @HOOKS.register_module()
 class ResumeHook(Hook):
-    """Keep the place in the data, and gradients that are not yet a whole update.
+    """Resume from the newest whole checkpoint, at the same sample and gradients.
 
-    Also keeps the choices made by measurement, such as the implementation of the
-    attention: another one rounds differently. Random numbers are functions of the
-    place, see ``illama_seg.engine.long_runs.seeding``; the seed, the optimiser and its
-    precision, schedules, averaged weights and loss scale are in mmengine's checkpoints
-    already.
+    Keeps the place in the data, gradients of an unfinished update, and the choices made
+    by measurement, such as the implementation of the attention: another one rounds
+    differently. Random numbers are functions of the place, see
+    ``illama_seg.engine.long_runs.seeding``. The seed, the optimiser and its precision,
+    schedules, averaged weights and loss scale are in mmengine's checkpoints already.
     The entry ``resume`` is a dict of numbers, strings and tensors. Where several
     processes train, gradients of an unfinished update are not kept.
     """
@@ -41,6 +42,16 @@ class ResumeHook(Hook):
 
     def __init__(self) -> None:
         self._resumed: dict[str, Any] = {}
+
+    def before_run(self, runner: Runner) -> None:
+        """Choose the checkpoint to resume from, where the config asks to resume.
+
+        Raises:
+            FileNotFoundError: the checkpoint that ``load_from`` names is not there.
+            ValueError: the checkpoints are damaged, or hold weights only.
+        """
+        resume_from_newest(runner)
+        check_resumable(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add the entry."""
@@ -129,7 +140,7 @@ def _check_optimizer(runner: Runner) -> None:
                     f'{runner._load_from} cannot be resumed with '
                     f'{type(optimizer).__name__}: its optimizer has no '
                     f'{", ".join(lacking)}. Resume with the optimiser it was trained '
-                    'with, or begin anew with its weights: load_from without --resume'
+                    'with, or begin anew with its weights: load_from without resume=True'
                 )
 
 

@@ -13,8 +13,9 @@ from mmengine.registry import MODELS
 from tiny_run import CONFIG, ROOT, run_tool, start_fresh, tiny_options
 from torch import nn
 
-from illama_seg.apis import build_trainer, load_config, overview
-from illama_seg.apis.runs.batches import fitting_rate, scaling_of_an_iteration
+from illama_seg.apis import load_config
+from illama_seg.apis.runs import overview
+from illama_seg.apis.runs.batches import fitting_rate
 from illama_seg.apis.runs.overview import OverviewHook, describe_run
 from illama_seg.backbones import ILLaMA
 from illama_seg.engine import AutocastOptimWrapper
@@ -269,8 +270,6 @@ def test_the_block_stands_last_before_the_first_iteration(run):
     (first,) = (n for n, line in enumerate(lines) if 'Iter(train) [1/2]' in line)
     end = lines.index('-' * 72, start)
     assert lines[start - 1] == lines[end] and end < first < end + 4
-    run_block = '\n'.join(lines[start:end])
-    assert overview.ESTIMATED_AFTER == 50 and 'time estimated' not in run_block
     assert 'NOT the recipe' in '\n'.join(lines[start:end])
 
 
@@ -296,7 +295,7 @@ def test_auto_scale_lr_counts_accumulated_images(run, tmp_path, tiny):
 
 def test_auto_scale_lr_needs_a_batch_to_scale_from(run, tmp_path, tiny):
     config, arguments = tiny('auto_scale_lr=None')
-    with pytest.raises(SystemExit, match=r'auto_scale_lr\.base_batch_size=\.\.\.'):
+    with pytest.raises(SystemExit, match=r'auto_scale_lr\.base_batch_size'):
         run_tool('train', config, '--auto-scale-lr', *arguments)
 
 
@@ -312,13 +311,6 @@ def test_a_classification_recipes_batch_is_that_of_its_file(tmp_path):
     options = {'effective_batch': 32, 'optim_wrapper.optimizer.lr': 5.0}
     cfg = load_config(config, options, tmp_path)
     assert cfg.auto_scale_lr == dict(enable=False, base_batch_size=64, base_lr=2e-3)
-    cfg.train_dataloader.batch_size = 8
-    with mock.patch('illama_seg.apis.training.Runner.from_cfg') as from_cfg:
-        from_cfg.return_value._resume = False
-        build_trainer(cfg, auto_scale_lr=True)
-    # mmengine divides one iteration's images by it: 8 of 16, as 32 of 64.
-    scaling = from_cfg.return_value.auto_scale_lr
-    assert scaling == dict(enable=True, base_batch_size=16)
 
 
 def test_a_resumed_rate_is_what_the_schedule_goes_on_from(tmp_path, monkeypatch):
@@ -330,7 +322,3 @@ def test_a_resumed_rate_is_what_the_schedule_goes_on_from(tmp_path, monkeypatch)
     schedule = SimpleNamespace(param_name='lr', base_values=[2.0, 7.0])
     runner.param_schedulers = [schedule]
     assert rows(runner)['learning rate'] == '2, as resumed'
-
-
-def test_no_scaling_is_left_as_it_is():
-    assert scaling_of_an_iteration(Config(dict(a=1))) is None

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from tiny_run import SPLITS, make_ade20k
 
-from illama_seg.datasets import ade20k
+from illama_seg.datasets.prepare import ade20k
 from illama_seg.datasets.prepare.ade20k import prepare_ade20k
 
 FOLDERS = [f'{kind}/{s}' for kind in ('images', 'annotations') for s in SPLITS]

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from illama_seg.datasets import archives
+from illama_seg.datasets.prepare import archives
 from illama_seg.datasets.prepare.archives import download, unpack
 
 CONTENT = bytes(range(256)) * 40

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from illama_seg.datasets import camvid
+from illama_seg.datasets.prepare import camvid
 from illama_seg.datasets.prepare.camvid import prepare_camvid
 
 COUNTS = {'train': 3, 'val': 2, 'test': 2}

@@ -8,8 +8,8 @@ import pytest
 from mmengine.logging import MessageHub
 from tiny_run import ROOT, run_tool, start_fresh
 
-from illama_seg.apis import soft_mask
 from illama_seg.studies import run_soft_mask_ablation
+from illama_seg.studies.ablations import soft_mask
 from illama_seg.studies.ablations.soft_mask import ablation_runs, is_finished
 
 CONFIGS = ROOT / 'configs'

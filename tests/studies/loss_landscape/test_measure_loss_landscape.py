@@ -9,9 +9,10 @@ from mmengine.registry import DATASETS
 from mmseg.apis import inference_model
 from tiny_classifier import CONFIG, OPTIONS, build, save
 
-from illama_seg.apis import load_config, load_segmentor, loss_landscape
+from illama_seg.apis import load_config, load_segmentor
 from illama_seg.datasets.labelled import LabelledImages
 from illama_seg.studies import build_classifier, measure_loss_landscape
+from illama_seg.studies.loss_landscape import measure as loss_landscape
 from illama_seg.studies.loss_landscape.plane import WeightPlane
 
 SMALL = dict(points=3, num_images=20, split='test', cfg_options=OPTIONS)

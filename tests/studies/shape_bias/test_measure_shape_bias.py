@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from tiny_classifier import CONFIG
 
-from illama_seg.apis import shape_bias
 from illama_seg.studies import measure_shape_bias
+from illama_seg.studies.shape_bias import measure as shape_bias
 from illama_seg.studies.shape_bias.decisions import (
     Decision,
     read_decisions,

@@ -1,4 +1,4 @@
-"""Trainings that go on where they were stopped, and stop before harm is done."""
+"""Find the newest checkpoint that is whole, and check that it can be resumed."""
 
 from __future__ import annotations
 
@@ -7,75 +7,13 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process
-from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
-from illama_seg.engine import (
-    POINTER,
-    RESUMABLE,
-    CorruptImagesHook,
-    FiniteLossHook,
-    InterruptionHook,
-    ResumeHook,
-)
-from illama_seg.engine.logs import survive_full_disk
+from illama_seg.engine.long_runs.checkpoint import POINTER
 from illama_seg.errors import UserError
-from illama_seg.quiet import quiet_terminal
-
-SKIP_CORRUPT = 0.01  # what --skip-corrupt allows
-
-
-def build_long_run(cfg: Config, runner_type: type[Runner] = Runner) -> Runner:
-    """Build a training that can be killed at any moment, with its guards.
-
-    The config's ``skip_corrupt`` is the share of the training images that may be
-    corrupt, and are skipped; without it the first one stops the training.
-
-    Raises:
-        ValueError: ``skip_corrupt`` is out of its range; the checkpoints to resume from
-            are damaged, or hold weights only.
-    """
-    make_resumable(cfg)
-    limit = cfg.get('skip_corrupt')
-    hooks: list[Hook] = [ResumeHook(), FiniteLossHook(), InterruptionHook()]
-    hooks += [] if limit is None else [CorruptImagesHook(limit)]
-    with quiet_terminal(runner_type):
-        runner = runner_type.from_cfg(cfg)
-    survive_full_disk(runner.logger)
-    for hook in hooks:
-        runner.register_hook(hook)
-    resume_from_newest(runner)
-    check_resumable(runner)
-    return runner
-
-
-def make_resumable(cfg: Config) -> None:
-    """Put the package's loop and hooks in the places of mmengine's.
-
-    They take the same arguments. Loops and hooks of other types are left as they are.
-    """
-    if 'type' not in cfg.train_cfg and 'by_epoch' in cfg.train_cfg:
-        by_epoch = cfg.train_cfg.pop('by_epoch')
-        cfg.train_cfg.type = f'{"Epoch" if by_epoch else "Iter"}BasedTrainLoop'
-    loop = cfg.train_cfg.get('type')
-    if loop in RESUMABLE:
-        cfg.train_cfg.type = RESUMABLE[loop]
-    use_safe_hooks(cfg)
-
-
-def use_safe_hooks(cfg: Config) -> None:
-    """Put the package's log and checkpoint hooks in the places of mmengine's."""
-    hooks = cfg.setdefault('default_hooks', {})
-    # mmengine's own defaults, where a config does not speak of them.
-    hooks.setdefault('logger', dict(type='LoggerHook'))
-    hooks.setdefault('checkpoint', dict(type='CheckpointHook', interval=1))
-    for hook in filter(None, (hooks['logger'], hooks['checkpoint'])):
-        if hook.get('type') in ('LoggerHook', 'CheckpointHook'):
-            hook.type = f'Safe{hook.type}'
 
 
 def resume_from_newest(runner: Runner) -> None:
@@ -123,7 +61,7 @@ def check_resumable(runner: Runner) -> None:
         raise UserError(
             f'{path} cannot be resumed: {", ".join(lacking)} of a training are not in '
             'it, as in a file of weights only. To begin a training with its weights, '
-            f'use load_from={path} without --resume'
+            f'use load_from={path} without resume=True'
         )
 
 
@@ -168,7 +106,7 @@ def newest_checkpoint(work_dir: str | Path) -> Path | None:
         raise UserError(
             'no checkpoint to resume from is whole:\n  '
             + '\n  '.join(damaged)
-            + f'\nRemove them and {pointer}, or leave --resume out, to start anew'
+            + f'\nRemove them and {pointer}, or start anew without resume=True'
         )
     return None
 
