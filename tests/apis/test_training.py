@@ -4,7 +4,7 @@ import pytest
 from mmengine.dist import get_dist_info
 from tiny_run import CONFIG, data_options, make_ade20k
 
-from illama_seg.apis import build_tester, build_trainer, load_config, training
+from illama_seg.apis import build_tester, build_trainer, checks, load_config, training
 from illama_seg.apis.checks import check_schedule
 from illama_seg.apis.training import _set_amp
 

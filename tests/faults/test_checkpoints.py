@@ -174,7 +174,7 @@ def test_a_pointer_that_is_no_good_is_no_end(copied, content):
 def test_nothing_but_damaged_checkpoints_is_an_error(copied):
     for path in copied.glob('*.pth'):
         path.write_bytes(b'')
-    with pytest.raises(ValueError, match=r'(?s)no checkpoint.*iter_8.*leave --resume'):
+    with pytest.raises(ValueError, match=r'(?s)no checkpoint.*iter_8.*without resume=True'):
         newest_checkpoint(copied)
 
 
