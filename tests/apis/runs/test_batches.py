@@ -47,7 +47,7 @@ def test_processes_that_cannot_share_the_batch_are_told_one_that_they_can(monkey
     monkeypatch.setenv('WORLD_SIZE', '6')
     with pytest.raises(ValueError, match=r'4096 is not a multiple of 768') as error:
         set_accumulation(config(4096, 128, 'pytorch'))
-    assert 'effective_batch=3840, and --auto-scale-lr' in str(error.value)
+    assert 'effective_batch=3840 and auto_scale_lr' in str(error.value)
 
 
 def test_a_config_without_an_effective_batch_is_left_alone():
