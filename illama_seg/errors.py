@@ -38,9 +38,12 @@ class UserError(ValueError):
         """Return the message for the command line."""
         if self.parameter is None:
             # A data loader's worker hands an error over with its traceback in front.
-            return str(self).rpartition(f'{__name__}.{type(self).__name__}: ')[2]
+            name = f'{__name__}.{type(self).__name__}: '
+            return str(self).rpartition(name)[2].rstrip()
         name, value = self.parameter
-        return f'--{name.replace("_", "-")} {value}: {super().__str__()}'
+        option = '--' + name.replace('_', '-')
+        option += '' if value is True else f' {value}'  # a flag has no value
+        return f'{option}: {super().__str__()}'
 
 
 class MissingFileError(UserError, FileNotFoundError):
@@ -50,17 +53,17 @@ class MissingFileError(UserError, FileNotFoundError):
 def run(main: Callable[..., None], *arguments: Any) -> None:
     """Call the main function of a tool; print what a user can fix without traceback.
 
-    Prints a :class:`UserError`, or an ``OSError`` that names a file, and ends the
-    program with status 2. Every other error keeps its traceback.
+    Prints a :class:`UserError`, or an ``OSError`` that names a file or has a message of
+    its own, and ends the program with status 2. Every other error keeps its traceback.
     """
     try:
         main(*arguments)
     except UserError as error:
         message = error.as_option()
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno is not None:
             raise
-        message = f'{error.filename}: {error.strerror}'
+        message = f'{error.filename}: {error.strerror}' if error.errno else str(error)
     else:
         return
     sys.stderr.write(f'error: {message}\n')

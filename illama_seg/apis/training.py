@@ -1,4 +1,4 @@
-"""Build training and test runs, with every mistake met before the model is built."""
+"""Build training runs; check everything that can be checked beforehand."""
 
 from __future__ import annotations
 
@@ -11,14 +11,21 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from illama_seg.apis.checks import check_data, check_pretrained, check_schedule
-from illama_seg.apis.runs import overview  # registers the config's hook  # noqa: F401
-from illama_seg.apis.runs.batches import (
-    enable_auto_scale_lr,
+from illama_seg.apis.checks import (
+    check_batch_norm,
+    check_data,
+    check_pretrained,
+    check_schedule,
 )
+from illama_seg.apis.runs import overview  # registers the config's hook  # noqa: F401
+from illama_seg.apis.runs.batches import enable_auto_scale_lr
 from illama_seg.apis.runs.foreign import complete_runtime
 from illama_seg.apis.runs.processes import join_processes_without_gpus
-from illama_seg.apis.user_errors import check_writable, options_explained
+from illama_seg.apis.user_errors import (
+    check_writable,
+    explain_building,
+    options_explained,
+)
 from illama_seg.errors import UserError
 from illama_seg.quiet import quiet_terminal
 
@@ -34,7 +41,7 @@ def build_trainer(
 ) -> Runner:
     """Check data, weights, schedule and work dir, then build the training run.
 
-    It says what it is about to do right before its first iteration.
+    The run logs an overview before its first iteration.
 
     Args:
         cfg: config of :func:`load_config`.
@@ -46,10 +53,10 @@ def build_trainer(
             config's ``CorruptImagesHook`` allows, or one in a hundred where that is 0.
 
     Raises:
-        FileNotFoundError: data or a checkpoint is missing.
-        ValueError: data, checkpoint, work dir or an option cannot be used.
+        MissingFileError: data or a checkpoint is missing.
+        UserError: data, checkpoint, work dir or an option cannot be used.
     """
-    check_writable(cfg.work_dir, '--work-dir')
+    check_writable(cfg.work_dir, 'work_dir')
     check_data(cfg, ('train', 'val'))
     check_pretrained(cfg)
     check_schedule(cfg)
@@ -66,15 +73,17 @@ def build_trainer(
     runner_type = _runner_type(cfg)
     join_processes_without_gpus(cfg)
     with options_explained(cfg), quiet_terminal(runner_type):
-        return runner_type.from_cfg(cfg)
+        runner = runner_type.from_cfg(cfg)
+    explain_building(runner, cfg)
+    check_batch_norm(runner)
+    return runner
 
 
 def _keep_freed_memory() -> None:
-    """On a CPU, let the next iteration use again what the last one freed.
+    """Keep freed memory for the next iteration, on a CPU with glibc.
 
-    glibc gives every large block back to the system, and touching it anew costs the
-    demo a twelfth of its time, losses over more classes more. Other C libraries know no
-    mallopt.
+    glibc returns every large block to the system; touching new pages costs the demo a
+    twelfth of its time, and more with more classes.
     """
     if os.name != 'posix' or torch.cuda.is_available():
         return
@@ -85,7 +94,7 @@ def _keep_freed_memory() -> None:
 
 
 def _runner_type(cfg: Config) -> type[Runner]:
-    """What the config's ``runner_type`` names, mmengine's key for it."""
+    """Look up the config's ``runner_type``."""
     name = cfg.get('runner_type', 'Runner')
     found = RUNNERS.get(name) if isinstance(name, str) else name
     if not isinstance(found, type) or not issubclass(found, Runner):
@@ -101,4 +110,4 @@ def _set_amp(cfg: Config) -> None:
     if wrapper.type == 'OptimWrapper':
         wrapper.type = 'AutocastOptimWrapper'
     else:
-        print_log(f'--amp: the config already has {wrapper.type}', logger='current')
+        print_log(f'amp: the config already has {wrapper.type}', logger='current')

@@ -85,7 +85,7 @@ def run_benchmark(
     cfg = load_config(config, cfg_options)
     on = torch.device(usable_device(device))
     out = Path(out or Path(cfg.work_dir) / 'benchmark.json')
-    check_writable(out.parent, '--out')
+    check_writable(out.parent)
     model = _build(cfg)
     shape = shape or training_shape(model)
     counts = _counts(cfg, shape)  # cheap, and refuses what is no such model

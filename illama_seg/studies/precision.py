@@ -91,7 +91,7 @@ def compare_precisions(
         )
     cfg = load_config(config, cfg_options)
     path = Path(out or Path(cfg.work_dir) / 'quantization.json')
-    check_writable(path.parent, '--out')
+    check_writable(path.parent)
     rows = [row for source in sources for row in _rows(cfg, source)]
     _time(rows, _batch(cfg, rows[0].model, batch_size), repeat)
     if images != 0:

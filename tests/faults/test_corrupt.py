@@ -1,3 +1,5 @@
+from unittest import mock
+
 import pytest
 import torch
 from mmengine.registry import init_default_scope
@@ -98,7 +100,9 @@ def test_the_flag_of_the_tool_allows_one_image_in_a_hundred(tmp_path, monkeypatc
     data = make_ade20k(tmp_path / 'ade20k')
     cfg = config('segmentation', data, tmp_path / 'run')
     found = []
-    monkeypatch.setattr(training.Runner, 'from_cfg', found.append)
+    monkeypatch.setattr(
+        training.Runner, 'from_cfg', lambda cfg: found.append(cfg) or mock.MagicMock()
+    )
     training.build_trainer(cfg)
     hook = found[-1].default_hooks.corrupt_images
     assert hook.limit == 0

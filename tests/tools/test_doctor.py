@@ -34,9 +34,6 @@ ORIGINAL = {k: v for k, v in CONTINUED.items() if not k.startswith('onedl')} | {
     'mmcv': '2.1.0',
     'mmsegmentation': '1.2.2',
 }
-CARD = dict(
-    name='GPU', memory_gib=79.6, capability=[9, 0], bf16=True, flash_attention=True
-)
 
 
 def facts(versions=CONTINUED, errors=None, **more):
@@ -44,20 +41,17 @@ def facts(versions=CONTINUED, errors=None, **more):
     torch = dict(
         cuda=True,
         cuda_version='13.0',
-        architectures=['sm_80', 'sm_90', 'compute_90'],
         threads=8,
-        gpus=[CARD],
+        gpus=['GPU'],
     )
     return dict(
         python='3.11.2',
-        executable='python',
-        system='Linux',
         versions=versions,
         import_errors=dict.fromkeys([*doctor.PACKAGES, 'illama_seg']) | (errors or {}),
         torch=torch | more.pop('torch', {}),
         measured={},
-        nvidia_driver='580.1',
-        cpu=dict(name='CPU', cores=8, features=[]),
+        nvidia_driver=True,
+        cores=8,
         shared_memory_mib=8000,
         open_files=65536,
         omp_num_threads=None,
@@ -73,7 +67,6 @@ def test_both_families_are_well(versions):
     assert list(doctor.problems(facts(versions))) == []
 
 
-EXT = "ModuleNotFoundError: No module named 'mmcv._ext'"
 LIBGL = 'ImportError: libGL.so.1: cannot open shared object file'
 
 
@@ -88,22 +81,16 @@ LIBGL = 'ImportError: libGL.so.1: cannot open shared object file'
             'pip install "timm>=1.0"',
         ),
         (
-            dict(versions=CONTINUED | {'torch': '2.5.1', 'torchvision': '0.20.1'}),
+            dict(versions=CONTINUED | {'timm': '0.9.16'}),
             'wrong',
-            'torch 2.5.1 is too old',
-            'pip install -U "torch>=2.6"',
+            'timm 0.9.16 is too old',
+            'pip install -U "timm>=1.0"',
         ),
         (
             dict(versions=CONTINUED | {'mmengine': '0.10.12'}),
             'wrong',
             'onedl-mmengine 0.10.12 and mmengine 0.10.12 are installed at once',
             'pip uninstall -y onedl-mmengine mmengine && pip install onedl-mmengine',
-        ),
-        (
-            dict(versions=CONTINUED | {'mmcv-full': '1.7.2'}),
-            'wrong',
-            'mmcv-full 1.7.2',
-            'pip install onedl-mmcv',
         ),
         (
             dict(versions=CONTINUED | {'opencv-python-headless': '4.11.0.86'}),
@@ -129,49 +116,7 @@ LIBGL = 'ImportError: libGL.so.1: cannot open shared object file'
             'torchvision 0.29.1+cpu is not for torch 2.14.1+cu130',
             'from the index',
         ),
-        (
-            dict(versions=CONTINUED | {'torch': '2.2.2', 'torchvision': '0.17.2'}),
-            'wrong',
-            'torch 2.2.2 was compiled for NumPy 1',
-            'numpy<2',
-        ),
-        (
-            dict(versions=CONTINUED | {'opencv-python': '4.9.0.80'}),
-            'wrong',
-            'opencv-python 4.9.0.80 was compiled for NumPy 1',
-            'pip install -U opencv-python',
-        ),
-        (
-            dict(versions=ORIGINAL | {'mmcv': '2.2.0'}),
-            'wrong',
-            'mmsegmentation 1.2.2 refuses mmcv 2.2.0',
-            'mmcv==2.1.0',
-        ),
-        (
-            dict(versions=ORIGINAL, errors={'mmcv.ops': EXT}),
-            'wrong',
-            'needs the compiled operators of mmcv',
-            'onedl-mmcv',
-        ),
-        (
-            dict(versions=ORIGINAL | {'mmengine': '0.10.5', 'transformers': '4.50.0'}),
-            'wrong',
-            'Adafactor',
-            'mmengine>=0.10.6',
-        ),
-        (
-            dict(versions=ORIGINAL | {'mmengine': '0.10.7'}),
-            'note',
-            'cannot resume',
-            'onedl-mmengine',
-        ),
         (dict(errors={'cv2': LIBGL}), 'wrong', 'libGL.so.1', 'opencv-python-headless'),
-        (
-            dict(errors={'mmseg.apis': "No module named 'ftfy'"}),
-            'wrong',
-            'import mmseg.apis',
-            'pip install ftfy regex',
-        ),
         (dict(errors={'timm': 'ValueError: odd'}), 'wrong', 'odd', 'says more'),
         (
             dict(torch=dict(cuda=False, cuda_version=None, gpus=[])),
@@ -185,22 +130,8 @@ LIBGL = 'ImportError: libGL.so.1: cannot open shared object file'
             'built for CUDA 13.0',
             'driver',
         ),
-        (
-            dict(torch=dict(architectures=['sm_100'])),
-            'wrong',
-            'no kernel image',
-            'another CUDA',
-        ),
-        (
-            dict(torch=dict(gpus=[CARD | dict(bf16=False)])),
-            'note',
-            'no bfloat16',
-            'float16',
-        ),
         (dict(shared_memory_mib=64), 'wrong', '64 MiB of shared', '--shm-size'),
-        (dict(shared_memory_mib=1000), 'note', '1000 MiB of shared', '--ipc=host'),
         (dict(open_files=256), 'wrong', '256 open files', 'ulimit -n'),
-        (dict(open_files=1024), 'note', '1024 open files', 'ulimit -n'),
         (dict(omp_num_threads='64'), 'note', 'OMP_NUM_THREADS=64', 'unset'),
     ],
 )
@@ -209,19 +140,15 @@ def test_a_known_problem_is_found_with_its_cure(given, level, what, cure):
     matching = [problem for problem in found if what in problem['what']]
     assert matching, found
     assert matching[0]['level'] == level and cure in matching[0]['cure']
-    # Too old a package is told of apart from what does not go with it.
-    assert len(found) == 1 or 'torch' in what or 'Adafactor' in what
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize(
     'given',
     [
-        dict(torch=dict(cuda=False, cuda_version=None, gpus=[]), nvidia_driver=None),
-        dict(torch=dict(architectures=['sm_80', 'compute_80'])),  # made on first use
-        dict(torch=dict(gpus=[CARD | dict(capability=[8, 6])])),
-        dict(shared_memory_mib=None, open_files=None),
+        dict(torch=dict(cuda=False, cuda_version=None, gpus=[]), nvidia_driver=False),
+        dict(shared_memory_mib=False, open_files=None),
         dict(omp_num_threads='1'),  # what torchrun sets
-        dict(errors={'mmcv.ops': EXT}),  # onedl-mmsegmentation does without
     ],
 )
 def test_what_is_well_is_not_a_problem(given):
@@ -280,7 +207,7 @@ def test_it_reports_where_torch_and_mmseg_cannot_be_imported(broken):
     assert report['torch'] == {} and report['import_errors']['timm'] is None
     assert {'wrong', 'note'} >= {found['level'] for found in report['problems']}
     assert report['versions'].keys() >= {'torch', 'numpy'}
-    assert report['cpu']['cores'] >= 1 and report['open_files'] != 0
+    assert report['cores'] >= 1 and report['open_files'] != 0
 
 
 def test_a_machine_that_is_well_ends_with_0(monkeypatch, capsys):
@@ -292,7 +219,7 @@ def test_a_machine_that_is_well_ends_with_0(monkeypatch, capsys):
     text = capsys.readouterr().out
     assert text.endswith('nothing wrong\n')
     assert '2.14.1+cu130 (torch)' in text and '0.10.12 (onedl-mmengine)' in text
-    assert 'GPU, 79.6 GiB, bfloat16 yes, flash attention yes' in text
+    assert 'GPUs          GPU\n' in text
 
 
 def test_an_import_without_end_is_given_up(tmp_path, monkeypatch):
@@ -305,7 +232,7 @@ def test_an_import_without_end_is_given_up(tmp_path, monkeypatch):
 def test_torch_answers_what_is_asked():
     asked = doctor.ask(doctor.ASK_TORCH)
     assert asked['threads'] >= 1 and isinstance(asked['cuda'], bool)
-    assert len(asked['gpus']) == 0 or asked['gpus'][0]['memory_gib'] > 0
+    assert bool(asked['gpus']) == asked['cuda']
 
 
 def test_the_package_answers_what_was_measured(capsys):

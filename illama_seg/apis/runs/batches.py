@@ -1,4 +1,4 @@
-"""Learning rates by the batch that a recipe's rate is for."""
+"""Reach a recipe's batch by accumulation, or scale its learning rate."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from illama_seg.errors import UserError
 
 
 def note_recipe(cfg: Config) -> None:
-    """Keep what a config's file says of its batch, and the learning rate for it.
+    """Copy the config file's batch and learning rate, before overrides change them.
 
-    In ``auto_scale_lr``, mmengine's place for it, before overrides change them.
+    Writes them into ``auto_scale_lr``, where mmengine looks for the batch.
     """
     scaling = cfg.get('auto_scale_lr')
     if scaling is None and cfg.get('effective_batch') is not None:
@@ -21,12 +21,12 @@ def note_recipe(cfg: Config) -> None:
 
 
 def recipe_batch(cfg: Config) -> int | None:
-    """Images to an update that the config's learning rate is for, if it says so."""
+    """Images per update that the config's learning rate is for, or None."""
     return (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
 
 
 def fitting_rate(cfg: Config, batch: int) -> float | None:
-    """Learning rate for a batch, linearly from the recipe's; None where unknown."""
+    """Scale the recipe's learning rate linearly to a batch; None if unknown."""
     rate = (cfg.get('auto_scale_lr') or {}).get('base_lr')
     recipe = recipe_batch(cfg)
     return rate * batch / recipe if rate and recipe else None
@@ -36,7 +36,7 @@ def enable_auto_scale_lr(cfg: Config) -> None:
     """Scale the learning rate linearly with the batch (arXiv 1706.02677).
 
     Raises:
-        ValueError: if the config does not say which batch its learning rate is for.
+        UserError: if the config does not name the batch of its learning rate.
     """
     if not recipe_batch(cfg):
         raise UserError(

@@ -17,13 +17,13 @@ from illama_seg.errors import UserError
 
 
 def resume_from_newest(runner: Runner) -> None:
-    """Let a runner resume from its newest whole checkpoint.
+    """Let a runner resume from its newest undamaged checkpoint.
 
-    Does nothing where the config names one in ``load_from``, and where the work dir has
-    none. Every process takes the main one's choice.
+    Does nothing if the config names one in ``load_from``, or the work dir has none.
+    The main process chooses for all.
 
     Raises:
-        ValueError: there are checkpoints, and all are damaged.
+        UserError: there are checkpoints, and all are damaged.
     """
     if not runner._resume or runner._load_from is not None:
         return
@@ -32,7 +32,7 @@ def resume_from_newest(runner: Runner) -> None:
         try:
             found = newest_checkpoint(runner.work_dir)
             answer = [str(found) if found else None, None]
-        except ValueError as error:
+        except UserError as error:
             answer = [None, str(error)]
     broadcast_object_list(answer)
     if answer[1] is not None:
@@ -41,11 +41,11 @@ def resume_from_newest(runner: Runner) -> None:
 
 
 def check_resumable(runner: Runner) -> None:
-    """Refuse to resume from a file that has no more than weights.
+    """Refuse to resume from a file of weights only.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: names the file, what it lacks and the way out.
+        MissingFileError: there is no such file.
+        UserError: names the file, the missing keys and the fix.
     """
     path = runner._load_from
     if not runner._resume or path is None:
@@ -60,26 +60,26 @@ def check_resumable(runner: Runner) -> None:
     if lacking:
         raise UserError(
             f'{path} cannot be resumed: {", ".join(lacking)} of a training are not in '
-            'it, as in a file of weights only. To begin a training with its weights, '
-            f'use load_from={path} without resume=True'
+            'it, as in a file of weights only. To start a training from its weights, '
+            f'set load_from={path} and leave resume out'
         )
 
 
 def newest_checkpoint(work_dir: str | Path) -> Path | None:
-    """Newest checkpoint to resume from that is whole, with a warning if it is older.
+    """Find the newest undamaged checkpoint to resume from; warn of damaged ones.
 
-    First the file in the work dir that ``last_checkpoint`` names, or the one elsewhere,
-    then ``iter_*.pth`` and ``epoch_*.pth``, the last written first.
+    Tries the file in the work dir that ``last_checkpoint`` names, else that file
+    elsewhere, then ``iter_*.pth`` and ``epoch_*.pth``, the last written first.
 
     Raises:
-        ValueError: all are damaged; names them.
+        UserError: all are damaged; names them.
     """
     folder = Path(work_dir)
     candidates = []
     pointer = folder / POINTER
     if pointer.is_file():
         named = Path(pointer.read_text(errors='replace').strip('\0 \n') or '.')
-        # The folder's own first: a copy's pointer names the original's.
+        # First in this folder: the pointer of a copied folder names the original.
         here = folder / (named.name or '.')
         candidates = [p for p in (here, named) if p.is_file()][:1]
         if not candidates:
@@ -98,21 +98,21 @@ def newest_checkpoint(work_dir: str | Path) -> Path | None:
         reason = _damage(path)
         if reason is None:
             if damaged:
-                _warn(f'resuming from the last one that is whole, {path}')
+                _warn(f'resuming from the newest undamaged one, {path}')
             return path
         damaged.append(f'{path}: {reason}')
         _warn(f'damaged checkpoint {damaged[-1]}')
     if damaged:
         raise UserError(
-            'no checkpoint to resume from is whole:\n  '
+            'no checkpoint to resume from is undamaged:\n  '
             + '\n  '.join(damaged)
-            + f'\nRemove them and {pointer}, or start anew without resume=True'
+            + f'\nRemove them and {pointer}, or leave resume out, to start again'
         )
     return None
 
 
 def _damage(path: Path) -> str | None:
-    """What is wrong with a file of ``torch.save``; nothing of it is unpickled."""
+    """Describe the damage of a file of ``torch.save``, or None; unpickles nothing."""
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()  # compares every checksum

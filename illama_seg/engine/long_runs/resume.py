@@ -140,7 +140,7 @@ def _check_optimizer(runner: Runner) -> None:
                     f'{runner._load_from} cannot be resumed with '
                     f'{type(optimizer).__name__}: its optimizer has no '
                     f'{", ".join(lacking)}. Resume with the optimiser it was trained '
-                    'with, or begin anew with its weights: load_from without resume=True'
+                    'with, or start anew from its weights: load_from, no resume'
                 )
 
 

@@ -82,7 +82,7 @@ def measure_attention_rank(
     infos = _infos(cfg, images, num_images)
     earlier = [model for path in beside for model in _read(path, share)]
     folder = Path(out or Path(cfg.work_dir) / 'attention_rank')
-    check_writable(folder, '--out')
+    check_writable(folder)
     models: list[dict] = []
     for source in sources:
         classifier = build_classifier(cfg.copy(), source, device)

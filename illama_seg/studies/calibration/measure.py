@@ -97,7 +97,7 @@ def measure_calibration(
     cfg = load_config(config, cfg_options)
     earlier = [model for path in beside for model in _read(path)]
     folder = Path(out or Path(cfg.work_dir) / 'calibration')
-    check_writable(folder, '--out')
+    check_writable(folder)
     results = []
     for source in sources:
         segments = 'decode_head' in cfg.model

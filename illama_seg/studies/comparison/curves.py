@@ -58,7 +58,7 @@ def compare_runs(runs: Sequence[str | Path], out: str | Path) -> str:
         for name, group in groups.items()
     }
     out = Path(out)
-    check_writable(out, '--out')
+    check_writable(out)
     numbers = dict(metric=metric, summary=summary, curves=groups)
     (out / 'compare.json').write_text(json.dumps(numbers, indent=1))
     _draw(groups, metric, out / 'compare.png')

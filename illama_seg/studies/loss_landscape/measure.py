@@ -109,7 +109,7 @@ def measure_loss_landscape(
     cfg = load_config(config, cfg_options)
     earlier = [model for path in beside for model in _read(path)]
     folder = Path(out or Path(cfg.work_dir) / 'loss_landscape')
-    check_writable(folder, '--out')
+    check_writable(folder)
     axis = np.linspace(-radius, radius, points).tolist()
     results: list[dict] = []
     for source in sources:

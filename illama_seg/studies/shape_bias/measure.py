@@ -113,7 +113,7 @@ def measure_shape_bias(
             )
         models.append((classifier, taken, numbers, str(source)))
     results, folder = {}, Path(out)
-    check_writable(folder, '--out')
+    check_writable(folder)
     for classifier, taken, numbers, text in models:
         made = _decisions(classifier, taken, numbers, batch_size)
         name = re.sub(r'[^\w.-]+', '_', classifier.name)

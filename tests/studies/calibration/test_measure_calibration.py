@@ -157,7 +157,7 @@ def test_a_segmentors_pixels_are_counted_but_for_those_not_annotated(run, tmp_pa
         (dict(num_bins=0), '--bins 0 --held-out 0.5'),
         (dict(batch_size=0), '--batch-size 0'),
         (dict(held_out=1.0), 'a share between 0 and 1'),
-        (dict(seed=-1), '--seed -1: expected a number from 0 on'),
+        (dict(seed=-1), 'seed=-1: expected a number from 0 on'),
         (dict(beside=['none.json']), '--beside: no file none.json'),
     ],
 )
@@ -168,7 +168,7 @@ def test_an_option_out_of_its_range_is_refused(options, text, tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_is_met_before_anything_is_measured():
-    with pytest.raises(ValueError, match='/proc/none cannot be written'):
+    with pytest.raises(ValueError, match=r'/proc/none.: cannot be written'):
         measure_calibration(CONFIG, ['a.pth'], '/proc/none')
 
 

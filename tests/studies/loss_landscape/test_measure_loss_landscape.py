@@ -265,7 +265,7 @@ def test_a_segmentors_loss_is_of_the_labelled_pixels(run, tmp_path, undrawn):
         (dict(num_images=0), '--num-images 0'),
         (dict(split='val'), '--split val'),
         (dict(batch_size=0), '--batch-size 0'),
-        (dict(seed=-1), '--seed -1: expected a number from 0 on'),
+        (dict(seed=-1), 'seed=-1: expected a number from 0 on'),
         (dict(beside=['none.json']), '--beside: no file none.json'),
         (dict(beside=[__file__]), r'expected a loss_landscape\.json of this tool'),
     ],

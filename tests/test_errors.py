@@ -1,0 +1,67 @@
+"""Errors of users: what Python shows, what a tool shows, what keeps its traceback."""
+
+import pickle
+
+import pytest
+from torch.utils.data import DataLoader, Dataset
+
+from illama_seg.errors import MissingFileError, UserError, run
+
+
+class Fails(Dataset):
+    """A data set whose samples fail in the worker that loads them."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise self.error
+
+
+def load(error):
+    next(iter(DataLoader(Fails(error), num_workers=1)))
+
+
+def fail(error):
+    raise error
+
+
+@pytest.mark.parametrize(
+    ('error', 'shown', 'printed'),
+    [
+        (UserError('too few'), 'too few', 'too few'),
+        (UserError('too few', num_images=0), 'num_images=0: ', '--num-images 0: '),
+        (UserError('no pipeline', tta=True), 'tta=True: ', '--tta: '),
+        (MissingFileError('no file a.pth'), 'no file', 'no file a.pth'),
+        (ConnectionError('could not download a'), 'could', 'could not download a'),
+        (FileNotFoundError(2, 'No such file', 'a'), '[Errno 2]', 'a: No such file'),
+    ],
+)
+def test_what_a_user_can_fix_is_printed_in_one_line(error, shown, printed, capsys):
+    assert str(error).startswith(shown)
+    with pytest.raises(SystemExit) as end:
+        run(fail, error)
+    text = capsys.readouterr().err
+    assert end.value.code == 2
+    assert text.startswith(f'error: {printed}') and len(text.splitlines()) == 1
+
+
+@pytest.mark.parametrize('error', [ValueError('bug'), OSError(28, 'No space')])
+def test_other_errors_keep_their_traceback(error):
+    with pytest.raises(type(error)):
+        run(fail, error)
+
+
+@pytest.mark.parametrize('kind', [UserError, MissingFileError])
+def test_an_error_of_a_worker_process_is_printed_without_its_traceback(kind, capsys):
+    with pytest.raises(SystemExit):
+        run(load, kind('a.jpg is damaged'))
+    assert capsys.readouterr().err == 'error: a.jpg is damaged\n'
+
+
+def test_an_error_from_another_process_keeps_its_parameter():
+    error = pickle.loads(pickle.dumps(UserError('too few', num_images=0)))
+    assert error.as_option() == '--num-images 0: too few'
