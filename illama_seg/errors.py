@@ -40,7 +40,9 @@ class UserError(ValueError):
             # A data loader's worker hands an error over with its traceback in front.
             return str(self).rpartition(f'{__name__}.{type(self).__name__}: ')[2]
         name, value = self.parameter
-        return f'--{name.replace("_", "-")} {value}: {super().__str__()}'
+        option = '--' + name.replace('_', '-')
+        option += '' if value is True else f' {value}'  # a flag has no value
+        return f'{option}: {super().__str__()}'
 
 
 class MissingFileError(UserError, FileNotFoundError):

@@ -145,7 +145,7 @@ for registry, names in (
     (r.DATASETS, ['ImageNetDataset', 'ImageNet21KPDataset', 'DigitsDataset']),
     (r.DATASETS, ['CIFAR10Dataset', 'CIFAR100Dataset']),
     (r.DATA_SAMPLERS, ['SeededSampler', 'WholeUpdatesSampler']),
-    (r.HOOKS, ['SoftMaskHook', 'TimeEstimateHook', 'SafeCheckpointHook']),
+    (r.HOOKS, ['SoftMaskHook', 'SafeCheckpointHook']),
     (r.HOOKS, ['PlainCheckpointHook']),
     (r.LOOPS, ['ResumableEpochTrainLoop', 'ResumableIterTrainLoop']),
     (r.METRICS, ['Accuracy']),

@@ -1,7 +1,10 @@
 """A data set in ADE20K's layout, small, and the real tools run on it."""
 
-import importlib.util
+import contextlib
+import io
 import os
+import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +13,7 @@ from unittest import mock
 
 import cv2
 import numpy as np
+import pytest
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
@@ -114,14 +118,35 @@ def start_fresh():
 
 
 def run_tool(tool, *arguments):
-    """Call a tool's main() in this process, as if it were a new one."""
+    """Run a tool in this process as a program of its own.
+
+    Where it ends with a message and status 2, the message is the exit's code.
+    """
     start_fresh()
-    path = ROOT / 'tools' / f'{tool}.py'
-    spec = importlib.util.spec_from_file_location(f'tool_{path.stem}', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with mock.patch.object(sys, 'argv', [str(path), *map(str, arguments)]):
-        module.main()
+    path = str(ROOT / 'tools' / f'{tool}.py')
+    said = io.StringIO()
+    try:
+        with (
+            mock.patch.object(sys, 'argv', [path, *map(str, arguments)]),
+            contextlib.redirect_stderr(said),
+        ):
+            runpy.run_path(path, run_name='__main__')
+    except SystemExit as end:
+        message = re.search(r'^error: .*', said.getvalue(), re.M | re.S)
+        if end.code == 2 and message:
+            raise SystemExit(message[0].strip()) from None
+        raise
+    finally:
+        sys.stderr.write(said.getvalue())
+
+
+def fails(tool, *arguments):
+    """Run a tool that must fail with a message, not a traceback; return the message."""
+    with pytest.raises(SystemExit) as error:
+        run_tool(tool, *arguments)
+    message = str(error.value.code)
+    assert message.startswith('error: '), message
+    return message
 
 
 def run_python(*arguments, cwd):

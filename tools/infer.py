@@ -1,35 +1,35 @@
 """Segment images: python tools/infer.py CONFIG CHECKPOINT IMAGE_OR_FOLDER... --out DIR
 
-Writes DIR/overlay/NAME.jpg (painted, with the classes' names), DIR/labels/NAME.png (the
-data set's own label ids, one channel) and DIR/summary.json (share of each class).
-Pictures of any size: logits are kept for one row of windows only. --full-size segments
-them as they are, without the test pipeline's resizing.
+Writes DIR/overlay/NAME.jpg (painted, with the names of the classes),
+DIR/labels/NAME.png (one channel, the label ids of the data set) and DIR/summary.json
+(share of each class).
+Images may have any size: logits are kept for one row of windows only. --full-size skips
+the resizing of the test pipeline.
 """
 
 import argparse
-import sys
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Segment images')
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file, or name of a config')
     parser.add_argument('checkpoint', help='checkpoint file or URL')
     parser.add_argument('inputs', nargs='+', help='images or folders of images')
     parser.add_argument('--out', default='outputs', help='folder for the results')
+    parser.add_argument('--device', help="such as 'cpu'; else a GPU if there is one")
     parser.add_argument(
-        '--device', help="'cpu', 'cuda:0', ...; a GPU where there is one"
+        '--opacity', type=float, default=0.5, help='opacity of the overlay, 0 to 1'
     )
-    parser.add_argument('--opacity', type=float, default=0.5, help='of the overlay')
     parser.add_argument(
         '--full-size',
         action='store_true',
-        help='windows over the image as it is, where the test pipeline would resize it',
+        help='put the windows over the image as it is, without resizing it first',
     )
     parser.add_argument(
         '--blend',
         choices=['mean', 'hann', 'gaussian'],
         default='mean',
-        help='how overlapping windows are averaged; mean is what testing does',
+        help='weights of overlapping windows; tools/test.py uses mean',
     )
     parser.add_argument(
         '--batch-size', type=int, help='windows at once; 1 on a CPU, 8 on a GPU'
@@ -44,9 +44,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
-    # After the arguments: --help needs no torch.
+def main(args: argparse.Namespace) -> None:
     from illama_seg.apis import (
         find_images,
         load_config,
@@ -54,27 +52,29 @@ def main() -> None:
         parse_cfg_options,
         segment_files,
     )
+    from illama_seg.errors import UserError
 
-    try:
-        images = find_images(args.inputs, skip=args.out)
-        cfg = load_config(args.config, parse_cfg_options(args.cfg_options))
-        model = load_segmentor(cfg, args.checkpoint, args.device)
-        summary, failures = segment_files(
-            model,
-            images,
-            args.out,
-            args.opacity,
-            args.full_size,
-            args.blend,
-            args.batch_size,
-        )
-    except (ValueError, OSError, RuntimeError) as error:
-        sys.exit(f'error: {error}')
+    images = find_images(args.inputs, skip=args.out)
+    cfg = load_config(args.config, parse_cfg_options(args.cfg_options))
+    model = load_segmentor(cfg, args.checkpoint, args.device)
+    summary, failures = segment_files(
+        model,
+        images,
+        out=args.out,
+        opacity=args.opacity,
+        full_size=args.full_size,
+        blend=args.blend,
+        batch_size=args.batch_size,
+    )
     if summary:
         print(f'{len(summary)} images segmented: {args.out}/overlay, {args.out}/labels')
     if failures:
-        sys.exit('error: not segmented:\n' + '\n'.join(failures))
+        raise UserError('not segmented:\n' + '\n'.join(failures))
 
 
 if __name__ == '__main__':
-    main()
+    args = parse_args()
+    # After the arguments: --help needs no torch.
+    from illama_seg.errors import run
+
+    run(main, args)

@@ -2,15 +2,16 @@
 
 import argparse
 import os
-import sys
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Train a model')
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file, or name of a config')
     parser.add_argument('--work-dir', help='folder for logs and checkpoints')
     parser.add_argument(
-        '--resume', action='store_true', help='go on from the newest checkpoint there'
+        '--resume',
+        action='store_true',
+        help='continue from the newest checkpoint in the work dir',
     )
     parser.add_argument(
         '--amp', action='store_true', help='half precision where it is faster here'
@@ -49,37 +50,36 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
-    args = parse_args()
-    # After the arguments: --help needs no torch.
+def main(args: argparse.Namespace) -> None:
     from illama_seg.apis import (
         add_tensorboard,
         add_wandb,
         build_trainer,
         load_config,
-        mistakes_explained,
         parse_cfg_options,
     )
 
-    try:
-        cfg = load_config(
-            args.config,
-            parse_cfg_options(args.cfg_options),
-            args.work_dir,
-            args.launcher,
-        )
-        if args.tensorboard:
-            add_tensorboard(cfg)
-        if args.wandb:
-            add_wandb(cfg)
-        runner = build_trainer(
-            cfg, args.amp, args.resume, args.auto_scale_lr, args.skip_corrupt
-        )
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')
-    with mistakes_explained(cfg):
-        runner.train()
+    options = parse_cfg_options(args.cfg_options)
+    cfg = load_config(
+        args.config, options, work_dir=args.work_dir, launcher=args.launcher
+    )
+    if args.tensorboard:
+        add_tensorboard(cfg)
+    if args.wandb:
+        add_wandb(cfg)
+    runner = build_trainer(
+        cfg,
+        amp=args.amp,
+        resume=args.resume,
+        auto_scale_lr=args.auto_scale_lr,
+        skip_corrupt=args.skip_corrupt,
+    )
+    runner.train()
 
 
 if __name__ == '__main__':
-    main()
+    args = parse_args()
+    # After the arguments: --help needs no torch.
+    from illama_seg.errors import run
+
+    run(main, args)

@@ -55,6 +55,3 @@ from .testing import (
 from .training import (
     build_trainer as build_trainer,
 )
-from .user_errors import (
-    mistakes_explained as mistakes_explained,
-)

@@ -1,10 +1,13 @@
-"""Checks of data, weights and schedule before a run is built."""
+"""Checks of a run before its first iteration: data, weights, schedule, batch."""
 
 from __future__ import annotations
 
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS, init_default_scope
+from mmengine.runner import Runner
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from illama_seg.apis.user_errors import options_explained
 from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
@@ -13,7 +16,7 @@ from illama_seg.pretrain import check_classes, check_topk
 
 
 def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
-    """List the data sets: a missing folder or annotation shows in a second."""
+    """Build and list the data sets, which finds missing folders and annotations."""
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     classes = {}
     for split in splits:
@@ -31,7 +34,7 @@ def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
 
 
 def check_pretrained(cfg: Config) -> None:
-    """Fetch and read the checkpoints now, not after the model is built."""
+    """Fetch and read the checkpoints, before the model is built."""
     if cfg.get('load_from'):
         read_checkpoint(fetch_checkpoint(cfg.load_from), mmap=True)
     for module in (cfg.model, cfg.model.backbone):
@@ -42,21 +45,44 @@ def check_pretrained(cfg: Config) -> None:
 
 
 def check_schedule(cfg: Config) -> None:
+    """Refuse a schedule that ends before it begins; warn of another length."""
     for number, step in enumerate(cfg.get('param_scheduler', [])):
         if step.get('end', float('inf')) <= step.get('begin', 0):
             raise UserError(
                 f'param_scheduler.{number} ends at iteration {step.end}, before it '
-                f'begins, at {step.begin}: set both by --cfg-options '
-                f'param_scheduler.{number}.begin=... param_scheduler.{number}.end=...'
+                f'begins, at {step.begin}: set param_scheduler.{number}.begin and .end'
             )
     max_iters = cfg.train_cfg.get('max_iters')
     ends = [step.end for step in cfg.get('param_scheduler', []) if 'end' in step]
     if max_iters and ends and max(ends) != max_iters:
         print_log(
             f'train_cfg.max_iters={max_iters}, but the learning rate is scheduled for '
-            f'{max(ends)} iterations. To fit it: --cfg-options '
+            f'{max(ends)} iterations. To fit it, set '
             f'param_scheduler.{len(ends) - 1}.end={max_iters} (and a shorter warmup: '
             'param_scheduler.0.end, param_scheduler.1.begin)',
             logger='current',
             level=30,
         )
+
+
+def check_batch_norm(runner: Runner) -> None:
+    """Refuse a single image for batch normalisation after pooling to one pixel.
+
+    Raises:
+        UserError: names the batch size to set.
+    """
+    if runner.cfg.train_dataloader.get('batch_size') != 1:
+        return
+    synced = (nn.SyncBatchNorm,) if runner.world_size > 1 else ()
+    for branch in runner.model.modules():
+        if not isinstance(branch, nn.Sequential):
+            continue
+        pools = [m for m in branch if isinstance(m, nn.AdaptiveAvgPool2d)]
+        norms = [m for m in branch.modules() if isinstance(m, _BatchNorm)]
+        if any(pool.output_size in (1, (1, 1)) for pool in pools) and any(
+            not isinstance(norm, synced) for norm in norms
+        ):
+            raise UserError(
+                'a process gets one image, but batch normalisation after the '
+                "decoder's pooling needs two: set train_dataloader.batch_size=2"
+            )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -12,9 +11,10 @@ from typing import Any
 from mmengine.config import Config, DictAction
 
 from illama_seg.apis.runs.batches import note_recipe
+from illama_seg.apis.runs.processes import check_launcher
 from illama_seg.errors import MissingFileError, UserError
 
-# Variables of the configs, put in their places when the file is read.
+# Variables of the config files, and the settings that take their values.
 _SUBSTITUTED = {
     'max_iters': 'train_cfg.max_iters (and the ends in param_scheduler)',
     'data_root': 'train_dataloader.dataset.data_root, and the same of val_ and test_',
@@ -22,7 +22,7 @@ _SUBSTITUTED = {
 
 
 def parse_cfg_options(pairs: Sequence[str] | None) -> dict[str, Any]:
-    """Read what follows ``--cfg-options``, in mmengine's syntax of values.
+    """Read overrides as the command line gives them, in mmengine's syntax of values.
 
     Args:
         pairs: ``KEY=VALUE`` each; the value a number, a string, True, None, or a list
@@ -32,17 +32,17 @@ def parse_cfg_options(pairs: Sequence[str] | None) -> dict[str, Any]:
         Dotted key -> value.
 
     Raises:
-        ValueError: names the pair that is none, or whose brackets do not match.
+        UserError: names the pair without ``=``, or whose brackets do not match.
     """
     options = {}
     for pair in pairs or ():
         key, separator, value = pair.partition('=')
         if not separator:
-            raise UserError(f'--cfg-options {pair}: expected KEY=VALUE')
+            raise UserError('expected KEY=VALUE', cfg_options=pair)
         try:
             options[key] = DictAction._parse_iterable(value)
         except AssertionError as error:  # mmengine's word for open brackets
-            raise UserError(f'--cfg-options {pair}: {error}') from error
+            raise UserError(str(error), cfg_options=pair) from error
     return options
 
 
@@ -55,27 +55,23 @@ def load_config(
     """Read a config and set its work dir, by default ``work_dirs/<config name>``.
 
     Args:
-        path: config file, or the name of a config of this package, which is looked for
-            where there is no such file.
+        path: config file; where there is no such file, the name of a config of this
+            package.
         cfg_options: overrides: dotted key -> value.
         work_dir: folder for logs and checkpoints.
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
 
     Raises:
-        FileNotFoundError: if there is no such config; lists those beside it and the
+        MissingFileError: if there is no such config; lists those beside it and the
             nearest names.
-        ValueError: if the config cannot be read or an override does not fit it.
+        UserError: if the config cannot be read, an override does not fit it, or the
+            launcher's variables are not set.
     """
     path = _config_file(Path(path))
-    variable = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID'}.get(launcher)
-    if variable and variable not in os.environ:
-        raise UserError(
-            f'--launcher {launcher}, but {variable} is not set: start it with '
-            f'{"torchrun (tools/dist_train.sh)" if variable == "RANK" else "srun"}'
-        )
+    check_launcher(launcher)
     for name, real in _SUBSTITUTED.items():
         if name in (cfg_options or {}):
-            raise UserError(f'--cfg-options {name} has no effect by itself: set {real}')
+            raise UserError(f'has no effect by itself: set {real}', cfg_options=name)
     try:
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program: it may raise anything
@@ -84,10 +80,9 @@ def load_config(
     try:
         cfg.merge_from_dict(cfg_options or {})
     except (KeyError, TypeError, IndexError, AssertionError) as error:
-        raise UserError(
-            f'--cfg-options {cfg_options} do not fit {path}: {error}'
-        ) from error
-    note_recipe(cfg)  # of a batch that only an override names
+        text = f'does not fit {path}: {error}'
+        raise UserError(text, cfg_options=cfg_options) from error
+    note_recipe(cfg)  # again: an override may be the first to name the batch
     cfg.launcher = launcher
     cfg.work_dir = str(work_dir or cfg.get('work_dir') or f'work_dirs/{path.stem}')
     return cfg
@@ -113,10 +108,10 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def config_folder() -> Path:
-    """Folder of the configs: the checkout's, or what the installation took along.
+    """Return the folder of the configs, in the checkout or in the installation.
 
     Raises:
-        FileNotFoundError: if neither is there.
+        MissingFileError: if neither is there.
     """
     # .mim first: anything may lie beside a package in site-packages.
     folders = (_PACKAGE / '.mim' / 'configs', _PACKAGE.parent / 'configs')
@@ -124,25 +119,25 @@ def config_folder() -> Path:
         if (folder / '_base_' / 'default_runtime.py').is_file():
             return folder.resolve()
     raise MissingFileError(
-        f'no configs in {folders[0]} or {folders[1]}: install illama_seg anew, or give '
-        'the path of a config file'
+        f'no configs in {folders[0]} or {folders[1]}: install illama_seg again, or '
+        'give the path of a config file'
     )
 
 
 def list_models(pattern: str = '*') -> list[str]:
-    """Names of the configs, sorted.
+    """List the names of the configs, sorted.
 
     Args:
-        pattern: as of a shell, such as ``'upernet_*_ade20k'``.
+        pattern: shell pattern, such as ``'upernet_*_ade20k'``.
     """
     return sorted(name for name in _configs() if fnmatchcase(name, pattern))
 
 
 def find_config(name: str | Path) -> Path | None:
-    """Path of a config given by name; None if there is none.
+    """Return the path of a config given by name, or None.
 
     Args:
-        name: with or without ``.py``, and its folder: ``illama_tiny_in1k``,
+        name: with or without ``.py`` and folder: ``illama_tiny_in1k``,
             ``pretrain/illama_tiny_in1k.py``, ``configs/pretrain/illama_tiny_in1k.py``.
     """
     wanted = Path(name).as_posix().removesuffix('.py')
@@ -154,13 +149,13 @@ def find_config(name: str | Path) -> Path | None:
 
 
 def nearest_names(name: str | Path) -> list[str]:
-    """The names most like this one, or all if none is."""
+    """List up to 4 similar names, or all names if none is similar."""
     stem = Path(name).name.removesuffix('.py')
     return get_close_matches(stem, _configs(), n=4) or list_models()
 
 
 def _configs() -> dict[str, Path]:
-    """Name -> path."""
+    """Map the names of the configs to their paths."""
     folder = config_folder()
     return {
         path.stem: path
@@ -170,14 +165,14 @@ def _configs() -> dict[str, Path]:
 
 
 def get_config(name: str, cfg_options: dict | None = None) -> Config:
-    """Config of this package by name.
+    """Read a config of this package by name.
 
     Args:
         name: with or without ``.py`` and folder; see :func:`list_models`.
-        cfg_options: overrides, as of ``--cfg-options``: dotted key -> value.
+        cfg_options: overrides: dotted key -> value.
 
     Raises:
-        ValueError: if there is no such config (names the nearest), or an override does
+        UserError: if there is no such config (names the nearest), or an override does
             not fit it.
     """
     path = find_config(name)

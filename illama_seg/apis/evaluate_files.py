@@ -1,4 +1,4 @@
-"""Scores of predictions that lie in files, without a model."""
+"""Scores of predictions in files, without a model."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from illama_seg.evaluation import LabelIds, count_label_files
 def evaluate_predictions(
     predictions: str | Path,
     annotations: str | Path,
+    *,
     out: str | Path,
     config: str | Path | None = None,
     num_classes: int | None = None,
     from_zero: bool = False,
     ignore_index: int | None = None,
     predictions_from_zero: bool = False,
-    in_both: bool = False,
-    num_workers: int | None = None,
+    partial: bool = False,
+    workers: int | None = None,
 ) -> tuple[dict, str]:
     """Score predicted label PNGs against annotations without a model.
 
@@ -34,37 +35,38 @@ def evaluate_predictions(
     Args:
         predictions: folder of PNGs, one channel, at the size of the images.
         annotations: folder of PNGs of the same names.
-        out: folder for what :func:`write_scores` writes.
-        config: take classes and ids from the test data set of this config.
-        num_classes: of a data set without config; ids are 1..num_classes, 0 is not
-            annotated.
+        out: folder for the files of :func:`write_scores`.
+        config: config whose test data set has the classes and ids.
+        num_classes: classes of a data set without config; ids are 1..num_classes, 0 is
+            not annotated.
         from_zero: ids of the annotations count from 0, all are annotated.
         ignore_index: a further id that is not counted, beside 255.
         predictions_from_zero: predictions are class numbers from 0, whatever the
             annotations' ids.
-        in_both: leave out the images that only one of the folders has.
-        num_workers: processes; by default one for each core.
+        partial: leave out the images that only one of the folders has.
+        workers: processes; by default one for each core.
 
     Returns:
-        The result, as in scores.json, and a readable table of it.
+        The scores, as in scores.json, and a printable table.
 
     Raises:
-        FileNotFoundError: a folder or a file's counterpart is missing.
-        ValueError: options that exclude each other, or files that cannot be compared.
+        MissingFileError: a folder or a file's counterpart is missing.
+        UserError: arguments that exclude each other, or files that cannot be compared.
     """
     if config is not None and (num_classes is not None or from_zero):
         raise UserError(
-            '--config names the classes and how their ids count: leave out '
-            '--num-classes and --from-zero'
+            'the config names the classes and how their ids count: leave out '
+            'num_classes and from_zero',
+            config=str(config),
         )
     for name, value, low, high in (
-        ('--num-classes', num_classes, 1, 255),
-        ('--ignore-index', ignore_index, 0, 255),
-        ('--workers', num_workers, 1, 1024),
+        ('num_classes', num_classes, 1, 255),
+        ('ignore_index', ignore_index, 0, 255),
+        ('workers', workers, 1, 1024),
     ):
         if value is not None and not low <= value <= high:
-            raise UserError(f'{name} {value}: expected {low}..{high}')
-    check_writable(out, '--out')
+            raise UserError(f'expected {low}..{high}', **{name: value})
+    check_writable(out)
     if num_classes is None:
         meta = _metainfo(config)
     else:
@@ -77,15 +79,13 @@ def evaluate_predictions(
         ignore_index,
         predictions_from_zero,
     )
-    matrix, images = count_label_files(
-        predictions, annotations, ids, in_both, num_workers
-    )
+    matrix, images = count_label_files(predictions, annotations, ids, partial, workers)
     result = write_scores(matrix, images, out)
     return result, scores_table(result)
 
 
 def _metainfo(config: str | Path | None) -> dict:
-    """Classes and ids of a config's test data set, or of ADE20K; reads no data."""
+    """Read classes and ids of a config's test data set, or of ADE20K; reads no data."""
     settings: dict = dict(type='CheckedADE20KDataset')
     init_default_scope('mmseg')
     if config is not None:
@@ -97,7 +97,8 @@ def _metainfo(config: str | Path | None) -> dict:
         dataset = DATASETS.build(dict(settings, pipeline=[], lazy_init=True))
     if not isinstance(dataset, BaseSegDataset):
         raise UserError(
-            f'--config {config}: {type(dataset).__name__} is no data set of a '
-            'segmentation. Name the config that the predictions were made with'
+            f'{type(dataset).__name__} is no data set of a segmentation: name the '
+            'config that the predictions were made with',
+            config=str(config),
         )
     return dataset.metainfo

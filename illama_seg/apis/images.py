@@ -15,12 +15,11 @@ IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Read an image: (H, W, 3) uint8, BGR; grey, alpha and 16 bits are converted.
+    """Read an image as (H, W, 3) uint8, BGR; converts grey, alpha and 16 bits.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is no image, is damaged, or declares too many pixels; names
-            the file.
+        MissingFileError: if there is no such file.
+        UserError: names a file that is no image, is damaged, or has too many pixels.
     """
     path = Path(path)
     if not path.is_file():
@@ -33,8 +32,8 @@ def read_image(path: str | Path) -> np.ndarray:
         if 'MAX_IMAGE' in str(error):
             raise UserError(
                 f'{path} has more pixels or a longer side than OpenCV decodes: set '
-                'OPENCV_IO_MAX_IMAGE_PIXELS (2^29 if unset), _WIDTH and _HEIGHT '
-                'in the environment'
+                'the variables OPENCV_IO_MAX_IMAGE_PIXELS (2^29 if unset), _WIDTH and '
+                '_HEIGHT of the environment'
             ) from error
         image = None
     if image is None:
@@ -46,36 +45,35 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write an image, (H, W) or BGR (H, W, 3) uint8, in the format its suffix says.
+    """Write an image, (H, W) or BGR (H, W, 3) uint8, in the format of the suffix.
 
     Raises:
-        ValueError: if the file cannot be written.
+        UserError: if the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(cv2.imencode(path.suffix, image)[1].tobytes())
     except OSError as error:
         raise UserError(
-            f'{path} cannot be written ({error.strerror}); name another folder with '
-            '--out'
+            f'{path} cannot be written ({error.strerror}): name another folder'
         ) from error
 
 
 def find_images(
     inputs: Iterable[str | Path], skip: str | Path | None = None
 ) -> list[tuple[Path, Path]]:
-    """List images of files and folders.
+    """List the images among files and in folders.
 
     Args:
         inputs: files and folders, searched with their subfolders.
-        skip: folder of results, of which ``overlay`` and ``labels`` are not searched.
+        skip: folder of results; its ``overlay`` and ``labels`` are not searched.
 
     Returns:
-        (path, name) of each: the name is the path below the folder that was given.
+        (path, name) of each image: the name is its path below the given folder.
 
     Raises:
-        FileNotFoundError: if an input does not exist.
-        ValueError: if a folder holds no image, or two results had the same name.
+        MissingFileError: if an input does not exist.
+        UserError: if a folder has no image, or two images have the same name.
     """
     found = []
     skipped = (

@@ -1,4 +1,4 @@
-"""Segment files: overlays, label images and a summary on the disk."""
+"""Segment image files: write overlays, label images and a summary."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ JPEG_SIDE = 65500  # pixels that OpenCV's encoder allows
 def segment_files(
     model: nn.Module,
     images: Sequence[tuple[Path, Path]],
+    *,
     out: str | Path,
     opacity: float = 0.5,
     full_size: bool = False,
     blend: str = 'mean',
     batch_size: int | None = None,
 ) -> tuple[dict[str, dict[str, float]], list[str]]:
-    """Segment images and write what was found; a bad image does not stop the others.
+    """Segment images and write the results; a bad image does not stop the others.
 
-    Writes ``out/overlay/NAME.jpg`` (painted, with the classes' names; ``.png`` where a
-    side is too long for JPEG),
-    ``out/labels/NAME.png`` (one channel, the ids of the data set's annotations) and
-    ``out/summary.json``.
+    Writes ``out/overlay/NAME.jpg`` (painted, with the names of the classes; ``.png``
+    where a side is too long for JPEG), ``out/labels/NAME.png`` (one channel, the ids of
+    the annotations) and ``out/summary.json``.
 
     Args:
         model: from :func:`illama_seg.apis.load_segmentor`.
         images: path and name of each, from :func:`illama_seg.apis.find_images`.
         out: folder to write to.
-        opacity: of the paint, in [0, 1].
-        full_size, blend, batch_size: of :func:`illama_seg.apis.predict`.
+        opacity: opacity of the paint, in [0, 1].
+        full_size, blend, batch_size: see :func:`illama_seg.apis.predict`.
 
     Returns:
-        Share of each class in each image that was segmented, and a message for each
-        that was not.
+        Share of each class in each segmented image, and a message for each other
+        image.
 
     Raises:
-        ValueError: if ``opacity`` is out of range or the folder cannot be written.
+        UserError: if ``opacity`` is out of range or the folder cannot be written.
     """
     if not 0 <= opacity <= 1:
-        raise UserError(f'--opacity {opacity}: expected a number in [0, 1]')
+        raise UserError('expected a number in [0, 1]', opacity=opacity)
     out, meta = Path(out), dataset_meta(model)
     classes, palette, ids = meta['classes'], meta['palette'], annotation_ids(meta)
     summary: dict[str, dict[str, float]] = {}
@@ -59,19 +59,19 @@ def segment_files(
         try:
             image = read_image(path)
             labels = predict(model, image, full_size, blend, batch_size)
-        except (ValueError, OSError) as error:
+        except (UserError, OSError) as error:
             named = str(path) in str(error)
             failures.append(str(error) if named else f'{path}: {error}')
             continue
         write_image(out / 'labels' / name.with_suffix('.png'), ids[labels])
         counts = np.zeros(len(classes), np.int64)
-        for top in range(0, len(image), 512):  # no second big picture in the memory
+        for top in range(0, len(image), 512):  # keeps one large image in memory
             rows = slice(top, top + 512)
             counts += np.bincount(labels[rows].ravel(), minlength=len(classes))
             image[rows] = overlay(image[rows], labels[rows], palette, opacity)
-        picture = add_legend(image, labels, classes, palette)
-        suffix = '.jpg' if max(picture.shape) <= JPEG_SIDE else '.png'
-        write_image(out / 'overlay' / name.with_suffix(suffix), picture)
+        image = add_legend(image, labels, classes, palette)
+        suffix = '.jpg' if max(image.shape) <= JPEG_SIDE else '.png'
+        write_image(out / 'overlay' / name.with_suffix(suffix), image)
         shares = counts / labels.size
         summary[str(name)] = {
             classes[number]: round(float(shares[number]), 4)

@@ -31,10 +31,10 @@ from illama_seg.errors import UserError
 def load_segmentor(
     config: str | Path | Config, checkpoint: str | Path, device: str | None = None
 ) -> nn.Module:
-    """Build a segmentor and load its weights, all of them, without running any code.
+    """Build a segmentor and load all its weights, without running code from the file.
 
     Args:
-        config: config file or config.
+        config: config, or path of one.
         checkpoint: file or URL of a checkpoint of this segmentor.
         device: such as 'cpu' or 'cuda:1'; by default a GPU where there is one.
 
@@ -43,9 +43,9 @@ def load_segmentor(
         ``dataset_meta`` (classes and palette).
 
     Raises:
-        FileNotFoundError: if a file is missing.
-        ValueError: if the config is not of a segmentor, the checkpoint is not of this
-            model or cannot be read safely, or there is no such device.
+        MissingFileError: if a file is missing.
+        UserError: if the config has no segmentor, the checkpoint is of another model or
+            cannot be read safely, or there is no such device.
     """
     cfg = config if isinstance(config, Config) else Config.fromfile(config)
     check_segmentation(cfg)
@@ -58,36 +58,37 @@ def load_segmentor(
     if not meta:
         raise UserError(
             f'{checkpoint} has no class names (meta.dataset_meta): expected a '
-            'checkpoint written by tools/train.py'
+            'checkpoint written by a training'
         )
     model.dataset_meta = dict(meta)
     return model
 
 
 def usable_device(device: str | None) -> str:
-    """The device given, or by default a GPU where there is one.
+    """Return the device, by default a GPU where there is one.
 
     Raises:
-        ValueError: if there is no such device.
+        UserError: if there is no such device.
     """
     device = device or ('cuda:0' if torch.cuda.is_available() else 'cpu')
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(
-            f'--device {device} cannot be used: {str(error).splitlines()[0]}; leave it '
-            "out for a GPU where there is one, or use 'cpu'"
+            f'cannot be used: {str(error).splitlines()[0]}. Leave it out for a GPU '
+            "where there is one, or use 'cpu'",
+            device=device,
         ) from error
     return device
 
 
 def dataset_meta(model: nn.Module) -> dict[str, Any]:
-    """Classes, palette and the like of the data set that a model was trained on."""
+    """Metadata of the data set that a model was trained on: classes, palette ..."""
     return cast(dict[str, Any], model.dataset_meta)
 
 
 def annotation_ids(meta: dict) -> np.ndarray:
-    """Id that each class has in the data set's annotations, (num_classes,) uint8.
+    """Return the id of each class in the annotations, (num_classes,) uint8.
 
     ADE20K's annotations count from 1; a data set of some of its classes keeps its ids.
     """
@@ -99,31 +100,31 @@ def annotation_ids(meta: dict) -> np.ndarray:
 
 
 def load_weights(model: nn.Module, state: dict, source: str | Path) -> None:
-    """Load a checkpoint and refuse one that does not fit exactly.
+    """Load a checkpoint; refuse one that does not fit exactly.
 
-    A classifier takes the authors' released files as they are.
+    Takes the authors' released classifiers too.
 
     Raises:
-        ValueError: names the file and the first keys that do not fit.
+        UserError: names the file and the first keys that do not fit.
     """
     weights, _ = find_weights(state, source)
     if any(key.startswith('blocks.') for key in weights):
         weights = our_names(weights)
-    own = model.state_dict()
+    expected = model.state_dict()
     faults = [
         f'{key}: the file has {tuple(weights[key].shape)}, the model '
-        f'{tuple(own[key].shape)}'
-        for key in own
-        if key in weights and weights[key].shape != own[key].shape
+        f'{tuple(expected[key].shape)}'
+        for key in expected
+        if key in weights and weights[key].shape != expected[key].shape
     ]
-    faults += [f'{key}: not in the file' for key in own if key not in weights]
-    faults += [f'{key}: not in the model' for key in weights if key not in own]
+    faults += [f'{key}: not in the file' for key in expected if key not in weights]
+    faults += [f'{key}: not in the model' for key in weights if key not in expected]
     if faults:
         shown = '\n  '.join(faults[:5])
         raise UserError(
             f'{source} is not a checkpoint of this model, {len(faults)} of '
-            f'{len(own)} keys do not fit:\n  {shown}\nUse the config it was trained '
-            'with; mmengine keeps a copy of it in the work dir'
+            f'{len(expected)} keys do not fit:\n  {shown}\nUse the config it was '
+            'trained with; mmengine keeps a copy of it in the work dir'
         )
     model.load_state_dict(weights)
 
@@ -139,19 +140,19 @@ def get_model(
     Args:
         name: see :func:`get_config`.
         pretrained: False: random weights, nothing is downloaded. True: the authors'
-            released classifier of this very recipe where there is one, else what the
-            config's training starts from. Or path or URL of a checkpoint of this model.
+            released classifier of this config where there is one, else the weights
+            that its training starts from. Or path or URL of a checkpoint.
         device: such as 'cuda:0'.
         cfg_options: see :func:`get_config`.
 
     Returns:
-        The model in eval mode with its config as ``cfg``; if the checkpoint has class
-        names, with ``dataset_meta``, so that ``mmseg.apis.inference_model`` takes it.
+        The model in eval mode with its config as ``cfg``, and with ``dataset_meta`` if
+        the checkpoint has class names: ``mmseg.apis.inference_model`` takes it.
 
     Raises:
-        FileNotFoundError: if there is no such checkpoint.
+        MissingFileError: if there is no such checkpoint.
         ConnectionError: if a URL cannot be reached.
-        ValueError: for an unknown name, a checkpoint of another model, or
+        UserError: for an unknown name, a checkpoint of another model, or
             ``pretrained=True`` where the config starts from no weights.
     """
     cfg = get_config(name, cfg_options)
@@ -166,7 +167,7 @@ def get_model(
     else:
         for part in parts:
             part.init_cfg = None
-    # Before the model is built, which may take a while.
+    # Before the slow building of the model.
     state = None if source is None else read_checkpoint(fetch_checkpoint(source))
     init_default_scope(cfg.default_scope)  # mmseg's inference needs it afterwards too
     with options_explained(cfg):
@@ -183,7 +184,7 @@ def get_model(
 
 
 def _released(path: Path) -> str | None:
-    """URL of a config's ``Weights``, if the file of models beside it names any."""
+    """Look up ``Weights`` of a config in the metafile beside it."""
     wanted = Path('configs', path.relative_to(config_folder())).as_posix()
     metafile = path.with_name('metafile.yml')
     for model in load(metafile)['Models'] if metafile.is_file() else ():
@@ -194,7 +195,7 @@ def _released(path: Path) -> str | None:
 
 @contextmanager
 def _no_list_of_parameters() -> Iterator[None]:
-    """Without mmengine's two lines on each parameter; what was loaded is still said."""
+    """Drop mmengine's two lines on each parameter from the log."""
 
     def keep(record: LogRecord) -> bool:
         return record.module != 'base_module'

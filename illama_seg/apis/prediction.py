@@ -1,4 +1,4 @@
-"""Load a trained segmentor and run it on images."""
+"""Run a trained segmentor on images."""
 
 from __future__ import annotations
 
@@ -23,40 +23,40 @@ def predict(
 ) -> np.ndarray:
     """Segment an image at its own size, as ``mmseg.apis.inference_model`` does.
 
-    The memory for logits is bounded whatever the image's size, see
-    :func:`illama_seg.apis.sliding_logits`; mmseg keeps all of them.
+    Memory for logits is bounded for any size of the image, see
+    :func:`illama_seg.apis.sliding_logits`; mmseg keeps all logits.
 
     Args:
         model: from :func:`load_segmentor` or ``mmseg.apis.init_model``.
         image: (H, W, 3) uint8, BGR.
-        full_size: let the windows go over the image as it is, where the test pipeline
-            would resize it.
-        blend: how overlapping windows are averaged: 'mean', 'hann' or 'gaussian'.
+        full_size: put the windows over the image as it is, without the resizing of the
+            test pipeline.
+        blend: weights of overlapping windows: 'mean', 'hann' or 'gaussian'.
         batch_size: windows at once; by default 1 on a CPU, 8 elsewhere.
 
     Returns:
         (H, W) uint8, class numbers from 0.
 
     Raises:
-        ValueError: if the image is too thin for the decoder, the memory is too small,
+        UserError: if the image is too thin for the decoder, the memory is too small,
             or an argument does not fit the model.
     """
     segmentor = cast(Any, model)
     if full_size and segmentor.test_cfg.get('mode', 'whole') != 'slide':
         raise UserError(
-            "--full-size goes with windows, but the config's test_cfg has mode="
-            f'{segmentor.test_cfg.get("mode", "whole")!r}: --cfg-options '
+            "needs windows, but the config's test_cfg has mode="
+            f'{segmentor.test_cfg.get("mode", "whole")!r}: set '
             'model.test_cfg.mode=slide model.test_cfg.crop_size=(512,512) '
-            'model.test_cfg.stride=(341,341)'
+            'model.test_cfg.stride=(341,341)',
+            full_size=True,
         )
     if batch_size is not None and batch_size < 1:
-        raise UserError(f'--batch-size {batch_size}: expected at least 1')
+        raise UserError('expected at least 1', batch_size=batch_size)
     padded = bool(segmentor.data_preprocessor.test_cfg)  # the whole image, not windows
     if padded and (full_size or blend != 'mean' or batch_size):
         raise UserError(
-            '--full-size, --blend and --batch-size are of windows, but the config pads '
-            'the whole image (model.data_preprocessor.test_cfg): --cfg-options '
-            'model.data_preprocessor.test_cfg=None'
+            'full_size, blend and batch_size need windows, but the config pads the '
+            'whole image: set model.data_preprocessor.test_cfg=None'
         )
     if batch_size is None:
         batch_size = 1 if next(model.parameters()).device.type == 'cpu' else 8
@@ -68,7 +68,7 @@ def predict(
             return found.byte().cpu().numpy()
         inputs = packed_inputs(segmentor, image, full_size)
         for rows, columns, logits in sliding_logits(
-            segmentor, inputs, size, blend, batch_size
+            segmentor, inputs, out_size=size, blend=blend, batch_size=batch_size
         ):
             if len(logits) == 1:
                 found = (logits.sigmoid() > segmentor.decode_head.threshold)[0]
@@ -78,14 +78,14 @@ def predict(
     except RuntimeError as error:
         raise UserError(
             f'an image of {size[0]}x{size[1]} cannot be segmented: '
-            f'{error}. As the test pipeline resizes it, each side needs more than one '
-            'patch, and all of it must fit into the memory'
+            f'{error}. After resizing each side needs more than one patch, and the '
+            'image must fit into the memory'
         ) from error
     return labels
 
 
 def packed_inputs(model: Any, image: np.ndarray, full_size: bool = False) -> Tensor:
-    """(3, height, width) uint8, as the model's test pipeline makes it of an image."""
+    """Apply the model's test pipeline to an image: (3, height, width) uint8."""
     left_out = ['LoadAnnotations', 'CheckAnnotations', *['Resize'] * full_size]
     steps = [step for step in model.cfg.test_pipeline if step['type'] not in left_out]
     steps[0] = dict(steps[0], type='LoadImageFromNDArray')
@@ -95,7 +95,7 @@ def packed_inputs(model: Any, image: np.ndarray, full_size: bool = False) -> Ten
 def logit_blocks(
     model: nn.Module, image: np.ndarray, batch_size: int
 ) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Rows, columns and logits (num_classes, rows, columns) of an image's blocks."""
+    """Yield rows, columns and logits (num_classes, rows, columns), block by block."""
     segmentor = cast(Any, model)
     if segmentor.data_preprocessor.test_cfg:  # pads the whole image, not windows
         whole = slice(None)
@@ -103,4 +103,4 @@ def logit_blocks(
         return
     inputs = packed_inputs(segmentor, image)
     size = (image.shape[0], image.shape[1])
-    yield from sliding_logits(segmentor, inputs, size, batch_size=batch_size)
+    yield from sliding_logits(segmentor, inputs, out_size=size, batch_size=batch_size)

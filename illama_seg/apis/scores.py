@@ -1,4 +1,4 @@
-"""Scores of a segmentation as table, CSV, JSON and picture."""
+"""Scores of a segmentation as table, CSV, JSON and image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILES = ('scores.json', 'per_class.csv', 'confusion.png', 'confusion.json')
 
 
 def scores_table(result: dict) -> str:
-    """Readable table of a summary of :class:`ConfusionMatrix` with ``images``."""
+    """Format the result of :func:`write_scores` as a table."""
     table = PrettyTable(['class', 'IoU %', 'accuracy %'], align='r')
     table.float_format = '.1'
     table.align['class'] = 'l'
@@ -46,18 +46,18 @@ def write_scores(
 ) -> dict:
     """Write scores.json, per_class.csv, confusion.png and confusion.json.
 
-    The CSV has a row for each class, empty figures where a class does not occur.
-    confusion.json holds the picture's numbers: ``counts``, a row for each annotated
-    class and a column for each predicted one, in pixels, and ``most_confused``.
+    The CSV has a row for each class, with empty scores where a class does not occur.
+    confusion.json has the numbers of confusion.png: ``counts`` in pixels, a row for
+    each annotated class and a column for each predicted one, and ``most_confused``.
 
     Args:
-        matrix: of the whole data set.
-        images: number of images it counts.
-        folder: to write to; made where it is missing.
-        precision: name of the dtype that the predictions were computed in, if known.
+        matrix: counts of the whole data set.
+        images: number of images counted.
+        folder: folder for the files; made where it is missing.
+        precision: name of the dtype of the predictions, if known.
 
     Returns:
-        What is in scores.json: figures in percent, of the data set and of each class.
+        Content of scores.json: scores in percent, overall and per class.
     """
     from illama_seg.visualization.confusion import draw_confusion  # matplotlib
 
@@ -74,12 +74,12 @@ def write_scores(
         )
         annotated, predicted = matrix.counts.sum(1), matrix.counts.sum(0)
         for number, name in enumerate(matrix.classes):
-            figures = (
+            scores = (
                 '' if np.isnan(value) else round(100 * float(value), 4)
                 for value in (matrix.iou[number], matrix.accuracy[number])
             )
             writer.writerow(
-                [number, name, *figures, annotated[number], predicted[number]]
+                [number, name, *scores, annotated[number], predicted[number]]
             )
     numbers = dict(
         classes=matrix.classes,
@@ -91,21 +91,21 @@ def write_scores(
 
 
 class ScoresWriter(Hook):
-    """Count a test's predictions as they come, and write the scores at its end.
+    """Count the predictions of a test, and write the scores at its end.
 
-    Goes beside mmseg's ``IoUMetric``. Samples without an annotation are not counted;
-    of the images that a distributed sampler repeats, neither.
+    Works beside mmseg's ``IoUMetric``. Skips samples without an annotation and the
+    images that a distributed sampler repeats.
 
     Args:
-        folder: to write to.
-        precision: name of the dtype that the test computes in.
+        folder: folder for the files.
+        precision: name of the dtype of the test.
     """
 
     def __init__(self, folder: str | Path, precision: str = 'float32') -> None:
         self.folder, self.precision = Path(folder), precision
 
     def before_test_epoch(self, runner: Any) -> None:
-        """Start from nothing."""
+        """Reset the counts."""
         dataset = runner.test_loop.dataloader.dataset
         ignored = [
             metric.ignore_index
@@ -136,7 +136,7 @@ class ScoresWriter(Hook):
             self.images += 1
 
     def after_test_epoch(self, runner: Any, metrics: dict | None = None) -> None:
-        """Add the processes' counts up and write."""
+        """Sum the counts of all processes and write."""
         counts = torch.tensor([self.images, *self.matrix.counts.ravel()])
         all_reduce(counts)
         images, *_ = numbers = counts.tolist()

@@ -1,8 +1,8 @@
-"""Logits of pictures of any size, in windows and in memory that is bounded.
+"""Sliding-window logits for images of any size, in bounded memory.
 
-Windows lie where mmseg's ``slide_inference`` puts them. They are walked row by row, and
-a row of pixels is finished and handed over as soon as no later window touches it, so
-logits are kept for one row of windows only. A wide picture is cut into strips.
+Windows have the places of mmseg's ``slide_inference``. They are computed row by row; a
+row of pixels is yielded as soon as no later window touches it, so logits are kept for
+one row of windows only. A wide image is cut into strips.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from illama_seg.errors import UserError
 
-# What a pixel of a window counts where windows overlap, along one side of it.
+# Weights of a window's pixels along one side, where windows overlap.
 BLENDS: dict[str, Callable[[int], Tensor]] = {
     'mean': torch.ones,
     'hann': lambda length: windows.hann(length + 2)[1:-1],
@@ -28,19 +28,19 @@ BLENDS: dict[str, Callable[[int], Tensor]] = {
 Block = tuple[slice, slice, Tensor]
 
 
-class Side:
-    """Height or width: its windows, and between which of its pixels each output lies.
+class Axis:
+    """Height or width: places of its windows, and interpolation to the output.
 
     Args:
-        size: pixels that the model sees.
-        out: pixels of the output, between which logits are interpolated linearly.
-        crop: pixels of a window; a smaller picture is one window.
-        stride: pixels from one window to the next; the last one ends with the picture.
+        size: pixels of the model's input.
+        out: pixels of the output; logits are interpolated linearly.
+        crop: pixels of a window; a smaller image is one window.
+        stride: pixels from one window to the next; the last window ends with the image.
         blend: a key of ``BLENDS``.
-        align_corners: of the interpolation, as the decoder has it.
+        align_corners: the decoder's setting, for the interpolation.
 
     Raises:
-        ValueError: if windows would leave gaps.
+        UserError: if windows would leave gaps.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Side:
         if not 1 <= stride <= crop:
             raise UserError(
                 f'model.test_cfg.stride={stride}, crop_size={crop}: expected '
-                '1 <= stride <= crop_size, or pixels between the windows are not seen'
+                '1 <= stride <= crop_size: else pixels between windows are skipped'
             )
         self.size, self.out, self.length = size, out, min(crop, size)
         count = -(-max(size - crop, 0) // stride) + 1
@@ -74,13 +74,13 @@ class Side:
         self.share = places - self.first
 
     def finished(self, end: int) -> int:
-        """Number of outputs that need no pixel from ``end`` on."""
+        """Count the outputs that need no pixel from ``end`` on."""
         return int(torch.searchsorted(self.second, end))
 
     def strips(self, longest: int) -> Iterator[tuple[int, int]]:
-        """Outputs in strips that read up to ``longest`` pixels and end with a window.
+        """Cut the outputs into strips of at most ``longest`` pixels, up to a window.
 
-        ``longest`` is at least one pixel more than a window.
+        ``longest`` must be at least one pixel more than a window.
         """
         begin = 0
         while begin < self.out:
@@ -91,14 +91,14 @@ class Side:
             begin = end
 
     def touching(self, begin: int, end: int) -> list[int]:
-        """Windows that outputs ``begin`` to ``end`` depend on."""
+        """List the windows that outputs ``begin`` to ``end`` depend on."""
         low, high = int(self.first[begin]), int(self.second[end - 1])
         return [start for start in self.starts if low - self.length < start <= high]
 
     def resample(
         self, values: Tensor, begin: int, end: int, offset: int, dim: int
     ) -> Tensor:
-        """Outputs ``begin`` to ``end`` of pixels that start at ``offset``."""
+        """Interpolate outputs ``begin`` to ``end``; ``values`` start at ``offset``."""
         if self.size == self.out:
             return values
         device = values.device
@@ -113,44 +113,45 @@ class Side:
 def sliding_logits(
     model: Any,
     inputs: Tensor,
+    *,
     out_size: tuple[int, int] | None = None,
     blend: str = 'mean',
     batch_size: int = 1,
     band_bytes: int = 2**30,
 ) -> Iterator[Block]:
-    """Logits of a picture, block by block; together the blocks cover the output once.
+    """Compute the logits of an image in blocks that cover the output once.
 
-    Besides the picture this keeps ``band_bytes`` and what the model needs for a batch
-    of windows. A picture wider than ``band_bytes`` allow is cut into strips; windows
-    on a cut are computed twice.
+    Memory holds the image, ``band_bytes``, and the model's own for a batch of windows.
+    An image too wide for ``band_bytes`` is cut into strips; windows on a cut are
+    computed twice.
 
     Args:
-        model: mmseg's ``EncoderDecoder``; the mode 'whole' of its ``test_cfg`` is one
+        model: mmseg's ``EncoderDecoder``; mode 'whole' of its ``test_cfg`` is one
             window.
-        inputs: (C, H, W), as the test pipeline packs it, not normalised.
+        inputs: (C, H, W) from the test pipeline, not normalised.
         out_size: (height, width) of the output; by default that of ``inputs``.
-        blend: how windows count where they overlap: 'mean', as mmseg does, or less
-            towards a window's border: 'hann', 'gaussian'.
-        batch_size: windows that the model gets at once.
-        band_bytes: for the logits of a row of windows; one window at least is kept.
+        blend: weights where windows overlap: 'mean', as in mmseg, or lower towards a
+            window's border: 'hann', 'gaussian'.
+        batch_size: windows per forward pass.
+        band_bytes: memory for the logits of a row of windows; at least one window.
 
     Yields:
         Rows and columns of the output, and their logits (num_classes, rows, columns)
         in float32 on the model's device.
 
     Raises:
-        ValueError: if the windows leave gaps, or an argument is out of range.
+        UserError: if the windows leave gaps, or an argument is out of range.
     """
     if blend not in BLENDS:
-        raise UserError(f'blend {blend!r}: expected one of {", ".join(BLENDS)}')
+        raise UserError(f'expected one of {", ".join(BLENDS)}', blend=blend)
     if batch_size < 1:
-        raise UserError(f'batch size {batch_size}: expected at least 1 window')
+        raise UserError('expected at least 1 window', batch_size=batch_size)
     size = tuple(inputs.shape[-2:])
     crops = strides = size
     if model.test_cfg.get('mode', 'whole') == 'slide':
         crops, strides = model.test_cfg.crop_size, model.test_cfg.stride
     rows, columns = (
-        Side(*numbers, blend, model.align_corners)
+        Axis(*numbers, blend, model.align_corners)
         for numbers in zip(size, out_size or size, crops, strides, strict=True)
     )
     longest = band_bytes // (4 * model.out_channels * (rows.length + 1))
@@ -158,21 +159,21 @@ def sliding_logits(
     count = len(rows.starts) * sum(len(columns.touching(*strip)) for strip in strips)
     with tqdm(total=count, unit='window', leave=False, disable=count < 32) as bar:
         for strip in strips:
-            # Not named: the next strip's band would be made beside this one's.
-            yield from _Walk(model, inputs, rows, columns, strip).blocks(
+            # No variable: it would keep this strip's band beside the next one's.
+            yield from _Strip(model, inputs, rows, columns, strip).blocks(
                 batch_size, bar
             )
 
 
-class _Walk:
-    """The way down one strip of the output, with the logits that are not finished."""
+class _Strip:
+    """Pass down a strip of the output; ``band`` holds its unfinished logits."""
 
     def __init__(
         self,
         model: Any,
         inputs: Tensor,
-        rows: Side,
-        columns: Side,
+        rows: Axis,
+        columns: Axis,
         strip: tuple[int, int],
     ) -> None:
         self.model, self.inputs = model, inputs
@@ -181,19 +182,19 @@ class _Walk:
         self.weight = (rows.weight[:, None] * columns.weight).to(device)
         self.left = int(columns.first[strip[0]])
         self.right = int(columns.second[strip[1] - 1]) + 1
-        # Windows form a grid, so their weights' sum is a product of the two sides'.
+        # Windows form a grid: the sum of weights is the product of the two axes' sums.
         self.totals = (
             rows.total.to(device)[:, None],
             columns.total[self.left : self.right].to(device),
         )
-        # One row more than a window: to interpolate between the last two rows.
+        # One row more than a window, to interpolate between the last two rows.
         self.band = torch.zeros(
             model.out_channels, rows.length + 1, self.right - self.left, device=device
         )
-        self.top = self.bottom = 0  # the rows of the picture that the band holds
+        self.top = self.bottom = 0  # the image's rows in the band
 
     def blocks(self, batch_size: int, bar: tqdm) -> Iterator[Block]:
-        """Go down, and hand over rows as soon as no window below touches them."""
+        """Yield rows as soon as no window below touches them."""
         rows, done = self.rows, 0
         starts = self.columns.touching(*self.strip)
         for y, below in zip(rows.starts, [*rows.starts[1:], rows.size], strict=True):
@@ -212,17 +213,17 @@ class _Walk:
                 return
 
     def _move(self, top: int, bottom: int) -> None:
-        """Forget the rows above ``top`` and make room for those down to ``bottom``."""
-        kept, moved = self.bottom - top, top - self.top
-        if moved:
+        """Drop the rows above ``top`` and make room for rows down to ``bottom``."""
+        height, shift = self.bottom - top, top - self.top
+        if shift:
             for plane in self.band:
-                plane[:kept] = plane[moved : moved + kept].clone()
-                plane[kept:] = 0
+                plane[:height] = plane[shift : shift + height].clone()
+                plane[height:] = 0
         self.top, self.bottom = top, bottom
 
     @torch.no_grad()
     def _logits(self, y: int, corners: list[int]) -> Tensor:
-        """(len(corners), num_classes, height, width) of windows, weighted, float32."""
+        """Weighted logits, (len(corners), num_classes, height, width) in float32."""
         height, width = self.rows.length, self.columns.length
         crops = [self.inputs[:, y : y + height, x : x + width] for x in corners]
         batch = self.model.data_preprocessor(dict(inputs=crops), False)['inputs']

@@ -21,7 +21,11 @@ from illama_seg.apis.models import annotation_ids, load_weights
 from illama_seg.apis.runs.processes import join_processes_without_gpus
 from illama_seg.apis.runs.resuming import use_safe_hooks
 from illama_seg.apis.scores import ScoresWriter
-from illama_seg.apis.user_errors import check_writable, options_explained
+from illama_seg.apis.user_errors import (
+    check_writable,
+    explain_building,
+    options_explained,
+)
 from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
 from illama_seg.errors import UserError
 from illama_seg.machine.precision import Precision, choose_precision
@@ -31,51 +35,54 @@ from illama_seg.quiet import quiet_terminal
 def build_tester(
     cfg: Config,
     checkpoint: str | Path,
+    *,
     tta: bool = False,
     out: str | Path | None = None,
     show_dir: str | Path | None = None,
     amp: bool = False,
 ) -> Runner:
-    """Build a test run and load the weights, all of them.
+    """Build a test run and load all weights.
 
-    Of a segmentor it also writes what :func:`illama_seg.apis.write_scores` does, into
-    the work dir.
+    The test of a segmentor also calls :func:`illama_seg.apis.write_scores` for the work
+    dir.
 
     Args:
         cfg: config of :func:`load_config`.
         checkpoint: a checkpoint of this segmentor or classifier.
-        tta: multi-scale and flip test, as the config's ``tta_pipeline`` says.
-        out: folder for the predictions as label PNGs; of a segmentor only.
-        show_dir: folder for the predictions painted over the images, likewise.
+        tta: multi-scale and flip test, by the config's ``tta_pipeline``.
+        out: folder for the predictions as label PNGs; segmentation only.
+        show_dir: folder for the predictions over the images; segmentation only.
         amp: half precision where it is faster here.
 
     Raises:
-        FileNotFoundError: data or the checkpoint is missing.
-        ValueError: the checkpoint is not of this model, or an option cannot be used.
+        MissingFileError: data or the checkpoint is missing.
+        UserError: the checkpoint is not of this model, or an option cannot be used.
     """
-    check_writable(cfg.work_dir, '--work-dir')
+    check_writable(cfg.work_dir, 'work_dir')
     segments = 'head' not in cfg.model
-    for folder, option in ((out, '--out'), (show_dir, '--show-dir')):
+    for name, folder in dict(out=out, show_dir=show_dir).items():
         if folder is not None:
             if not segments:
                 raise UserError(
-                    f'{option}: {cfg.filename} classifies; only a segmentation can be '
-                    'drawn. Its metrics are in the work dir'
+                    f'{cfg.filename} classifies; only a segmentation can be drawn. '
+                    'Leave it out: the metrics are in the work dir',
+                    **{name: str(folder)},
                 )
-            check_writable(folder, option)
+            check_writable(folder, name)
     check_data(cfg, ('test',))
     state = read_checkpoint(fetch_checkpoint(checkpoint), mmap=True)
     if show_dir is not None:
         cfg.default_hooks.visualization.update(draw=True)
         cfg.visualizer.save_dir = str(show_dir)
-    # The runner would load these over the checkpoint that is to be tested.
+    # Else the runner loads these over the tested checkpoint.
     cfg.load_from, cfg.resume = None, False
     cfg.model.init_cfg = cfg.model.backbone.init_cfg = None
     if tta:
         if 'tta_pipeline' not in cfg:
             raise UserError(
-                f'--tta: {cfg.filename} has no tta_pipeline; leave --tta out, or take '
-                "configs/_base_/ade20k.py's over"
+                f'{cfg.filename} has no tta_pipeline: leave tta out, or copy the one '
+                'of configs/_base_/ade20k.py',
+                tta=True,
             )
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.model = dict(cfg.tta_model, module=cfg.model)
@@ -84,6 +91,7 @@ def build_tester(
     join_processes_without_gpus(cfg)
     with options_explained(cfg), quiet_terminal(Runner):
         runner = Runner.from_cfg(cfg)
+    explain_building(runner, cfg)
     print_log(f'precision: {precision.reason}', logger='current')
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     load_weights(model.module if tta else model, state, checkpoint)
@@ -98,7 +106,7 @@ def build_tester(
 
 
 class _LabelWriter(Hook):
-    """Write predictions as label PNGs, named as the images, with the data set's ids."""
+    """Write predictions as label PNGs named like the images, in annotation ids."""
 
     def __init__(self, out: str | Path, img_dir: str | None, ids: np.ndarray) -> None:
         self.out, self.img_dir, self.ids = Path(out), img_dir, ids
@@ -118,7 +126,7 @@ class _LabelWriter(Hook):
 
 
 def _test_precision(cfg: Config, amp: bool) -> Precision:
-    """Choose a test's precision, and write it into the config for mmengine's loop."""
+    """Choose a test's precision and set it in the config."""
     device = get_device()
     precision = choose_precision(device, 'auto' if amp else 'float32')
     if precision.name == 'float16' and device == 'cpu':
@@ -126,6 +134,6 @@ def _test_precision(cfg: Config, amp: bool) -> Precision:
             f'{precision.reason}: mmengine tests in float32 or bfloat16 on a CPU'
         )
     if precision.name != 'float32':
-        cfg.test_cfg.fp16 = True  # autocast, in the dtype that is set next
+        cfg.test_cfg.fp16 = True  # mmengine's name for autocast, in any dtype
         torch.set_autocast_dtype(device, precision.dtype)
     return precision

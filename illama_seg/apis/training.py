@@ -1,4 +1,4 @@
-"""Build training and test runs, with every mistake met before the model is built."""
+"""Build training runs; check everything that can be checked beforehand."""
 
 from __future__ import annotations
 
@@ -11,17 +11,26 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from illama_seg.apis.checks import check_data, check_pretrained, check_schedule
+from illama_seg.apis.checks import (
+    check_batch_norm,
+    check_data,
+    check_pretrained,
+    check_schedule,
+)
 from illama_seg.apis.runs.batches import (
     enable_auto_scale_lr,
     scaling_of_an_iteration,
     set_accumulation,
 )
-from illama_seg.apis.runs.overview import ESTIMATED_AFTER, OverviewHook
+from illama_seg.apis.runs.overview import OverviewHook
 from illama_seg.apis.runs.processes import join_processes_without_gpus
 from illama_seg.apis.runs.resuming import SKIP_CORRUPT, build_long_run
-from illama_seg.apis.user_errors import check_writable, options_explained
-from illama_seg.engine import PlainCheckpointHook, TimeEstimateHook
+from illama_seg.apis.user_errors import (
+    check_writable,
+    explain_building,
+    options_explained,
+)
+from illama_seg.engine import PlainCheckpointHook
 from illama_seg.errors import UserError
 
 
@@ -34,22 +43,22 @@ def build_trainer(
 ) -> Runner:
     """Check data, weights, schedule and work dir, then build the training run.
 
-    It says what it is about to do right before its first iteration.
+    The run logs an overview before its first iteration.
 
     Args:
         cfg: config of :func:`load_config`.
         amp: half precision where it is faster here: ``AutocastOptimWrapper``.
-        resume: go on from the newest whole checkpoint in the work dir.
-        auto_scale_lr: scale the learning rate with the batch, from the one that the
-            config's ``auto_scale_lr.base_batch_size`` or ``effective_batch`` names.
-        skip_corrupt: skip images that cannot be read, up to the share of them that the
-            config's ``skip_corrupt`` is, else one in a hundred.
+        resume: continue from the newest undamaged checkpoint in the work dir.
+        auto_scale_lr: scale the learning rate linearly with the batch; the config's
+            rate is for ``auto_scale_lr.base_batch_size`` or ``effective_batch`` images.
+        skip_corrupt: skip images that cannot be read, up to the share that the
+            config's ``skip_corrupt`` sets, by default 0.01.
 
     Raises:
-        FileNotFoundError: data or a checkpoint is missing.
-        ValueError: data, checkpoint, work dir or an option cannot be used.
+        MissingFileError: data or a checkpoint is missing.
+        UserError: data, checkpoint, work dir or an option cannot be used.
     """
-    check_writable(cfg.work_dir, '--work-dir')
+    check_writable(cfg.work_dir, 'work_dir')
     check_data(cfg, ('train', 'val'))
     check_pretrained(cfg)
     check_schedule(cfg)
@@ -66,19 +75,19 @@ def build_trainer(
     join_processes_without_gpus(cfg)
     with options_explained(cfg):
         runner = build_long_run(cfg, runner_type)
+    explain_building(runner, cfg)
+    check_batch_norm(runner)
     runner.auto_scale_lr = scaling_of_an_iteration(cfg)
-    runner.register_hook(TimeEstimateHook(ESTIMATED_AFTER))
     runner.register_hook(PlainCheckpointHook())
     runner.register_hook(OverviewHook())
     return runner
 
 
 def _keep_freed_memory() -> None:
-    """On a CPU, let the next iteration use again what the last one freed.
+    """Keep freed memory for the next iteration, on a CPU with glibc.
 
-    glibc gives every large block back to the system, and touching it anew costs the
-    demo a twelfth of its time, losses over more classes more. Other C libraries know no
-    mallopt.
+    glibc returns every large block to the system; touching new pages costs the demo a
+    twelfth of its time, and more with more classes.
     """
     if os.name != 'posix' or torch.cuda.is_available():
         return
@@ -89,7 +98,7 @@ def _keep_freed_memory() -> None:
 
 
 def _runner_type(cfg: Config) -> type[Runner]:
-    """What the config's ``runner_type`` names, mmengine's key for it."""
+    """Look up the config's ``runner_type``."""
     name = cfg.get('runner_type', 'Runner')
     found = RUNNERS.get(name) if isinstance(name, str) else name
     if not isinstance(found, type) or not issubclass(found, Runner):
@@ -105,4 +114,4 @@ def _set_amp(cfg: Config) -> None:
     if wrapper.type == 'OptimWrapper':
         wrapper.type = 'AutocastOptimWrapper'
     else:
-        print_log(f'--amp: the config already has {wrapper.type}', logger='current')
+        print_log(f'amp: the config already has {wrapper.type}', logger='current')

@@ -1,8 +1,7 @@
-"""Say what a user can mend; keep the traceback of everything else."""
+"""Checks of arguments, and messages for configs that do not fit."""
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import traceback
 from collections.abc import Iterator
@@ -10,97 +9,77 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 from illama_seg.errors import UserError
 
 
 @contextmanager
 def options_explained(config: str | Path | Config) -> Iterator[None]:
-    """Name the config where something built from it does not take an option."""
-    try:
-        yield
-    except (KeyError, TypeError, AssertionError) as error:
-        raise UserError(explain_misfit(config, error)) from error
-
-
-def explain_misfit(config: str | Path | Config, error: Exception) -> str:
-    """Which config does not fit and why; a bare assertion is shown as it is written."""
-    name = config.filename if isinstance(config, Config) else config
-    line = traceback.extract_tb(error.__traceback__)[-1].line
-    reason = error.args[0] if error.args else f'{type(error).__name__} at `{line}`'
-    return f'{name}, or an override, does not fit: {reason}'
-
-
-def check_writable(folder: str | Path, option: str) -> None:
-    """Make a folder of results, before hours are spent on what goes into it.
+    """Name the config where something built from it does not take an option.
 
     Raises:
-        ValueError: names the folder and the option.
+        UserError: instead of what a registry or a constructor raises.
     """
-    folder = Path(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError, AssertionError) as error:
+        name = config.filename if isinstance(config, Config) else config
+        line = traceback.extract_tb(error.__traceback__)[-1].line
+        reason = error.args[0] if error.args else f'{type(error).__name__} at `{line}`'
+        text = f'{name}, or an override, does not fit: {reason}'
+        raise UserError(text) from error
+
+
+def explain_building(runner: Runner, config: Config) -> None:
+    """Apply :func:`options_explained` to what mmengine builds when a run begins."""
+    for part in (
+        'optim_wrapper', 'param_scheduler', 'train_loop', 'val_loop', 'test_loop'
+    ):  # fmt: skip
+        build = getattr(runner, f'build_{part}')
+        setattr(runner, f'build_{part}', options_explained(config)(build))
+
+
+def check_writable(folder: str | Path, parameter: str = 'out') -> None:
+    """Make a folder of results, before hours are spent on what goes into it.
+
+    Args:
+        folder: made where it is missing.
+        parameter: name of the argument that chose it, for the message.
+
+    Raises:
+        UserError: names the folder and the parameter.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UserError(
-            f'{folder} cannot be written ({error.strerror}); name another folder with '
-            f'{option}'
-        ) from error
+        reason = f'cannot be written ({error.strerror}): name another folder'
+        raise UserError(reason, **{parameter: str(folder)}) from error
 
 
 def check_seed(seed: int) -> None:
     """Refuse a seed below 0, which NumPy does not take.
 
     Raises:
-        ValueError: names the option.
+        UserError: names the seed.
     """
     if seed < 0:
-        raise UserError(f'--seed {seed}: expected a number from 0 on')
+        raise UserError('expected a number from 0 on', seed=seed)
 
 
 def check_segmentation(cfg: Config) -> None:
     """Refuse a config without a segmentation head.
 
     Raises:
-        ValueError: names the config, and the tools for a classification.
+        UserError: names the config.
     """
     if 'decode_head' not in cfg.get('model', {}):
         raise UserError(
             f'{cfg.filename} has no model.decode_head: expected the config of a '
             'segmentation, such as configs/upernet_illama_demo.py. A classification '
-            'goes through tools/train.py, tools/test.py and tools/analysis/compare.py'
+            'can be trained, tested and compared only'
         )
-
-
-@contextmanager
-def mistakes_explained(cfg: Config) -> Iterator[None]:
-    """End the program with a message for what a user can mend, met during a run.
-
-    A damaged image, weights of another size, an option that the optimiser or a data
-    loader does not take, a batch too small. Other errors keep their traceback.
-    """
-    try:
-        yield
-    except Exception as error:
-        message, frames = str(error), traceback.extract_tb(error.__traceback__)
-        if any(
-            'mmengine' in f.filename and f.name.startswith('build_') for f in frames
-        ):
-            sys.exit(f'error: {explain_misfit(cfg, error)}')
-        if message.startswith('Expected more than 1 value per channel'):
-            sys.exit(
-                'error: a process got one image, but batch normalisation after the '
-                "decoder's pooling needs two: --cfg-options "
-                'train_dataloader.batch_size=2'
-            )
-        if message.startswith('Caught ') and 'DataLoader worker' in message:
-            # torch hands over a worker's error with its traceback in the message.
-            origin, _, message = message.rpartition(f'\n{type(error).__name__}: ')
-            raised_at = origin.rpartition('File "')[2].partition('"')[0]
-        else:
-            raised_at = frames[-1].filename
-        ours = Path(raised_at).is_relative_to(Path(__file__).parents[1])
-        if ours and isinstance(error, (ValueError, OSError)):
-            sys.exit(f'error: {message}')
-        raise

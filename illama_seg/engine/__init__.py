@@ -25,7 +25,6 @@ from illama_seg.engine.optim import (
 from illama_seg.engine.schedule import WarmupCosineLR, WholeUpdatesSampler
 from illama_seg.engine.sharding import ShardedRunner
 from illama_seg.engine.soft_mask import SoftMaskHook
-from illama_seg.engine.time_estimate import TimeEstimateHook
 
 __all__ = [
     'EXIT_CODE',
@@ -48,7 +47,6 @@ __all__ = [
     'SeededSampler',
     'ShardedRunner',
     'SoftMaskHook',
-    'TimeEstimateHook',
     'WarmupCosineLR',
     'WholeUpdatesSampler',
     'training_precision',

@@ -8,6 +8,8 @@ import torch
 from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
+from illama_seg.errors import UserError
+
 BITS = 8
 SIGNED, UNSIGNED = (-128, 127), (0, 255)
 _SMALLEST = 1e-8  # of a step size; a learned one may cross zero
@@ -92,12 +94,12 @@ def make_observer(low: int, high: int) -> Any:
     """torchao's histogram, whose range has the least squared error.
 
     Raises:
-        ImportError: if torchao is not installed.
+        UserError: if torchao is not installed.
     """
     try:
         from torchao.quantization.pt2e.observer import HistogramObserver
     except ImportError as error:
-        raise ImportError(
+        raise UserError(
             'finding step sizes needs torchao: pip install torchao. Models that have '
             'them run without it'
         ) from error

@@ -69,7 +69,7 @@ def check_dataset(
         if cfg.get(f'{split}_dataloader')
     }
     folder = Path(out or Path(cfg.work_dir, 'data_check'))
-    check_writable(folder, 'out')
+    check_writable(folder)
     with options_explained(cfg):
         splits, findings = check_splits(settings, _heads(cfg), workers)
     if num_images and 'train' in splits and splits['train'].sound:
@@ -118,7 +118,7 @@ def browse_dataset(
     check_segmentation(cfg)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     path = Path(out or Path(cfg.work_dir, f'browse_{split}.png'))
-    check_writable(path.parent, 'out')
+    check_writable(path.parent)
     with options_explained(cfg):
         plain = LabelledImages(cfg, split)
         dataset = DATASETS.build(cfg[f'{split}_dataloader'].dataset)

@@ -58,7 +58,7 @@ def results_path(out: str | Path | None, cfg: Config, name: str) -> Path:
         UserError: if the folder cannot be written.
     """
     path = Path(out or Path(cfg.work_dir) / name)
-    check_writable(path.parent if Path(name).suffix else path, 'out')
+    check_writable(path.parent if Path(name).suffix else path)
     return path
 
 

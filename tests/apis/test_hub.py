@@ -5,11 +5,11 @@ import torch
 from mmengine.logging import MMLogger
 from mmseg.apis import inference_model
 
-from illama_seg.apis import get_config, get_model, hub, list_models, names
+from illama_seg.apis import configs, get_config, get_model, list_models
 from illama_seg.checkpoints import RELEASED
 
 DEMO = 'upernet_illama_demo'
-CONFIGS = names.config_folder()
+CONFIGS = configs.config_folder()
 
 
 def state_of(model):
@@ -78,15 +78,15 @@ def test_an_installation_is_looked_at_before_what_lies_beside_it(
     inside, tmp_path, monkeypatch
 ):
     package = tmp_path / 'illama_seg'
-    monkeypatch.setattr(names, '_PACKAGE', package)
-    with pytest.raises(FileNotFoundError, match='install illama_seg anew'):
-        names.config_folder()
+    monkeypatch.setattr(configs, '_PACKAGE', package)
+    with pytest.raises(FileNotFoundError, match='install illama_seg again'):
+        configs.config_folder()
     beside = tmp_path / 'configs'
     own = package / '.mim' / 'configs'
     for folder in (beside, own) if inside else (beside,):
         (folder / '_base_').mkdir(parents=True)
         (folder / '_base_' / 'default_runtime.py').touch()
-    assert names.config_folder() == (own if inside else beside)
+    assert configs.config_folder() == (own if inside else beside)
 
 
 # Models
@@ -127,7 +127,8 @@ def test_true_takes_the_released_classifier_of_the_recipe(tmp_path, monkeypatch)
     path = tmp_path / 'released.pth'
     torch.save(dict(model=released), path)
     asked = []
-    monkeypatch.setattr(hub, 'fetch_checkpoint', lambda url: asked.append(url) or path)
+    fetch = lambda url: asked.append(url) or path  # noqa: E731
+    monkeypatch.setattr('illama_seg.apis.models.fetch_checkpoint', fetch)
     model = get_model('illama_tiny_in1k', pretrained=True)
     assert asked == [RELEASED['illama-tiny-in1k-75.0.pth'].url]
     assert same(state_of(model), state)

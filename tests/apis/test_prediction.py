@@ -78,7 +78,7 @@ def test_an_overlay_too_long_for_jpeg_is_a_png(model, noise, tmp_path, monkeypat
     cv2.imwrite(str(tmp_path / 'image.png'), noise)
     monkeypatch.setattr(infer, 'JPEG_SIDE', 50)
     images = find_images([tmp_path / 'image.png'])
-    assert infer.segment_files(model, images, tmp_path / 'out')[1] == []
+    assert infer.segment_files(model, images, out=tmp_path / 'out')[1] == []
     assert cv2.imread(str(tmp_path / 'out' / 'overlay' / 'image.png')).shape[1] == 64
 
 
@@ -140,7 +140,7 @@ def test_what_has_no_effect_on_a_padded_image_is_refused(options, run):
 
 
 def test_no_windows_at_once_are_refused(model, noise):
-    with pytest.raises(ValueError, match='--batch-size 0: expected at least 1'):
+    with pytest.raises(ValueError, match='batch_size=0: expected at least 1'):
         predict(model, noise, batch_size=0)
 
 

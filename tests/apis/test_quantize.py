@@ -191,7 +191,7 @@ def test_weights_of_another_kind_and_wrong_options_are_refused(files, tmp_path):
             export_quantized(CONFIG, source, out, OPTIONS)
     with pytest.raises(ValueError, match=r'a\.txt: expected a name that ends in'):
         quantize_after_training(CONFIG, plain, 'a.txt', 4, 0, SMALL)
-    with pytest.raises(ValueError, match='--seed -1: expected a number from 0 on'):
+    with pytest.raises(ValueError, match='seed=-1: expected a number from 0 on'):
         quantize_after_training(CONFIG, files[0], tmp_path / 'a.pth', 8, -1)
     with pytest.raises(ValueError, match='--calib 0: expected at least 1'):
         quantize_after_training(CONFIG, plain, out, 0, 0, SMALL)

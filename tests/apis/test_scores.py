@@ -1,5 +1,6 @@
 import csv
 import json
+from functools import partial
 from types import SimpleNamespace
 
 import cv2
@@ -145,13 +146,18 @@ def pngs(tmp_path):
             (tmp_path / folder).mkdir()
             path = tmp_path / folder / 'x.png'
             Image.fromarray(np.array(labels, np.uint8)).save(path)
-        return tmp_path / 'pred', tmp_path / 'ann', tmp_path / 'out'
+        return partial(
+            evaluate_predictions,
+            tmp_path / 'pred',
+            tmp_path / 'ann',
+            out=tmp_path / 'out',
+        )
 
     return write
 
 
 def test_without_options_the_ids_are_those_of_ade20k(pngs):
-    result, table = evaluate_predictions(*pngs([[3, 150, 1]], [[3, 150, 0]]))
+    result, table = pngs([[3, 150, 1]], [[3, 150, 0]])()
     assert set(result['classes']) == {'sky', 'flag'} and result['mIoU'] == 100
     assert '| sky ' in table and 'final score 100.0, 1 images' in table
 
@@ -160,8 +166,7 @@ def test_a_config_names_classes_and_ids_without_its_data(pngs, tmp_path):
     config = tmp_path / 'config.py'
     dataset = dict(type='CamVidDataset', data_root='nowhere', data_prefix={})
     config.write_text(f'test_dataloader = dict(dataset={dataset})')
-    folders = pngs([[0, 10, 1]], [[0, 10, 11]])
-    result, _ = evaluate_predictions(*folders, config=config)
+    result, _ = pngs([[0, 10, 1]], [[0, 10, 11]])(config=config)
     assert set(result['classes']) == {'Sky', 'Bicyclist'} and result['mIoU'] == 100
 
 
@@ -179,20 +184,23 @@ def test_a_config_names_classes_and_ids_without_its_data(pngs, tmp_path):
 def test_classes_can_be_counted_instead_of_named(options, names, pngs):
     labels = [[1, 2]] if 'from_zero' not in options else [[0, 1, 2]]
     guess = [[1, 2]] if 'from_zero' not in options else [[0, 1, 2]]
-    result, _ = evaluate_predictions(*pngs(guess, labels), **options)
+    result, _ = pngs(guess, labels)(**options)
     assert set(result['classes']) == names
 
 
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        (dict(config='c.py', num_classes=3), 'leave out --num-classes'),
-        (dict(num_classes=0), r'--num-classes 0: expected 1\.\.255'),
-        (dict(ignore_index=256), '--ignore-index 256'),
-        (dict(num_workers=0), '--workers 0'),
-        (dict(config='illama_tiny_in1k'), 'illama_tiny_in1k: ImageNetDataset is'),
+        (dict(config='c.py', num_classes=3), 'leave out num_classes'),
+        (dict(num_classes=0), r'num_classes=0: expected 1\.\.255'),
+        (dict(ignore_index=256), 'ignore_index=256'),
+        (dict(workers=0), 'workers=0'),
+        (
+            dict(config='illama_tiny_in1k'),
+            r"in1k': ImageNetDataset is",
+        ),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options, text, tmp_path):
     with pytest.raises(ValueError, match=text):
-        evaluate_predictions(tmp_path, tmp_path, tmp_path, **options)
+        evaluate_predictions(tmp_path, tmp_path, out=tmp_path, **options)

@@ -61,7 +61,9 @@ def ours(model, inputs, out_size=None, **options):
     out_size = out_size or tuple(inputs.shape[1:])
     joined = torch.zeros(CLASSES, *out_size)
     covered = torch.zeros(out_size, dtype=torch.int)
-    for rows, columns, logits in sliding_logits(model, inputs, out_size, **options):
+    for rows, columns, logits in sliding_logits(
+        model, inputs, out_size=out_size, **options
+    ):
         joined[:, rows, columns] = logits
         covered[rows, columns] += 1
     assert (covered == 1).all()

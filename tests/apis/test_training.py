@@ -2,10 +2,10 @@ from unittest import mock
 
 import pytest
 from mmengine.dist import get_dist_info
+from mmengine.runner import Runner
 from tiny_run import CONFIG, data_options, make_ade20k
 
-from illama_seg.apis import build_tester, build_trainer, load_config, running
-from illama_seg.apis.checks import check_schedule
+from illama_seg.apis import build_tester, build_trainer, checks, load_config
 from illama_seg.apis.training import _set_amp
 
 
@@ -27,7 +27,7 @@ def built(monkeypatch):
         configs.append(cfg)
         return mock.MagicMock(_resume=False)
 
-    monkeypatch.setattr(running.Runner, 'from_cfg', from_cfg)
+    monkeypatch.setattr(Runner, 'from_cfg', from_cfg)
     return configs
 
 
@@ -65,7 +65,7 @@ def test_a_config_that_cannot_be_read_is_named(text, tmp_path):
     'option', [{'param_scheduler.9.end': 3}, {'model.backbone.arch.embed_dims': 3}]
 )
 def test_an_override_that_does_not_fit_is_shown(option):
-    with pytest.raises(ValueError, match='--cfg-options') as error:
+    with pytest.raises(ValueError, match='cfg_options=') as error:
         load_config(CONFIG, option)
     assert next(iter(option)) in str(error.value)
 
@@ -96,7 +96,7 @@ def test_a_missing_checkpoint_stops_the_run_before_anything_is_built(cfg, built)
 def test_a_work_dir_that_cannot_be_written_is_named(below, cfg, built, tmp_path):
     (tmp_path / 'file').touch()
     cfg.work_dir = str(tmp_path / 'file' / below)
-    with pytest.raises(ValueError, match=r'file.* cannot be written.*--work-dir'):
+    with pytest.raises(ValueError, match=r'work_dir=.*file.*: cannot be written'):
         build_trainer(cfg)
     assert not built
 
@@ -122,15 +122,15 @@ def test_a_schedule_that_ends_before_it_begins_stops_the_run(cfg, built):
 @pytest.fixture
 def logged(monkeypatch):
     messages = []
-    monkeypatch.setattr(running, 'print_log', lambda text, **_: messages.append(text))
+    monkeypatch.setattr(checks, 'print_log', lambda text, **_: messages.append(text))
     return messages
 
 
 def test_a_schedule_of_another_length_than_the_run_is_warned_of(cfg, logged):
-    check_schedule(cfg)
+    checks.check_schedule(cfg)
     assert not logged
     cfg.train_cfg.max_iters = 9000
-    check_schedule(cfg)
+    checks.check_schedule(cfg)
     assert 'max_iters=9000' in logged[0]
     assert 'param_scheduler.1.end=9000' in logged[0]
 

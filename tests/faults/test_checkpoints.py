@@ -160,7 +160,7 @@ def test_a_run_resumes_from_the_last_whole_checkpoint_and_says_so(
     log = next(copied.glob('*/*.log')).parent.parent
     text = ''.join(p.read_text() for p in log.glob('*/*.log'))
     assert re.search(r'damaged checkpoint .*iter_8.pth: 1,000 bytes, truncated', text)
-    assert f'resuming from the last one that is whole, {copied}/iter_6.pth' in text
+    assert f'resuming from the newest undamaged one, {copied}/iter_6.pth' in text
     run(runner)
     assert not differing(copied / 'iter_8.pth', finished / 'iter_8.pth')
 
@@ -175,7 +175,7 @@ def test_a_pointer_that_is_no_good_is_no_end(copied, content):
 def test_nothing_but_damaged_checkpoints_is_an_error(copied):
     for path in copied.glob('*.pth'):
         path.write_bytes(b'')
-    with pytest.raises(ValueError, match=r'(?s)no checkpoint.*iter_8.*leave --resume'):
+    with pytest.raises(ValueError, match=r'(?s)no checkpoint.*iter_8.*leave resume'):
         newest_checkpoint(copied)
 
 

@@ -7,7 +7,7 @@ from tiny_long_runs import At, config
 from tiny_run import make_ade20k
 from toy_run import Messages, toy
 
-from illama_seg.apis import running
+from illama_seg.apis import training
 from illama_seg.apis.runs.resuming import newest_checkpoint
 from illama_seg.engine import SeededDataset
 
@@ -101,12 +101,12 @@ def test_the_flag_of_the_tool_allows_one_image_in_a_hundred(tmp_path, monkeypatc
     cfg = config('segmentation', data, tmp_path / 'run')
     found = []
     monkeypatch.setattr(
-        running, 'build_long_run', lambda cfg, _: found.append(cfg) or mock.MagicMock()
+        training, 'build_long_run', lambda cfg, _: found.append(cfg) or mock.MagicMock()
     )
-    running.build_trainer(cfg)
+    training.build_trainer(cfg)
     assert 'skip_corrupt' not in found[-1]
-    running.build_trainer(cfg, skip_corrupt=True)
+    training.build_trainer(cfg, skip_corrupt=True)
     assert found[-1].skip_corrupt == 0.01
     cfg.skip_corrupt = 0.3
-    running.build_trainer(cfg, skip_corrupt=True)
+    training.build_trainer(cfg, skip_corrupt=True)
     assert found[-1].skip_corrupt == 0.3

@@ -7,9 +7,9 @@ from mmengine.registry import OPTIM_WRAPPERS
 from tiny_long_runs import At
 from toy_run import Messages, ToyModel, toy
 
-from illama_seg.apis import mistakes_explained
 from illama_seg.apis.runs.resuming import newest_checkpoint
 from illama_seg.engine import FiniteLossHook
+from illama_seg.errors import UserError
 
 
 def spoil_loss(monkeypatch, at):
@@ -58,9 +58,9 @@ def test_the_files_of_the_batch_are_written_down(tmp_path, monkeypatch):
             batches.append([sample.img_path for sample in data_batch['data_samples']])
 
     runner.register_hook(Note())
-    with pytest.raises(SystemExit) as error, mistakes_explained(None):
+    with pytest.raises(UserError) as error:
         runner.train()
-    assert f'{tmp_path}/non_finite_loss.json' in error.value.code
+    assert f'{tmp_path}/non_finite_loss.json' in str(error.value)
     record = json.loads((tmp_path / 'non_finite_loss.json').read_text())
     assert record['iteration'] == 3 and record['loss'] == 'nan' and record['seed'] == 1
     assert record['files'] == batches[2]

@@ -12,10 +12,10 @@ from tiny_long_runs import At, differing, ended, in_child
 from torch.utils.data import DataLoader
 from toy_run import Messages, toy
 
-from illama_seg.apis import mistakes_explained
 from illama_seg.apis.runs.resuming import newest_checkpoint
 from illama_seg.engine import EXIT_CODE, Interrupted
 from illama_seg.engine.long_runs.interruption import ShieldedWorker
+from illama_seg.errors import run
 
 EMA = dict(custom_hooks=[dict(type='EMAHook', momentum=0.3)])
 
@@ -194,8 +194,11 @@ def test_a_full_disk_at_the_signal_is_said(tmp_path):
 
 
 def test_the_exit_code_gets_through_the_tool():
-    with pytest.raises(SystemExit) as error, mistakes_explained(None):
+    def interrupt():
         raise Interrupted(EXIT_CODE)
+
+    with pytest.raises(SystemExit) as error:
+        run(interrupt)
     assert error.value.code == 75
 
 

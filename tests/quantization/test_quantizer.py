@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from illama_seg.errors import UserError
 from illama_seg.quantization import Quantizer, QuantLinear
 
 
@@ -109,6 +110,6 @@ def test_weights_have_a_step_for_each_channel_from_the_largest_of_it():
 
 def test_without_torchao_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, 'torchao.quantization.pt2e.observer', None)
-    with pytest.raises(ImportError, match='needs torchao: pip install torchao'):
+    with pytest.raises(UserError, match='needs torchao: pip install torchao'):
         Quantizer()(torch.randn(1, 4))
     quantizer(0.1)(torch.randn(1, 4))  # has its step

@@ -174,9 +174,9 @@ def test_a_checkpoint_is_that_of_the_model(no_child, tmp_path):
         (dict(repeat=0), 'repeat=0'),
         (dict(batch_sizes=(1, 0)), r'batch_sizes=\(1, 0\)'),
         (dict(shape=(0, 8)), r'shape=\(0, 8\)'),
-        (dict(device='cuda:99'), 'device.*cuda:99.* cannot be used'),
-        (dict(device='gpu'), 'device.*gpu.* cannot be used'),
-        (dict(out='/proc/none/b.json'), '/proc/none cannot be written'),
+        (dict(device='cuda:99'), "device='cuda:99': cannot"),
+        (dict(device='gpu'), "device='gpu': cannot"),
+        (dict(out='/proc/none/b.json'), r'/proc/none.: cannot be written'),
     ],
 )
 def test_an_option_out_of_its_range_is_named(options, text, tmp_path):

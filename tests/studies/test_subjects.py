@@ -162,5 +162,5 @@ def test_a_segmentation_and_a_device_that_is_not_there_are_refused(cfg):
     segmentation = load_config(ROOT / 'configs' / 'upernet_illama_demo.py')
     with pytest.raises(ValueError, match=r'upernet_illama_demo.py has no model.head'):
         build_classifier(segmentation, 'a.pth', 'cpu')
-    with pytest.raises(ValueError, match='--device cuda:99 cannot be used'):
+    with pytest.raises(ValueError, match=r'cuda:99.: cannot be used'):
         build_classifier(cfg, 'a.pth', 'cuda:99')

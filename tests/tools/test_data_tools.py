@@ -3,7 +3,7 @@ import shutil
 import pytest
 from tiny_run import CONFIG, data_options, make_ade20k, run_options, run_tool
 
-from illama_seg.datasets import ade20k
+from illama_seg.datasets.prepare import prepare_ade20k
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def exits(capsys, tool, *arguments):
     with pytest.raises(SystemExit) as error:
         run_tool(tool, *arguments)
     code, out = error.value.code, capsys.readouterr().out
-    return (1, code) if isinstance(code, str) else (int(code), out)
+    return (2, code) if isinstance(code, str) else (int(code), out)
 
 
 def test_check_dataset_ends_well_where_there_is_no_fault(data, tmp_path, capsys):
@@ -48,7 +48,7 @@ def test_check_dataset_names_a_missing_folder(data, tmp_path, capsys):
     shutil.rmtree(data / 'images' / 'training')
     arguments = [CONFIG, '--out', tmp_path / 'out', *options(data)]
     code, message = exits(capsys, 'data/check_dataset', *arguments)
-    assert code == 1
+    assert code == 2
     assert message.startswith('error: no folder') and 'prepare_ade20k.py' in message
 
 
@@ -73,12 +73,13 @@ def test_browse_augments_by_the_seed(data, tmp_path):
 def test_a_folder_that_cannot_be_written_is_met_first(data, capsys):
     arguments = [CONFIG, '--out', '/proc/none', *options(data)]
     code, message = exits(capsys, 'data/check_dataset', *arguments)
-    assert code == 1 and message.startswith('error: /proc/none cannot be written')
+    assert code == 2
+    assert message.startswith('error: --out /proc/none: cannot be written')
 
 
 def test_prepare_ade20k_says_what_is_there(data, tmp_path, capsys, monkeypatch):
     counts = dict(training=4, validation=2)
-    monkeypatch.setattr(ade20k.prepare_ade20k, '__defaults__', (None, counts, 1))
+    monkeypatch.setattr(prepare_ade20k, '__defaults__', (None, counts, 1))
     out = tmp_path / 'ade'
     run_tool('data/prepare_ade20k', data, '--out', out, '--workers', '1')
     text = capsys.readouterr().out
@@ -91,5 +92,5 @@ def test_prepare_ade20k_says_what_is_there(data, tmp_path, capsys, monkeypatch):
 def test_prepare_ade20k_ends_with_a_message(data, tmp_path, capsys):
     arguments = [data, '--out', tmp_path / 'ade']
     code, message = exits(capsys, 'data/prepare_ade20k', *arguments)
-    assert code == 1 and message.startswith('error: ')
+    assert code == 2 and message.startswith('error: ')
     assert 'images/training has 4, expected 20,210' in message

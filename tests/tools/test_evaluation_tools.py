@@ -7,9 +7,8 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
-from test_tools import fails
 from tiny_classifier import CONFIG, OPTIONS, as_arguments, build, save
-from tiny_run import run_tool
+from tiny_run import fails, run_tool
 
 # fmt: off
 WORDS = (

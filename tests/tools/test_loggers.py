@@ -5,10 +5,10 @@ import sys
 
 import pytest
 from test_classification import train
-from test_tools import fails
-from tiny_run import CONFIG
+from tiny_run import CONFIG, fails
 
-from illama_seg.apis import add_tensorboard, add_wandb, load_config, loggers
+from illama_seg.apis import add_tensorboard, add_wandb, load_config
+from illama_seg.apis.runs import loggers
 
 
 @pytest.fixture(autouse=True)

@@ -1,43 +1,44 @@
-"""Table 2, closed forms and counts: python tools/analysis/complexity.py [--sizes ...]
+"""Table 2, formulas and counts: python tools/analysis/complexity.py [--sizes ...]
 
-Of one self-attention with its projections, for any width and number of tokens; a whole
-model is counted by tools/analysis/benchmark.py. Prints a table, writes complexity.json.
+Counts one self-attention with its projections, for any width and number of tokens;
+tools/analysis/benchmark.py counts a whole model. Prints a table and writes
+complexity.json.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description='Complexity of one self-attention')
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         '--dims',
         nargs='+',
         type=int,
         default=[192, 384, 768, 1024],
-        help='channels of a token; those of Tiny to Large',
+        help='channels of a token; by default those of Tiny to Large',
     )
     parser.add_argument(
         '--sizes', nargs='*', type=int, default=[224, 384], help='sides of images'
     )
     parser.add_argument(
-        '--tokens', nargs='+', type=int, default=[], help='numbers of tokens, further'
+        '--tokens', nargs='+', type=int, default=[], help='further numbers of tokens'
     )
     parser.add_argument('--patch-size', type=int, default=16)
     parser.add_argument('--out', type=Path, default=Path('work_dirs/complexity'))
-    args = parser.parse_args()
-    # After the arguments: --help needs no torch.
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
     from illama_seg.studies import compare_complexity
 
-    try:
-        _, table = compare_complexity(
-            args.dims, args.sizes, args.tokens, args.patch_size, args.out
-        )
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')
+    _, table = compare_complexity(**vars(args))
     print(table)
 
 
 if __name__ == '__main__':
-    main()
+    args = parse_args()
+    # After the arguments: --help needs no torch.
+    from illama_seg.errors import run
+
+    run(main, args)

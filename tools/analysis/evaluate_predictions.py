@@ -1,22 +1,21 @@
 """Score predicted PNGs: python tools/analysis/evaluate_predictions.py PRED_DIR ANN_DIR
 
 Prints mIoU, accuracies and the benchmark's final score without a model; writes
-scores.json, per_class.csv, confusion.png and confusion.json. The label images of
-tools/test.py --out and of tools/infer.py (labels/) are what it takes.
+scores.json, per_class.csv, confusion.png and confusion.json. PRED_DIR has label images
+as written by tools/test.py --out or by tools/infer.py (its folder labels).
 """
 
 import argparse
-import sys
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description='Evaluate saved predictions')
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('predictions', help='folder of label PNGs')
     parser.add_argument('annotations', help='folder of PNGs of the same names')
     parser.add_argument('--out', default='evaluation', help='folder for the results')
     parser.add_argument(
         '--config',
-        help="take classes and ids from this config's test data; ADE20K's by default",
+        help='config whose test data names classes and ids; by default ADE20K',
     )
     parser.add_argument(
         '--num-classes', type=int, help='ids are 1..N and 0 is not annotated'
@@ -36,30 +35,22 @@ def main() -> None:
         '--partial', action='store_true', help='count the images that both folders have'
     )
     parser.add_argument('--workers', type=int, help='processes; one for each core')
-    args = parser.parse_args()
-    # After the arguments: --help needs no torch.
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
     from illama_seg.apis import evaluate_predictions
     from illama_seg.apis.scores import FILES
 
-    try:
-        _, table = evaluate_predictions(
-            args.predictions,
-            args.annotations,
-            args.out,
-            args.config,
-            args.num_classes,
-            args.from_zero,
-            args.ignore_index,
-            args.predictions_from_zero,
-            args.partial,
-            args.workers,
-        )
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')
+    _, table = evaluate_predictions(**vars(args))
     print(table)
     for name in FILES:
         print(f'{args.out}/{name}')
 
 
 if __name__ == '__main__':
-    main()
+    args = parse_args()
+    # After the arguments: --help needs no torch.
+    from illama_seg.errors import run
+
+    run(main, args)

@@ -1,25 +1,26 @@
 """Report a run: python tools/analysis/report.py WORK_DIR
 
 Prints the table of its validation set; writes result.json, predictions.png, curves.png.
-Then gathers all that was measured of the run into one page, report.html.
+Then collects all measurements of the run in one page, report.html.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description='Evaluate and draw a finished run')
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('run', help='work dir of tools/train.py')
-    parser.add_argument('--num-images', type=int, default=6, help='rows of the picture')
+    parser.add_argument(
+        '--num-images', type=int, default=6, help='rows of predictions.png'
+    )
     parser.add_argument(
         '--baselines',
         action='store_true',
-        help='score colour alone and place alone beside the model',
+        help='score colour alone and position alone beside the model',
     )
     parser.add_argument(
-        '--gather', action='store_true', help='evaluate nothing, write the page only'
+        '--gather', action='store_true', help='run no model, write the page only'
     )
     parser.add_argument(
         '--also',
@@ -28,16 +29,15 @@ def main() -> None:
         metavar='DIR',
         help="further folders of measurements for the page, beside the run's own",
     )
-    args = parser.parse_args()
-    # After the arguments: --help needs no torch.
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
     from illama_seg.reports import report_run, write_page
 
-    try:
-        if not args.gather:
-            print(report_run(args.run, args.num_images, args.baselines)[1])
-        page = write_page(args.run, args.also)
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')
+    if not args.gather:
+        print(report_run(args.run, args.num_images, args.baselines)[1])
+    page = write_page(args.run, args.also)
     for name in ('result.json', 'predictions.png', 'curves.png'):
         if not args.gather and Path(args.run, name).is_file():
             print(f'{args.run}/{name}')
@@ -45,4 +45,8 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    args = parse_args()
+    # After the arguments: --help needs no torch.
+    from illama_seg.errors import run
+
+    run(main, args)

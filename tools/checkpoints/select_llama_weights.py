@@ -2,17 +2,17 @@
 
     python tools/checkpoints/select_llama_weights.py SRC_DIR --arch ARCH --out FILE
 
-SRC_DIR is a LLaMA as Hugging Face stores it, in safetensors. FILE (.pth, .safetensors)
-goes into model.backbone.init_cfg.checkpoint; what it lacks starts from scratch.
+SRC_DIR has a LLaMA in Hugging Face's format, in safetensors. Set
+model.backbone.init_cfg.checkpoint to FILE (.pth, .safetensors); weights that FILE lacks
+start from scratch.
 """
 
 import argparse
-import sys
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description='Select weights from a LLaMA')
-    parser.add_argument('source', help="LLaMA's folder, with its safetensors")
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('source', help='folder with the safetensors of LLaMA')
     parser.add_argument('--arch', required=True, choices=('tiny', 'small', 'base'))
     parser.add_argument('--out', required=True, help='file to write')
     parser.add_argument(
@@ -21,18 +21,21 @@ def main() -> None:
         choices=('stored', 'adjacent'),
         help="rows of q and k: the paper's, or whole rotary pairs made adjacent",
     )
-    args = parser.parse_args()
-    # After the arguments: --help needs no torch.
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
     from illama_seg.checkpoints import select_llama_weights, weights_path, write_weights
 
-    try:
-        weights_path(args.out)  # before the long work
-        weights = select_llama_weights(args.source, args.arch, args.rotary_pairs)
-        write_weights(weights, args.out)
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')
+    weights_path(args.out)  # before the long work
+    weights = select_llama_weights(args.source, args.arch, args.rotary_pairs)
+    write_weights(weights, args.out)
     print(f'{args.out}: {len(weights)} tensors for the blocks of iLLaMA-{args.arch}')
 
 
 if __name__ == '__main__':
-    main()
+    args = parse_args()
+    # After the arguments: --help needs no torch.
+    from illama_seg.errors import run
+
+    run(main, args)

@@ -1,21 +1,18 @@
 """Look at augmented samples: python tools/data/browse.py CONFIG [--split S] ..."""
 
 import argparse
-import sys
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description='Draw samples beside what the augmentation makes of them'
-    )
-    parser.add_argument('config', help='config file')
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file, or name of a config')
     parser.add_argument('--split', choices=['train', 'val', 'test'], default='train')
     parser.add_argument(
-        '--out', help='picture; by default work_dirs/CONFIG/browse_SPLIT.png'
+        '--out', help='image file; by default work_dirs/CONFIG/browse_SPLIT.png'
     )
-    parser.add_argument('--num-images', type=int, default=4, help='rows')
-    parser.add_argument('--draws', type=int, default=3, help='of each image')
-    parser.add_argument('--seed', type=int, default=0, help='of the augmentation')
+    parser.add_argument('--num-images', type=int, default=4, help='number of rows')
+    parser.add_argument('--draws', type=int, default=3, help='samples of each image')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the augmentation')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -23,20 +20,29 @@ def main() -> None:
         metavar='KEY=VALUE',
         help='override settings, such as train_dataloader.dataset.data_root=DIR',
     )
-    args = parser.parse_args()
-    # After the arguments: --help needs no torch.
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
     from illama_seg.apis import load_config, parse_cfg_options
     from illama_seg.reports import browse_dataset
 
-    try:
-        cfg = load_config(args.config, parse_cfg_options(args.cfg_options))
-        picture = browse_dataset(
-            cfg, args.split, args.out, args.num_images, args.draws, args.seed
+    cfg = load_config(args.config, parse_cfg_options(args.cfg_options))
+    print(
+        browse_dataset(
+            cfg,
+            args.split,
+            out=args.out,
+            num_images=args.num_images,
+            draws=args.draws,
+            seed=args.seed,
         )
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')
-    print(picture)
+    )
 
 
 if __name__ == '__main__':
-    main()
+    args = parse_args()
+    # After the arguments: --help needs no torch.
+    from illama_seg.errors import run
+
+    run(main, args)

@@ -1,4 +1,4 @@
-"""Cut a classification set out of procedural scenes: what is in this crop?
+"""Make a classification data set of crops of procedural scenes.
 
 Writes FOLDER/{train,val}/CLASS/*.jpg, the layout of ImageNet.
 """
@@ -6,23 +6,32 @@ Writes FOLDER/{train,val}/CLASS/*.jpg, the layout of ImageNet.
 import argparse
 
 
-def main() -> None:
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--out', default='data/scene_crops', help='folder to write')
-    parser.add_argument('--num-train', type=int, default=300, help='of each class')
-    parser.add_argument('--num-val', type=int, default=30, help='of each class')
-    parser.add_argument('--side', type=int, default=64, help='pixels')
-    parser.add_argument('--seed', type=int, default=1, help="the demo's scenes have 0")
-    args = parser.parse_args()
-    # After the arguments: --help needs no torch.
+    parser.add_argument(
+        '--num-train', type=int, default=300, help='training crops of each class'
+    )
+    parser.add_argument(
+        '--num-val', type=int, default=30, help='validation crops of each class'
+    )
+    parser.add_argument('--side', type=int, default=64, help='side in pixels')
+    parser.add_argument(
+        '--seed', type=int, default=1, help='seed of the scenes; the demo has 0'
+    )
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
     from illama_seg.datasets.scenes import write_scene_crops
 
-    try:
-        made = write_scene_crops(
-            args.out, args.num_train, args.num_val, args.side, args.seed
-        )
-    except (ValueError, OSError) as error:
-        raise SystemExit(f'error: {error}') from None
+    made = write_scene_crops(
+        args.out,
+        num_train=args.num_train,
+        num_val=args.num_val,
+        side=args.side,
+        seed=args.seed,
+    )
     train, val = made['counts']['train'], made['counts']['val']
     print(
         f'{args.out}: {train} + {val} crops of each class, {made["side"]} x '
@@ -31,4 +40,8 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    args = parse_args()
+    # After the arguments: --help needs no torch.
+    from illama_seg.errors import run
+
+    run(main, args)

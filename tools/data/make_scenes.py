@@ -3,7 +3,7 @@
 import argparse
 
 
-def main() -> None:
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--out', default='data/scenes', help='folder to write')
     parser.add_argument('--num-train', type=int, default=1000)
@@ -12,16 +12,19 @@ def main() -> None:
         '--size', type=int, nargs=2, default=(160, 208), metavar=('H', 'W')
     )
     parser.add_argument('--seed', type=int, default=0)
-    args = parser.parse_args()
-    # After the arguments: --help needs no torch.
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
     from illama_seg.datasets.scenes import write_scenes
 
-    try:
-        made = write_scenes(
-            args.out, args.num_train, args.num_val, tuple(args.size), args.seed
-        )
-    except (ValueError, OSError) as error:
-        raise SystemExit(f'error: {error}') from None
+    made = write_scenes(
+        args.out,
+        num_train=args.num_train,
+        num_val=args.num_val,
+        size=tuple(args.size),
+        seed=args.seed,
+    )
     height, width = made['size']
     print(
         f'{args.out}: {made["counts"]["training"]} training and '
@@ -35,4 +38,8 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    args = parse_args()
+    # After the arguments: --help needs no torch.
+    from illama_seg.errors import run
+
+    run(main, args)

@@ -1,11 +1,10 @@
 """Prepare CamVid: python tools/data/prepare_camvid.py [FOLDER_OR_ARCHIVE] [--out D]"""
 
 import argparse
-import sys
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description='Check and copy CamVid (SegNet split)')
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         'source',
         nargs='?',
@@ -13,14 +12,13 @@ def main() -> None:
         'downloaded by default',
     )
     parser.add_argument('--out', default='data/camvid', help='folder to make')
-    args = parser.parse_args()
-    # After the arguments: --help needs no torch.
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
     from illama_seg.datasets.prepare import prepare_camvid
 
-    try:
-        made = prepare_camvid(args.out, args.source)
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')
+    made = prepare_camvid(**vars(args))
     sizes = ', '.join(f'{count} {split}' for split, count in made['counts'].items())
     print(f'{args.out}: {sizes} images{"" if made["made"] else ", there already"}')
     for split, same in made['published'].items():
@@ -34,4 +32,8 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    args = parse_args()
+    # After the arguments: --help needs no torch.
+    from illama_seg.errors import run
+
+    run(main, args)

@@ -1,4 +1,4 @@
-"""The batch that a recipe asks for, from the GPUs that there are; else its rate."""
+"""Reach a recipe's batch by accumulation, or scale its learning rate."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ def set_accumulation(cfg: Config) -> None:
     """Accumulate gradients until a config's ``effective_batch`` images are reached.
 
     Sets ``optim_wrapper.accumulative_counts`` to effective batch / (processes x images
-    of each), and hands the effective batch to the training sampler. A config without
-    ``effective_batch`` is left as it is.
+    per process) and the sampler's ``effective_batch``. A config without
+    ``effective_batch`` is not changed.
 
     Raises:
-        ValueError: if the effective batch is not a multiple of what the processes take.
+        UserError: if the effective batch is not a multiple of processes x images.
     """
     effective = cfg.get('effective_batch')
     if effective is None:
         return
-    # The launcher is asked: mmengine has not started the processes yet.
+    # From the launcher's variable: mmengine has not started the processes yet.
     _, variable, _ = VARIABLES.get(cfg.get('launcher', 'none'), ('', '', ''))
     processes = int(os.environ.get(variable, get_world_size()))
     images = cfg.train_dataloader.batch_size
@@ -36,10 +36,10 @@ def set_accumulation(cfg: Config) -> None:
             f'effective_batch={effective} is not a multiple of {at_once} images '
             f'({processes} processes x train_dataloader.batch_size={images}): set '
             + (
-                '--cfg-options train_dataloader.batch_size=... to divide it'
+                'train_dataloader.batch_size to a number that divides it'
                 if at_once < 1 or effective % processes == 0
-                else f'--cfg-options effective_batch={nearest}, and --auto-scale-lr, '
-                'or take another number of processes'
+                else f'effective_batch={nearest} and auto_scale_lr, or start another '
+                'number of processes'
             )
         )
     counts = effective // at_once
@@ -53,9 +53,9 @@ def set_accumulation(cfg: Config) -> None:
 
 
 def note_recipe(cfg: Config) -> None:
-    """Keep what a config's file says of its batch, and the learning rate for it.
+    """Copy the config file's batch and learning rate, before overrides change them.
 
-    In ``auto_scale_lr``, mmengine's place for it, before overrides change them.
+    Writes them into ``auto_scale_lr``, where mmengine looks for the batch.
     """
     scaling = cfg.get('auto_scale_lr')
     if scaling is None and cfg.get('effective_batch') is not None:
@@ -66,12 +66,12 @@ def note_recipe(cfg: Config) -> None:
 
 
 def recipe_batch(cfg: Config) -> int | None:
-    """Images to an update that the config's learning rate is for, if it says so."""
+    """Images per update that the config's learning rate is for, or None."""
     return (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
 
 
 def fitting_rate(cfg: Config, batch: int) -> float | None:
-    """Learning rate for a batch, linearly from the recipe's; None where unknown."""
+    """Scale the recipe's learning rate linearly to a batch; None if unknown."""
     rate = (cfg.get('auto_scale_lr') or {}).get('base_lr')
     recipe = recipe_batch(cfg)
     return rate * batch / recipe if rate and recipe else None
@@ -81,18 +81,19 @@ def enable_auto_scale_lr(cfg: Config) -> None:
     """Scale the learning rate linearly with the batch (arXiv 1706.02677).
 
     Raises:
-        ValueError: if the config does not say which batch its learning rate is for.
+        UserError: if the config does not name the batch of its learning rate.
     """
     if not recipe_batch(cfg):
         raise UserError(
-            f'--auto-scale-lr: {cfg.filename} does not say which batch its learning '
-            'rate is for: --cfg-options auto_scale_lr.base_batch_size=...'
+            f'{cfg.filename} does not name the batch that its learning rate is for: '
+            'set auto_scale_lr.base_batch_size=...',
+            auto_scale_lr=True,
         )
     cfg.auto_scale_lr.enable = True
 
 
 def scaling_of_an_iteration(cfg: Config) -> dict | None:
-    """``auto_scale_lr`` as mmengine needs it, which overlooks accumulated gradients."""
+    """Divide the batch in ``auto_scale_lr``: mmengine overlooks accumulation."""
     if not (cfg.get('auto_scale_lr') or {}).get('enable'):
         return cfg.get('auto_scale_lr')
     counts = cfg.optim_wrapper.get('accumulative_counts', 1)

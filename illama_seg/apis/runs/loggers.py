@@ -1,4 +1,4 @@
-"""TensorBoard and Weights & Biases, beside the log of every run."""
+"""Log to TensorBoard and Weights & Biases, besides mmengine's own log."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from illama_seg.errors import UserError
 
 
 def add_tensorboard(cfg: Config) -> None:
-    """Write what is logged for TensorBoard too, into ``work_dir/TIME/vis_data``.
+    """Log to TensorBoard too, into ``work_dir/TIME/vis_data``.
 
     Raises:
-        ValueError: if the package is not installed.
+        UserError: if the package is not installed.
     """
     _need('tensorboard')
     _add(cfg, dict(type='TensorboardVisBackend'))
@@ -26,12 +26,10 @@ def add_tensorboard(cfg: Config) -> None:
 
 
 def add_wandb(cfg: Config) -> None:
-    """Write what is logged for Weights & Biases too.
-
-    Offline, unless ``WANDB_MODE`` says otherwise or the user is logged in.
+    """Log to Weights & Biases too, offline unless logged in or ``WANDB_MODE`` is set.
 
     Raises:
-        ValueError: if the package is not installed.
+        UserError: if the package is not installed.
     """
     _need('wandb')
     options = dict(project='illama_seg', name=Path(cfg.work_dir).name)
@@ -42,8 +40,8 @@ def add_wandb(cfg: Config) -> None:
         options['mode'] = 'offline'
         folder = f'{cfg.work_dir}/*/vis_data/wandb/offline-run-*'
         print_log(
-            f'Weights & Biases: offline, to send it later: wandb sync {folder}; to '
-            'send it at once: wandb login, or WANDB_MODE=online',
+            f'Weights & Biases: offline. To upload afterwards: wandb sync {folder}; '
+            'to upload while training: wandb login, or WANDB_MODE=online',
             logger='current',
         )
     _add(cfg, dict(type='ConfigWandbVisBackend', init_kwargs=options))
@@ -51,7 +49,7 @@ def add_wandb(cfg: Config) -> None:
 
 def _need(package: str) -> None:
     if importlib.util.find_spec(package) is None:
-        raise UserError(f'--{package}: not installed: pip install {package}')
+        raise UserError(f'not installed: pip install {package}', **{package: True})
 
 
 def _add(cfg: Config, backend: dict) -> None:
@@ -61,7 +59,7 @@ def _add(cfg: Config, backend: dict) -> None:
 
 
 def _logged_in() -> bool:
-    """Whether wandb would find a key without asking for it."""
+    """Return True if wandb finds a key without asking for it."""
     if 'WANDB_API_KEY' in os.environ or 'WANDB_IDENTITY_TOKEN_FILE' in os.environ:
         return True
     url = os.environ.get('WANDB_BASE_URL', 'https://api.wandb.ai')

@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 
 from illama_seg.errors import UserError
 
-# Launcher -> what it calls rank, processes, and number on this machine.
+# Launcher -> its variables for rank, number of processes, and rank on this machine.
 VARIABLES = {
     'pytorch': ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'),
     'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
@@ -25,19 +25,35 @@ VARIABLES = {
     ),
 }
 
+STARTED_BY = dict(pytorch='torchrun', slurm='srun', mpi='mpirun')
+
+
+def check_launcher(launcher: str) -> None:
+    """Refuse a launcher that did not start this process.
+
+    Raises:
+        UserError: names the missing variable and the program to start with.
+    """
+    for name in VARIABLES.get(launcher, ()):
+        if name not in os.environ:
+            raise UserError(
+                f'{name} is not set: start the program with {STARTED_BY[launcher]}',
+                launcher=launcher,
+            )
+
 
 def join_processes_without_gpus(cfg: Config) -> None:
-    """Let a launcher's processes train on CPUs, where there is nothing else.
+    """Connect a launcher's processes over gloo where there is no GPU.
 
-    mmengine gives each a GPU, whatever the backend. Batch normalisation is not
-    synchronised then: PyTorch's does so on GPUs only. On CPUs and on GPUs the processes
-    part when the program ends.
+    mmengine gives each process a GPU, whatever the backend. Batch normalisation is not
+    synchronised on CPUs: PyTorch synchronises it on GPUs only. Registers
+    :func:`leave_processes` for the end of the program, on GPUs too.
 
     Args:
         cfg: config with ``launcher``; its ``model_wrapper_cfg`` and ``sync_bn`` change.
 
     Raises:
-        ValueError: a variable that the launcher sets is missing.
+        UserError: a variable that the launcher sets is missing.
     """
     launcher = cfg.get('launcher', 'none')
     if launcher not in VARIABLES:
@@ -51,14 +67,8 @@ def join_processes_without_gpus(cfg: Config) -> None:
     cfg.sync_bn = None
     if dist.is_initialized():
         return
-    variables = VARIABLES[launcher]
-    missing = [name for name in variables if name not in os.environ]
-    if missing:
-        raise UserError(
-            f'--launcher {launcher}, but {missing[0]} is not set: start it with '
-            f'{"torchrun" if launcher == "pytorch" else "srun or mpirun"}'
-        )
-    rank, processes, local_rank = (os.environ[name] for name in variables)
+    check_launcher(launcher)
+    rank, processes, local_rank = (os.environ[name] for name in VARIABLES[launcher])
     os.environ.update(RANK=rank, WORLD_SIZE=processes, LOCAL_RANK=local_rank)
     if launcher == 'slurm' and 'MASTER_ADDR' not in os.environ:
         os.environ['MASTER_ADDR'] = _first_host(os.environ['SLURM_NODELIST'])
@@ -67,8 +77,8 @@ def join_processes_without_gpus(cfg: Config) -> None:
     dist.init_process_group('gloo')
     if dist.get_rank() == 0:
         print_log(
-            f'no GPU: {processes} processes compute on CPUs, over gloo, each with '
-            f'batch statistics of its own and {torch.get_num_threads()} threads',
+            f'no GPU: {processes} processes compute on CPUs, over gloo, each with its '
+            f'own batch statistics and {torch.get_num_threads()} threads',
             logger='current',
             level=30,
         )
@@ -77,8 +87,8 @@ def join_processes_without_gpus(cfg: Config) -> None:
 def leave_processes() -> None:
     """End the connections to the other processes while Python still runs.
 
-    The threads of a process group that is alive when the interpreter is torn down can
-    end the process with "terminate called without an active exception" (SIGABRT).
+    Threads of a process group that outlives the interpreter can end the process with
+    "terminate called without an active exception" (SIGABRT).
     """
     if dist.is_initialized():
         dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Trainings that go on where they were stopped, and stop before harm is done."""
+"""Build trainings that can be killed and resumed."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from illama_seg.engine.logs import survive_full_disk
 from illama_seg.errors import UserError
 from illama_seg.quiet import quiet_terminal
 
-SKIP_CORRUPT = 0.01  # what --skip-corrupt allows
+SKIP_CORRUPT = 0.01  # default share of corrupt images to skip
 
 
 def build_long_run(cfg: Config, runner_type: type[Runner] = Runner) -> Runner:
     """Build a training that can be killed at any moment, with its guards.
 
     The config's ``skip_corrupt`` is the share of the training images that may be
-    corrupt, and are skipped; without it the first one stops the training.
+    skipped as corrupt; without it the first corrupt image stops the training.
 
     Raises:
-        ValueError: ``skip_corrupt`` is out of its range; the checkpoints to resume from
+        UserError: ``skip_corrupt`` is out of its range; the checkpoints to resume from
             are damaged, or hold weights only.
     """
     make_resumable(cfg)
@@ -54,9 +54,9 @@ def build_long_run(cfg: Config, runner_type: type[Runner] = Runner) -> Runner:
 
 
 def make_resumable(cfg: Config) -> None:
-    """Put the package's loop and hooks in the places of mmengine's.
+    """Replace mmengine's loop and hooks by the package's.
 
-    They take the same arguments. Loops and hooks of other types are left as they are.
+    They take the same arguments. Loops and hooks of other types stay.
     """
     if 'type' not in cfg.train_cfg and 'by_epoch' in cfg.train_cfg:
         by_epoch = cfg.train_cfg.pop('by_epoch')
@@ -68,9 +68,9 @@ def make_resumable(cfg: Config) -> None:
 
 
 def use_safe_hooks(cfg: Config) -> None:
-    """Put the package's log and checkpoint hooks in the places of mmengine's."""
+    """Replace mmengine's log and checkpoint hooks by the package's."""
     hooks = cfg.setdefault('default_hooks', {})
-    # mmengine's own defaults, where a config does not speak of them.
+    # mmengine's defaults, where a config has none of its own.
     hooks.setdefault('logger', dict(type='LoggerHook'))
     hooks.setdefault('checkpoint', dict(type='CheckpointHook', interval=1))
     for hook in filter(None, (hooks['logger'], hooks['checkpoint'])):
@@ -79,13 +79,13 @@ def use_safe_hooks(cfg: Config) -> None:
 
 
 def resume_from_newest(runner: Runner) -> None:
-    """Let a runner resume from its newest whole checkpoint.
+    """Let a runner resume from its newest undamaged checkpoint.
 
-    Does nothing where the config names one in ``load_from``, and where the work dir has
-    none. Every process takes the main one's choice.
+    Does nothing if the config names one in ``load_from``, or the work dir has none.
+    The main process chooses for all.
 
     Raises:
-        ValueError: there are checkpoints, and all are damaged.
+        UserError: there are checkpoints, and all are damaged.
     """
     if not runner._resume or runner._load_from is not None:
         return
@@ -94,7 +94,7 @@ def resume_from_newest(runner: Runner) -> None:
         try:
             found = newest_checkpoint(runner.work_dir)
             answer = [str(found) if found else None, None]
-        except ValueError as error:
+        except UserError as error:
             answer = [None, str(error)]
     broadcast_object_list(answer)
     if answer[1] is not None:
@@ -103,11 +103,11 @@ def resume_from_newest(runner: Runner) -> None:
 
 
 def check_resumable(runner: Runner) -> None:
-    """Refuse to resume from a file that has no more than weights.
+    """Refuse to resume from a file of weights only.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: names the file, what it lacks and the way out.
+        MissingFileError: there is no such file.
+        UserError: names the file, the missing keys and the fix.
     """
     path = runner._load_from
     if not runner._resume or path is None:
@@ -122,26 +122,26 @@ def check_resumable(runner: Runner) -> None:
     if lacking:
         raise UserError(
             f'{path} cannot be resumed: {", ".join(lacking)} of a training are not in '
-            'it, as in a file of weights only. To begin a training with its weights, '
-            f'use load_from={path} without --resume'
+            'it, as in a file of weights only. To start a training from its weights, '
+            f'set load_from={path} and leave resume out'
         )
 
 
 def newest_checkpoint(work_dir: str | Path) -> Path | None:
-    """Newest checkpoint to resume from that is whole, with a warning if it is older.
+    """Find the newest undamaged checkpoint to resume from; warn of damaged ones.
 
-    First the file in the work dir that ``last_checkpoint`` names, or the one elsewhere,
-    then ``iter_*.pth`` and ``epoch_*.pth``, the last written first.
+    Tries the file in the work dir that ``last_checkpoint`` names, else that file
+    elsewhere, then ``iter_*.pth`` and ``epoch_*.pth``, the last written first.
 
     Raises:
-        ValueError: all are damaged; names them.
+        UserError: all are damaged; names them.
     """
     folder = Path(work_dir)
     candidates = []
     pointer = folder / POINTER
     if pointer.is_file():
         named = Path(pointer.read_text(errors='replace').strip('\0 \n') or '.')
-        # The folder's own first: a copy's pointer names the original's.
+        # First in this folder: the pointer of a copied folder names the original.
         here = folder / (named.name or '.')
         candidates = [p for p in (here, named) if p.is_file()][:1]
         if not candidates:
@@ -160,21 +160,21 @@ def newest_checkpoint(work_dir: str | Path) -> Path | None:
         reason = _damage(path)
         if reason is None:
             if damaged:
-                _warn(f'resuming from the last one that is whole, {path}')
+                _warn(f'resuming from the newest undamaged one, {path}')
             return path
         damaged.append(f'{path}: {reason}')
         _warn(f'damaged checkpoint {damaged[-1]}')
     if damaged:
         raise UserError(
-            'no checkpoint to resume from is whole:\n  '
+            'no checkpoint to resume from is undamaged:\n  '
             + '\n  '.join(damaged)
-            + f'\nRemove them and {pointer}, or leave --resume out, to start anew'
+            + f'\nRemove them and {pointer}, or leave resume out, to start again'
         )
     return None
 
 
 def _damage(path: Path) -> str | None:
-    """What is wrong with a file of ``torch.save``; nothing of it is unpickled."""
+    """Describe the damage of a file of ``torch.save``, or None; unpickles nothing."""
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()  # compares every checksum

@@ -16,7 +16,6 @@ from mmengine.logging import print_log
 
 from illama_seg.apis.configs import load_config
 from illama_seg.apis.training import build_trainer
-from illama_seg.apis.user_errors import mistakes_explained
 from illama_seg.errors import UserError
 from illama_seg.studies.comparison.curves import compare_runs
 
@@ -185,6 +184,4 @@ def _train(cfg: Config, amp: bool) -> None:
     # As the config has it: mmengine warns where it has to change it.
     method = cfg.get('env_cfg', {}).get('mp_cfg', {}).get('mp_start_method', 'fork')
     multiprocessing.set_start_method(method, force=True)
-    runner = build_trainer(cfg, amp, resume=True)
-    with mistakes_explained(cfg):
-        runner.train()
+    build_trainer(cfg, amp, resume=True).train()

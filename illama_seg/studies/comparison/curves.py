@@ -71,7 +71,7 @@ def compare_runs(runs: Sequence[str | Path], out: str | Path) -> str:
         for name, group in groups.items()
     }
     out = Path(out)
-    check_writable(out, 'out')
+    check_writable(out)
     table = _table(summary, metric)
     numbers = dict(
         tables=[asdict(table)], metric=metric, summary=summary, curves=groups

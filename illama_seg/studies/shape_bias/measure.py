@@ -129,7 +129,7 @@ def measure_shape_bias(
             )
         models.append((classifier, usable, numbers, str(source)))
     results, folder = {}, Path(out)
-    check_writable(folder, 'out')
+    check_writable(folder)
     for classifier, usable, numbers, text in models:
         made = _decisions(classifier, usable, numbers, batch_size)
         name = re.sub(r'[^\w.-]+', '_', classifier.name)

@@ -53,7 +53,7 @@ def test_a_launchers_processes_are_joined_by_gloo(launcher, monkeypatch):
 
 def test_a_variable_that_is_not_set_is_named(monkeypatch):
     monkeypatch.setenv('SLURM_PROCID', '0')
-    with pytest.raises(ValueError, match='--launcher slurm, but SLURM_NTASKS is not'):
+    with pytest.raises(ValueError, match="launcher='slurm': SLURM_NTASKS is not"):
         join_processes_without_gpus(Config(dict(launcher='slurm')))
 
 

@@ -164,7 +164,7 @@ def test_a_model_that_fails_does_not_cost_the_one_before(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_is_met_before_anything_is_measured():
-    with pytest.raises(ValueError, match='/proc/none cannot be written'):
+    with pytest.raises(ValueError, match=r'/proc/none.: cannot be written'):
         measure_attention_rank(CONFIG, ['a.pth'], out='/proc/none', cfg_options=OPTIONS)
 
 

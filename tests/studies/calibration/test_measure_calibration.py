@@ -168,14 +168,16 @@ def test_an_option_out_of_its_range_is_refused(options, text, tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_is_met_before_anything_is_measured():
-    with pytest.raises(ValueError, match='/proc/none cannot be written'):
+    with pytest.raises(ValueError, match=r'/proc/none.: cannot be written'):
         measure_calibration(CONFIG, ['a.pth'], out='/proc/none')
 
 
 @pytest.mark.parametrize('text', ['{', '[]', '{"models": [{"name": "a"}]}'])
 def test_a_file_of_another_kind_beside_is_refused(text, tmp_path):
     (tmp_path / 'other.json').write_text(text)
-    with pytest.raises(ValueError, match=r'other\.json.: expected the calibration\.json'):
+    with pytest.raises(
+        ValueError, match=r'other\.json.: expected the calibration\.json'
+    ):
         measure_calibration(
             CONFIG, ['a'], out=tmp_path, beside=[tmp_path / 'other.json']
         )
