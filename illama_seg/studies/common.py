@@ -133,7 +133,7 @@ def evaluate(
     """
     total = ConfusionMatrix(dataset_meta(model)['classes'])
     scores = np.full((len(pairs), 2), np.nan)
-    for index, (image, label) in enumerate(tqdm(pairs, title, unit='image')):
+    for index, (image, label, _) in enumerate(tqdm(pairs, title, unit='image')):
         matrix = ConfusionMatrix(total.classes)
         matrix.update(label, predict(model, image))
         total.counts += matrix.counts

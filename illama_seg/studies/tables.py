@@ -28,7 +28,7 @@ class Table:
     def __str__(self) -> str:
         table = PrettyTable(self.columns, align='r')
         table.header = bool(self.columns)
-        table.add_rows(self.rows)
+        table.add_rows(list(map(list, self.rows)))
         for place, name in enumerate(table.field_names):
             if not any(re.match(r'[-+]?\d', row[place]) for row in self.rows):
                 table.align[name] = 'l'

@@ -1,4 +1,4 @@
-"""Pictures of the roadmap, in the manner of the paper's Figures 1 and 3b."""
+"""Drawings of the roadmap, as the paper's Figures 1 and 3b."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _DASHED = {'ls': '--', 'lw': 0.9}
 
 
 def draw_roadmap(steps: dict[str, dict], path: str | Path) -> None:
-    """Accuracy and training loss by step: every seed a dot, the mean a line.
+    """Draw accuracy and training loss by step: a dot for each seed, a line at the mean.
 
     Args:
         steps: name -> summary of ``roadmap.summarise``.
-        path: picture to write.
+        path: image to write.
     """
     figure = Figure(figsize=(10, 6), layout='constrained')
     axes = figure.subplots(2, 1, sharex=True)
@@ -47,16 +47,16 @@ def draw_roadmap(steps: dict[str, dict], path: str | Path) -> None:
 def draw_schedules(
     schedules: dict[str, list[dict]], end: int, path: str | Path
 ) -> None:
-    """Loss and accuracy over the epochs by the soft mask's schedule.
+    """Draw loss and accuracy over the epochs for each schedule of the soft mask.
 
-    The accuracy is drawn at the rate of the moment and, dashed, at rate 0; where the
-    mask ends it goes from the one to the other, without a step of training.
+    The accuracy is drawn at the current rate and, dashed, at rate 0. At the end of the
+    mask it changes from the first to the second without a training step.
 
     Args:
-        schedules: schedule -> records of its seeds, by ``many_runs.train_runs``; the
-            mean is drawn in their range.
-        end: epoch at whose end the soft mask has come to 0.
-        path: picture to write.
+        schedules: schedule -> records of its seeds, from ``many_runs.train_runs``; the
+            mean and the range of the seeds are drawn.
+        end: epoch at whose end the rate of the soft mask is 0.
+        path: image to write.
     """
     figure = Figure(figsize=(10, 4.2), layout='constrained')
     loss, accuracy = figure.subplots(1, 2)
@@ -80,8 +80,8 @@ def draw_schedules(
     loss.set_yscale('log')
     loss.set_yticks([0.5, 1, 2], ['0.5', '1', '2'])
     loss.minorticks_off()
-    accuracy.plot([], [], color='grey', label='with the rate of the moment')
-    accuracy.plot([], [], color='grey', label='with rate 0', **_DASHED)
+    accuracy.plot([], [], color='grey', label='at the current rate')
+    accuracy.plot([], [], color='grey', label='at rate 0', **_DASHED)
     for axis, key in ((loss, 'loss'), (accuracy, 'accuracy')):
         axis.axvline(end, color='grey', lw=1, ls=':')
         axis.set_title(

@@ -88,12 +88,12 @@ def compare_images(
             scores, source, note = _compare_predictions(groups, out, num_images)
             files += FILES
             notes.append(note)
-        except (ValueError, OSError) as error:
+        except (UserError, OSError) as error:
             notes.append(f'neither images nor classes compared: {_one_line(error)}')
     if not scores:
         try:
             scores, source = saved_scores(groups)
-        except (ValueError, OSError) as error:
+        except (UserError, OSError) as error:
             if not num_images:
                 notes.append(f'no classes compared: {_one_line(error)}')
     if scores:
