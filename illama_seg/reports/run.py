@@ -97,11 +97,11 @@ def _facts(result: dict) -> Table:
     names = FACTS | {name: f'mIoU of the {name}, %' for name in BASELINES}
     values = result | result.get('baselines', {})
     rows = [
-        (title, format_value(values[key]))
+        [title, format_value(values[key])]
         for key, title in names.items()
         if key in values
     ]
-    return Table((), rows)
+    return Table([], rows)
 
 
 def _report_log(run: Path, checkpoint: Path, scalars: list[Path]) -> tuple[dict, str]:

@@ -26,7 +26,7 @@ def page_tables(data: Any) -> list[Table]:
 def all_tables(data: Any, title: str = '') -> Iterator[Table]:
     """Yield tables of any JSON: its scalars, dicts of dicts and lists of dicts.
 
-    Long lists of numbers are left out, because pictures show them.
+    Long lists of numbers are left out, because images show them.
     """
     rows = _rows(data)
     if rows is not None:

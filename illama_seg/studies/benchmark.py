@@ -252,7 +252,7 @@ def _tables(numbers: dict) -> list[Table]:
     ]
     parameters = [[k, f'{n / 1e6:,.3f}'] for k, n in numbers['parameters'].items()]
     return [
-        Table((), list(settings.items())),
+        Table([], list(map(list, settings.items()))),
         Table(
             ['images', 'seconds', 'range', 'images/s', 'peak, MiB'],
             speed,

@@ -1,4 +1,4 @@
-"""Pictures of segmentations and of runs."""
+"""Sheets of images and segmentations."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ def draw_rows(
         rows: image (H, W, 3) RGB, labels (H, W), predictions (H, W), caption.
         classes: names of the classes.
         palette: RGB colour of each class.
-        path: picture to write.
+        path: image to write.
     """
     height, width = rows[0][0].shape[:2]
     row_height = 3.6 * height / width
     figure = Figure(figsize=(13.6, row_height * len(rows) + 0.5), layout='constrained')
     axes = figure.subplots(len(rows), 3, squeeze=False)
     present: set[int] = set()
-    for line, (image, truth, guess, caption) in zip(axes, rows, strict=True):
+    for row, (image, truth, guess, caption) in zip(axes, rows, strict=True):
         present |= set(np.unique(truth).tolist()) | set(np.unique(guess).tolist())
         shown = np.where(truth == 255, 255, guess)
-        for axis, picture in zip(
-            line,
+        for axis, cell in zip(
+            row,
             (image, colourise(truth, palette), colourise(shown, palette)),
             strict=True,
         ):
-            axis.imshow(picture, interpolation='nearest')
+            axis.imshow(cell, interpolation='nearest')
             axis.set_xticks([])
             axis.set_yticks([])
-        line[0].set_ylabel(caption, fontsize=8)
+        row[0].set_ylabel(caption, fontsize=8)
     titles = ('image', 'ground truth (black: not annotated)', 'prediction')
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=11)
@@ -62,13 +62,13 @@ def draw_sheet(
     path: str | Path,
     title: str = '',
 ) -> None:
-    """Draw a sheet of pictures with captions and a legend below them.
+    """Draw a sheet of images with captions and a legend below.
 
     Args:
-        rows: of pictures (H, W, 3) RGB with a caption each; a row may be short.
+        rows: images (H, W, 3) RGB with their captions; rows may differ in length.
         entries: name and RGB colour of each entry of the legend.
-        path: picture to write.
-        title: what stands on top.
+        path: image to write.
+        title: title of the sheet.
     """
     columns = max(len(row) for row in rows)
     cell = _SHEET_WIDTH / columns
@@ -80,9 +80,9 @@ def draw_sheet(
     figure = Figure(figsize=(_SHEET_WIDTH, sum(heights) + 0.35), layout='constrained')
     grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
     for i, row in enumerate(rows):
-        for j, (picture, caption) in enumerate(row):
+        for j, (image, caption) in enumerate(row):
             axis = figure.add_subplot(grid[i, j])
-            axis.imshow(picture, interpolation='antialiased')
+            axis.imshow(image, interpolation='antialiased')
             axis.set_title(caption, fontsize=8, pad=3)
             axis.set_axis_off()
     legend = figure.add_subplot(grid[-1, :])

@@ -36,8 +36,8 @@ def draw_attention_rank(
     one.set_ylabel('share of their sum')
     _draw_index(by_layer, models)
     cells = below.subplots(len(layers), heads, sharey=True, squeeze=False)
-    for line, layer in zip(cells, layers, strict=True):
-        for head, axes in enumerate(line, 1):
+    for row, layer in zip(cells, layers, strict=True):
+        for head, axes in enumerate(row, 1):
             if _draw_curves(axes, models, layer, head):
                 axes.set_title(f'layer {layer}, head {head}', fontsize=8)
                 axes.tick_params(labelsize=7)
