@@ -25,7 +25,7 @@ from illama_seg.datasets.labelled import LabelledImages
 from illama_seg.datasets.validation import CheckedSplit, check_splits
 from illama_seg.studies.common import check_at_least, spread
 from illama_seg.visualization.overlays import side_by_side
-from illama_seg.visualization.sheets import draw_sheet
+from illama_seg.visualization.sheets import class_entries, draw_sheet
 
 _PER_ROW = 3
 _EXTREMES = ('smallest', 'largest')
@@ -218,9 +218,8 @@ def _describe(image: np.ndarray, labels: np.ndarray) -> str:
 def _legend(
     present: set[int], classes: Any, palette: Any
 ) -> list[tuple[str, tuple[int, ...]]]:
-    known = sorted(n for n in present if n < len(classes))
-    entries = [(classes[n].strip(), tuple(palette[n])) for n in known]
-    return [*entries, ('ignored', (0, 0, 0))] if 255 in present else entries
+    ignored = [('ignored', (0, 0, 0))] if 255 in present else []
+    return class_entries(present, classes, palette) + ignored
 
 
 def _draw_contact_sheet(

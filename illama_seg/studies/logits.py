@@ -28,13 +28,6 @@ Batch = tuple[Tensor, Tensor, int]
 class ImageLogits:
     """Samples of a classification: one image each.
 
-    Args:
-        cfg: config of a classification.
-        source: see :func:`illama_seg.studies.build_classifier`.
-        split: 'train' or 'test'; images are loaded as for a test.
-        batch_size: images at once; by default the config's.
-        device: such as 'cpu' or 'cuda:1'; by default a GPU where there is one.
-
     Raises:
         UserError: if the data have another number of classes than the model.
     """
@@ -43,28 +36,22 @@ class ImageLogits:
     ignore_index = -1  # every number is a class
 
     def __init__(
-        self,
-        cfg: Config,
-        source: str | Path,
-        split: str,
-        batch_size: int | None,
-        device: str | None,
+        self, classifier: Classifier, cfg: Config, split: str, batch_size: int | None
     ) -> None:
-        self.classifier = build_classifier(cfg, source, device)
         loader = cfg[f'{split}_dataloader']
-        self.data_type = loader.dataset.type
         self.num_workers = loader.num_workers
         self.batch_size = batch_size or loader.batch_size
         images = load_images(cfg, split)
         self.classes = tuple(images.metainfo['classes'])
-        self.name, self.num_images = self.classifier.name, len(images)
-        self.module = self.classifier.module or nn.Identity()
-        if len(self.classes) != (number := self.classifier.num_classes):
+        self.classifier, self.name = classifier, classifier.name
+        self.module = classifier.module or nn.Identity()
+        self.num_images = len(images)
+        if len(self.classes) != (number := classifier.num_classes):
             raise UserError(
                 f'{self.name} has {number} classes, the {split} data of '
                 f'{cfg.filename} {len(self.classes)}: expected the same'
             )
-        self._samples: Any = _Loaded(images, self.classifier)
+        self._samples: Any = _Loaded(images, classifier)
 
     def keep(self, indices: Sequence[int]) -> None:
         """Load these images once and keep them in memory."""
@@ -87,33 +74,25 @@ class ImageLogits:
 class PixelLogits:
     """Samples of a segmentation: one pixel each.
 
-    The arguments and attributes are those of :class:`ImageLogits`; ``batch_size`` is
-    the number of windows at once, by default 1.
+    Raises:
+        UserError: if the model has not one logit for each class.
     """
 
     kind = 'segmentation'
     ignore_index = 255
 
     def __init__(
-        self,
-        cfg: Config,
-        source: str | Path,
-        split: str,
-        batch_size: int | None,
-        device: str | None,
+        self, model: nn.Module, name: str, pairs: LabelledImages, batch_size: int
     ) -> None:
-        self.module = load_segmentor(cfg, source, device)
-        self.name, self.batch_size = source_name(source), batch_size or 1
-        self.classes = tuple(dataset_meta(self.module)['classes'])
-        self.data_type = cfg[f'{split}_dataloader'].dataset.type
-        channels = cast(Any, self.module).out_channels
+        self.module, self.name, self.batch_size = model, name, batch_size
+        self.classes = tuple(dataset_meta(model)['classes'])
+        self.num_images, self._pairs = len(pairs), pairs
+        channels = cast(Any, model).out_channels
         if channels != len(self.classes):
             raise UserError(
-                f'{source} has {channels} logits for {len(self.classes)} classes: '
+                f'{name} has {channels} logits for {len(self.classes)} classes: '
                 'expected one for each class'
             )
-        self._pairs = LabelledImages(cfg, split)
-        self.num_images = len(self._pairs)
 
     def keep(self, indices: Sequence[int]) -> None:
         """Check that a pixel of these images is labelled; they are read each time.
@@ -147,9 +126,21 @@ def model_logits(
     batch_size: int | None,
     device: str | None,
 ) -> ImageLogits | PixelLogits:
-    """Build the model of a config and the data that its logits are computed on."""
-    kind = PixelLogits if 'decode_head' in cfg.model else ImageLogits
-    return kind(cfg, source, split, batch_size, device)
+    """Build a model and the data that its logits are computed on.
+
+    Args:
+        cfg: config of a classification or segmentation.
+        source: checkpoint, or see :func:`illama_seg.studies.build_classifier`.
+        split: 'train' or 'test'; images are loaded as for a test.
+        batch_size: images at once, by default the config's; for a segmentation windows,
+            by default 1.
+        device: such as 'cpu' or 'cuda:1'; by default a GPU where there is one.
+    """
+    if 'decode_head' not in cfg.model:
+        classifier = build_classifier(cfg, source, device)
+        return ImageLogits(classifier, cfg, split, batch_size)
+    model, name = load_segmentor(cfg, source, device), source_name(source)
+    return PixelLogits(model, name, LabelledImages(cfg, split), batch_size or 1)
 
 
 def load_images(cfg: Config, split: str) -> Any:

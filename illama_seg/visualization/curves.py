@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # Scalar of a validation -> its title, and the unit of mmengine's steps.
@@ -62,3 +64,11 @@ def draw_curves(scalars: Sequence[str | Path], path: str | Path) -> dict:
         axis.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
     return curves
+
+
+def draw_mean(axis: Axes, places: Sequence, columns: Sequence, **style: Any) -> None:
+    """Draw the mean of the values at each place, and their range as a band."""
+    means = [sum(column) / len(column) for column in columns]
+    (line,) = axis.plot(places, means, **style)
+    low, high = [min(column) for column in columns], [max(column) for column in columns]
+    axis.fill_between(places, low, high, color=line.get_color(), alpha=0.15, lw=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,32 +28,26 @@ def draw_rows(
         palette: RGB colour of each class.
         path: image to write.
     """
-    height, width = rows[0][0].shape[:2]
-    row_height = 3.6 * height / width
-    figure = Figure(figsize=(13.6, row_height * len(rows) + 0.5), layout='constrained')
-    axes = figure.subplots(len(rows), 3, squeeze=False)
-    present: set[int] = set()
-    for row, (image, truth, guess, caption) in zip(axes, rows, strict=True):
-        present |= set(np.unique(truth).tolist()) | set(np.unique(guess).tolist())
+    cells, present = [], set()
+    for image, truth, guess, caption in rows:
+        present |= {*np.unique(truth).tolist(), *np.unique(guess).tolist()}
         shown = np.where(truth == 255, 255, guess)
-        for axis, cell in zip(
-            row,
-            (image, colourise(truth, palette), colourise(shown, palette)),
-            strict=True,
-        ):
-            axis.imshow(cell, interpolation='nearest')
-            axis.set_xticks([])
-            axis.set_yticks([])
-        row[0].set_ylabel(caption, fontsize=8)
-    titles = ('image', 'ground truth (black: not annotated)', 'prediction')
-    for axis, title in zip(axes[0], titles, strict=True):
-        axis.set_title(title, fontsize=11)
-    patches = [
-        Patch(facecolor=_hex(palette[number]), label=classes[number])
-        for number in sorted(present - {255})
-    ]
-    figure.legend(handles=patches, loc='outside right upper', fontsize=9, frameon=False)
-    figure.savefig(path, dpi=100)
+        cells.append(
+            [
+                (image, caption),
+                (colourise(truth, palette), 'ground truth (black: not annotated)'),
+                (colourise(shown, palette), 'prediction'),
+            ]
+        )
+    draw_sheet(cells, class_entries(present, classes, palette), path)
+
+
+def class_entries(
+    present: Iterable[int], classes: Sequence[str], palette: Palette
+) -> list[tuple[str, tuple[int, ...]]]:
+    """List name and colour of the classes present for a legend, without 255."""
+    numbers = sorted(number for number in present if number < len(classes))
+    return [(classes[n].strip(), tuple(palette[n])) for n in numbers]
 
 
 def draw_sheet(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
+from illama_seg.visualization.curves import draw_mean
+
 COLOURS = {'accuracy': '#1f5fa8', 'loss': '#c0504d'}
 TITLES = {'accuracy': 'held-out accuracy, %', 'loss': 'training loss'}
-_DASHED = {'ls': '--', 'lw': 0.9}
+_DASHED: dict[str, Any] = {'ls': '--', 'lw': 0.9}
 
 
 def draw_roadmap(steps: dict[str, dict], path: str | Path) -> None:
@@ -61,22 +65,21 @@ def draw_schedules(
     figure = Figure(figsize=(10, 4.2), layout='constrained')
     loss, accuracy = figure.subplots(1, 2)
     for number, (mode, seeds) in enumerate(schedules.items()):
-        style = dict(color=f'C{number}', lw=1.2)
+        style: dict[str, Any] = dict(color=f'C{number}', lw=1.2)
         label = f'soft mask: {mode}'
         curves = [zip(*seed['loss_curve'], strict=True) for seed in seeds]
         epochs, losses = zip(*curves, strict=True)
-        _draw_mean(loss, epochs[0], losses, style, label)
+        draw_mean(loss, epochs[0], _columns(losses), label=label, **style)
         causal = [seed['causal_accuracy'] for seed in seeds]
         current = [
             [*seed['accuracy'][:end], *seed['causal_accuracy'][end - 1 :]]
             for seed in seeds
         ]
         places = [*range(1, end + 1), *range(end, len(causal[0]) + 1)]
-        _draw_mean(accuracy, places, current, style)
+        draw_mean(accuracy, places, _columns(current), **style)
         if mode != 'none':
-            _draw_mean(
-                accuracy, range(1, end + 1), [c[:end] for c in causal], style | _DASHED
-            )
+            dashed = style | _DASHED
+            draw_mean(accuracy, range(1, end + 1), _columns(causal)[:end], **dashed)
     loss.set_yscale('log')
     loss.set_yticks([0.5, 1, 2], ['0.5', '1', '2'])
     loss.minorticks_off()
@@ -96,9 +99,5 @@ def draw_schedules(
     figure.savefig(path, dpi=110)
 
 
-def _draw_mean(axis, places, seeds, style: dict, label: str | None = None) -> None:
-    columns = list(zip(*seeds, strict=True))
-    means = [sum(column) / len(column) for column in columns]
-    axis.plot(places, means, label=label, **style)
-    low, high = [min(c) for c in columns], [max(c) for c in columns]
-    axis.fill_between(places, low, high, color=style['color'], alpha=0.15, lw=0)
+def _columns(rows: Iterable[Sequence[float]]) -> list[tuple[float, ...]]:
+    return list(zip(*rows, strict=True))

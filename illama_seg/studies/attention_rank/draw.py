@@ -8,6 +8,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from illama_seg.visualization.curves import draw_mean
+
 STYLES = {'softmax': '--', 'masked': '-'}
 
 
@@ -88,11 +90,8 @@ def _draw_index(axes: Axes, models: Sequence[dict]) -> None:
                     indices.setdefault(row['layer'], []).append(row['index'])
             if not indices:
                 continue
-            colour = f'C{number % 10}'
-            middle = [sum(values) / len(values) for values in indices.values()]
-            axes.plot(list(indices), middle, style, marker='.', color=colour)
-            low, high = zip(*((min(v), max(v)) for v in indices.values()), strict=True)
-            axes.fill_between(list(indices), low, high, color=colour, alpha=0.1)
+            options = dict(linestyle=style, marker='.', color=f'C{number % 10}')
+            draw_mean(axes, list(indices), list(indices.values()), **options)
     axes.set_title(f'index at {models[0]["share"]:g}', fontsize=10)
     axes.set_xlabel('layer: mean and range of its heads')
     axes.set_ylim(bottom=0)

@@ -115,7 +115,7 @@ def measure_calibration(
                 source=str(source),
                 config=str(config),
                 kind=model.kind,
-                data=model.data_type,
+                data=cfg.test_dataloader.dataset.type,
                 seed=seed,
                 **_measure(model, empty, order[:count], order[count:]),
             )

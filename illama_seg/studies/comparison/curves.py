@@ -16,7 +16,7 @@ from illama_seg.apis.work_dir import Points, runs_in, scalars_of
 from illama_seg.errors import UserError
 from illama_seg.studies.section import Section
 from illama_seg.studies.tables import Table
-from illama_seg.visualization.curves import METRICS
+from illama_seg.visualization.curves import METRICS, draw_mean
 
 SECTION = Section(
     title='Beside other runs',
@@ -123,11 +123,8 @@ def _draw(groups: dict[str, dict], metric: str, path: Path) -> None:
             if not steps:
                 continue
             columns = [[curve[step] for curve in curves] for step in steps]
-            means = [statistics.fmean(column) for column in columns]
-            marker = '.' if key == metric else None
-            axis.plot(steps, means, color=f'C{number}', label=name, marker=marker)
-            low, high = [min(c) for c in columns], [max(c) for c in columns]
-            axis.fill_between(steps, low, high, color=f'C{number}', alpha=0.2, lw=0)
+            style = dict(color=f'C{number}', marker='.' if key == metric else None)
+            draw_mean(axis, steps, columns, label=name, **style)
     title, unit = METRICS[metric]
     axes[0].set(xlabel='iteration', ylabel='training loss')
     axes[1].set(xlabel=unit, ylabel=f'validation {title}, %')

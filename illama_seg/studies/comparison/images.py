@@ -23,7 +23,7 @@ from illama_seg.studies.comparison.classes import FILES as CLASS_FILES
 from illama_seg.studies.comparison.classes import Scores, compare_classes, saved_scores
 from illama_seg.studies.section import Section
 from illama_seg.visualization.overlays import colourise
-from illama_seg.visualization.sheets import draw_sheet
+from illama_seg.visualization.sheets import class_entries, draw_sheet
 
 BETTER = ' better'
 LONGEST = 480  # pixels, of a drawn image's side
@@ -253,8 +253,7 @@ def _draw(
             present |= set(np.unique(shown).tolist())
             row.append((colourise(shown, palette), caption))
         rows.append(row)
-    entries = [(classes[number], palette[number]) for number in sorted(present - {255})]
-    draw_sheet(rows, entries, path)
+    draw_sheet(rows, class_entries(present, classes, palette), path)
 
 
 def _smaller(image: np.ndarray) -> np.ndarray:

@@ -123,7 +123,7 @@ def measure_loss_landscape(
             config=str(config),
             weights=weights_digest(model.module),
             kind=model.kind,
-            data=model.data_type,
+            data=cfg[f'{split}_dataloader'].dataset.type,
             of=model.num_images,
             images=len(indices),
             options=json.loads(json.dumps(cfg_options or {}, default=str)),
@@ -255,7 +255,7 @@ def _summary(models: Sequence[dict]) -> list[dict]:
     for model in models:
         loss = np.array(model['loss'], float)  # None is nan
         centre = loss[len(loss) // 2, len(loss) // 2]
-        figures = dict(
+        scores = dict(
             centre=centre,
             lowest=np.nanmin(loss),
             median=np.nanmedian(loss),
@@ -266,7 +266,7 @@ def _summary(models: Sequence[dict]) -> list[dict]:
                 model=model['name'],
                 data=f'{model["data"]}, {model["split"]}',
                 images=model['images'],
-                **{name: float(value) for name, value in figures.items()},
+                **{name: float(value) for name, value in scores.items()},
                 within_1=float((loss <= centre + 1).mean()),
             )
         )
