@@ -64,14 +64,13 @@ def run(tmp_path_factory):
 
 @pytest.fixture
 def reported():
-    """The table of the report's page for what a tool writes: heads and rows."""
+    """Read the report's first table of what a tool writes: columns and rows."""
     from illama_seg.reports.sections import SECTIONS
-    from illama_seg.reports.tables import chosen_table
+    from illama_seg.reports.tables import page_tables
 
     def read(file, numbers):
-        section = next(s for s in SECTIONS if fnmatch.fnmatch(file, s.files))
-        ((path, columns),) = section.tables.items()
-        table = chosen_table(numbers, path, columns)
-        return table.head, table.rows
+        assert any(fnmatch.fnmatch(file, section.files) for section in SECTIONS)
+        table, *_ = page_tables(numbers)
+        return table.columns, table.rows
 
     return read

@@ -19,6 +19,7 @@ _base_ = [
 ]
 
 effective_batch = 1024
+plain_vit = 'vit_tiny_cifar100.py'  # compared by the soft mask ablation
 model = dict(
     data_preprocessor=dict(mixup=0.1, cutmix=0.1),
     backbone=dict(arch='tiny', drop_path_rate=0.0),

@@ -1,4 +1,4 @@
-"""Reports of trainings and of data sets: pictures, JSON files, one page of HTML.
+"""Reports of trainings and of data sets: images, JSON files, one HTML page.
 
 A name is imported when it is first used; ``__init__.pyi`` lists them.
 """

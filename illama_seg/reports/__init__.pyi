@@ -8,8 +8,5 @@ from .page import (
     write_page as write_page,
 )
 from .run import (
-    evaluate as evaluate,
-)
-from .run import (
     report_run as report_run,
 )

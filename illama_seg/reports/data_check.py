@@ -1,4 +1,4 @@
-"""Check the data sets of a config, and show what their pipelines make of them."""
+"""Check of a config's data sets, and drawings of what their pipelines make."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from illama_seg.apis.user_errors import (
 from illama_seg.datasets.inspection import Finding, class_table
 from illama_seg.datasets.labelled import LabelledImages
 from illama_seg.datasets.validation import CheckedSplit, check_splits
-from illama_seg.errors import UserError
+from illama_seg.studies.common import check_at_least, spread
 from illama_seg.visualization.overlays import side_by_side
-from illama_seg.visualization.sheets import draw_sheet
+from illama_seg.visualization.sheets import class_entries, draw_sheet
 
 _PER_ROW = 3
 _EXTREMES = ('smallest', 'largest')
@@ -34,6 +34,7 @@ _EXTREMES = ('smallest', 'largest')
 def check_dataset(
     cfg: Config,
     out: str | Path | None = None,
+    *,
     num_images: int = 12,
     workers: int | None = None,
     seed: int = 0,
@@ -46,21 +47,20 @@ def check_dataset(
     Args:
         cfg: config of :func:`illama_seg.apis.load_config`.
         out: folder to write to; by default ``data_check`` in the work dir.
-        num_images: on the contact sheet; 0 for none.
-        workers: processes; by default as many as there are cores.
-        seed: of the augmentation on the contact sheet.
+        num_images: number of images on the contact sheet; 0 draws none.
+        workers: number of processes; by default one for each core.
+        seed: seed of the augmentation on the contact sheet.
 
     Returns:
-        ``splits`` (numbers of each), ``findings`` (kind, split, level, messages and
-        files of each) and ``faults`` (their number without the warnings); and all of
-        it as text.
+        ``splits`` (statistics of each), ``findings`` (kind, split, level, messages and
+        files of each) and ``faults`` (number of findings that are no warnings); and
+        the same as text.
 
     Raises:
-        FileNotFoundError: if a folder of the data is missing.
-        ValueError: if the config is of no segmentation, or cannot be used.
+        MissingFileError: if a folder of the data is missing.
+        UserError: if the config has no segmentor, or cannot be used.
     """
-    if num_images < 0:
-        raise UserError(f'--num-images {num_images}: expected at least 0')
+    check_at_least(0, num_images=num_images)
     check_segmentation(cfg)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     settings = {
@@ -91,35 +91,34 @@ def check_dataset(
 def browse_dataset(
     cfg: Config,
     split: str = 'train',
+    *,
     out: str | Path | None = None,
     num_images: int = 4,
     draws: int = 3,
     seed: int = 0,
 ) -> Path:
-    """Draw samples of a data set beside what the augmentation makes of them.
+    """Draw samples of a data set beside their augmented versions.
 
     Args:
         cfg: config of :func:`illama_seg.apis.load_config`.
         split: 'train', 'val' or 'test'.
-        out: picture to write; by default ``browse_SPLIT.png`` in the work dir.
-        num_images: rows of the picture, spread over the data set.
-        draws: times that each is augmented.
-        seed: of the augmentation.
+        out: image to write; by default ``browse_SPLIT.png`` in the work dir.
+        num_images: number of rows, spread over the data set.
+        draws: number of augmented versions of each sample.
+        seed: seed of the augmentation.
 
     Returns:
-        Path of the picture.
+        Path of the image.
 
     Raises:
-        FileNotFoundError: if a folder or file of the data is missing.
-        ValueError: if an option cannot be used, or a file cannot be read.
+        MissingFileError: if a folder or file of the data is missing.
+        UserError: if a parameter cannot be used, or a file cannot be read.
     """
-    for option, value in (('--num-images', num_images), ('--draws', draws)):
-        if value < 1:
-            raise UserError(f'{option} {value}: expected at least 1')
+    check_at_least(1, num_images=num_images, draws=draws)
     check_segmentation(cfg)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
-    picture = Path(out or Path(cfg.work_dir, f'browse_{split}.png'))
-    check_writable(picture.parent)
+    path = Path(out or Path(cfg.work_dir, f'browse_{split}.png'))
+    check_writable(path.parent)
     with options_explained(cfg):
         plain = LabelledImages(cfg, split)
         dataset = DATASETS.build(cfg[f'{split}_dataloader'].dataset)
@@ -127,37 +126,37 @@ def browse_dataset(
     size = _padded_size(cfg) if split == 'train' else (0, 0)
     rows, present = [], set()
     with _seeded(seed):
-        for index in _spread(len(dataset), num_images):
-            image, labels, path = plain[index]
-            samples = [(image, labels, f'{Path(path).name}, {_size(image)}')]
+        for index in spread(len(dataset), num_images):
+            image, labels, file = plain[index]
+            samples = [(image, labels, f'{Path(file).name}, {_size(image)}')]
             for _ in range(draws):
-                image, labels = _as_model_gets_it(dataset[index], size)
+                image, labels = _model_input(dataset[index], size)
                 samples.append((image, labels, _describe(image, labels)))
             present |= {n for _, labels, _ in samples for n in np.unique(labels)}
             rows.append(
                 [(side_by_side(i, label, palette), text) for i, label, text in samples]
             )
     name = Path(cfg.filename).name
-    title = f'{name}, {split}: the file, and what the pipeline makes of it'
-    draw_sheet(rows, _legend(present, classes, palette), picture, title)
-    return picture
+    title = f'{name}, {split}: the file, and samples that the pipeline makes from it'
+    draw_sheet(rows, _legend(present, classes, palette), path, title)
+    return path
 
 
 def _heads(cfg: Config) -> dict[str, int]:
-    """``num_classes`` of each head, by the option that sets it."""
-    found = {}
+    """Map the option that sets a head's ``num_classes`` to its value."""
+    heads_classes = {}
     for name in ('decode_head', 'auxiliary_head'):
         heads = cfg.model.get(name) or []
         single = not isinstance(heads, list)
         for number, head in enumerate([heads] if single else heads):
             option = f'model.{name}' + ('' if single else f'.{number}')
             if 'num_classes' in head:
-                found[f'{option}.num_classes'] = head['num_classes']
-    return found
+                heads_classes[f'{option}.num_classes'] = head['num_classes']
+    return heads_classes
 
 
 def _unchecked(cfg: Config) -> list[str]:
-    """A line on test data that are not those of the validation."""
+    """Return a note where the test data are not the validation data."""
     test = (cfg.get('test_dataloader') or {}).get('dataset')
     val = (cfg.get('val_dataloader') or {}).get('dataset') or {}
     where = ('type', 'data_root', 'data_prefix', 'ann_file')
@@ -166,14 +165,9 @@ def _unchecked(cfg: Config) -> list[str]:
     return ['test_dataloader has data of its own: not checked']
 
 
-def _spread(total: int, wanted: int) -> list[int]:
-    """So many different numbers, evenly over range(total)."""
-    return np.linspace(0, total - 1, min(wanted, total)).round().astype(int).tolist()
-
-
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """The same augmentation each time, without a trace on other random numbers."""
+    """Repeat the same augmentation; the caller's random numbers do not change."""
     states = np.random.get_state(), random.getstate()
     np.random.seed(seed)
     random.seed(seed)
@@ -187,14 +181,12 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def _padded_size(cfg: Config) -> tuple[int, int]:
-    """Height and width that smaller training samples are padded to."""
+    """Return (height, width) that smaller training samples are padded to."""
     return (cfg.model.get('data_preprocessor') or {}).get('size') or (0, 0)
 
 
-def _as_model_gets_it(
-    sample: dict, size: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Image (H, W, 3) uint8 BGR and labels (H, W) of what a pipeline gave, padded."""
+def _model_input(sample: dict, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return a sample's padded image (H, W, 3) uint8 BGR and labels (H, W) uint8."""
     if 'inputs' in sample:
         image = sample['inputs'].numpy().transpose(1, 2, 0)
         labels = sample['data_samples'].gt_sem_seg.data.squeeze(0).numpy()
@@ -203,7 +195,7 @@ def _as_model_gets_it(
     if image.dtype != np.uint8:  # normalised by the pipeline
         image = image - image.min()
         image = (255 * image / max(image.max(), 1e-6)).astype(np.uint8)
-    if image.shape[:2] != labels.shape:  # resized without its annotation, for testing
+    if image.shape[:2] != labels.shape:  # a test pipeline resizes the image only
         labels = cv2.resize(
             labels.astype(np.uint8),
             image.shape[1::-1],
@@ -226,9 +218,8 @@ def _describe(image: np.ndarray, labels: np.ndarray) -> str:
 def _legend(
     present: set[int], classes: Any, palette: Any
 ) -> list[tuple[str, tuple[int, ...]]]:
-    known = sorted(n for n in present if n < len(classes))
-    entries = [(classes[n].strip(), tuple(palette[n])) for n in known]
-    return [*entries, ('ignored', (0, 0, 0))] if 255 in present else entries
+    ignored = [('ignored', (0, 0, 0))] if 255 in present else []
+    return class_entries(present, classes, palette) + ignored
 
 
 def _draw_contact_sheet(
@@ -237,33 +228,33 @@ def _draw_contact_sheet(
     cells, present = [], set()
     palette = split.sound[0][0].metainfo['palette']
     with _seeded(seed):
-        for index in _spread(len(split.sound), num_images):
+        for index in spread(len(split.sound), num_images):
             dataset, sample = split.sound[index]
-            image, labels = _as_model_gets_it(
+            image, labels = _model_input(
                 dataset.pipeline(dict(sample)), _padded_size(cfg)
             )
             present |= set(np.unique(labels).tolist())
             caption = f'{Path(sample["img_path"]).name}: {_describe(image, labels)}'
             cells.append((side_by_side(image, labels, palette), caption))
     rows = [cells[i : i + _PER_ROW] for i in range(0, len(cells), _PER_ROW)]
-    title = f'{Path(cfg.filename).name}: what the training pipeline hands to the model'
+    title = f'{Path(cfg.filename).name}: input of the model, by the training pipeline'
     legend = _legend(present, split.classes, palette)
     draw_sheet(rows, legend, folder / 'contact_sheet.png', title)
 
 
 def _text(report: dict, findings: list[Finding], folder: Path) -> str:
     columns, lines = {}, []
-    for split, found in report['splits'].items():
+    for split, statistics in report['splits'].items():
         columns[split] = {
             name: (row['share'], row['images'])
-            for name, row in found['classes'].items()
+            for name, row in statistics['classes'].items()
             if row['images']
         }
-        if found['images']:
-            small, large = ('x'.join(map(str, found[k])) for k in _EXTREMES)
+        if statistics['images']:
+            small, large = ('x'.join(map(str, statistics[k])) for k in _EXTREMES)
             lines.append(
-                f'{split}: {found["images"]:,} images, {small} to {large}, '
-                f'{100 * found["ignored"]:.1f} % of the pixels ignored'
+                f'{split}: {statistics["images"]:,} images, {small} to {large}, '
+                f'{100 * statistics["ignored"]:.1f} % of the pixels ignored'
             )
     present = dict.fromkeys(name for column in columns.values() for name in column)
     faults, files = report['faults'], sorted(file.name for file in folder.iterdir())

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of all that was measured of a run."""
+"""One self-contained HTML page with all results of a run."""
 
 from __future__ import annotations
 
@@ -24,49 +24,50 @@ from mmengine.config import Config
 from illama_seg.apis.work_dir import find_run
 from illama_seg.errors import MissingFileError
 from illama_seg.reports.sections import SECTIONS
-from illama_seg.reports.tables import Table, all_tables, chosen_table, facts, is_number
+from illama_seg.reports.tables import is_number, page_tables
 from illama_seg.studies.section import Section
+from illama_seg.studies.tables import Table
 from illama_seg.version import __version__
 
 TEMPLATE = 'page.html.jinja'
-# What mmengine logs of the machine, without the flags that PyTorch was compiled with.
+# Facts that mmengine logs of the machine, without the compiler flags of PyTorch.
 ENVIRONMENT = re.compile(
     r'^ {4}(Python|GPU [\d,]+|PyTorch|TorchVision|OpenCV|MMEngine): (.*)$', re.MULTILINE
 )
 
 
 def write_page(run: str | Path, also: Sequence[str | Path] = ()) -> Path:
-    """Gather tables, pictures, versions and commands of a run into ``report.html``.
+    """Gather tables, images, versions and commands of a run into ``report.html``.
 
-    It looks for the files of ``SECTIONS`` in the run's folders, and for any other JSON
-    that has a PNG of its name beside it. Nothing is measured, and the page asks for
-    nothing outside of itself.
+    Shows the files of ``SECTIONS`` in the run's folders, and any other JSON file with a
+    PNG of the same name beside it. Nothing is measured, and the page loads nothing from
+    elsewhere.
 
     Args:
-        run: work dir of ``tools/train.py``.
-        also: further folders to look into.
+        run: work dir of a training.
+        also: further folders with results.
 
     Returns:
-        The page, in the run.
+        Path of the page, in the run.
 
     Raises:
-        FileNotFoundError: if the folder is not the work dir of a run, or one of the
-            further ones is missing.
+        MissingFileError: if the folder is not the work dir of a run, or a further
+            folder is missing.
     """
     run = Path(run)
     cfg, checkpoint, _ = find_run(run)
     for folder in map(Path, also):
         if not folder.is_dir():
-            raise MissingFileError(f'--also: no folder {folder}')
+            raise MissingFileError('no such folder', also=str(folder))
     names = dict(
         config=shlex.quote(str(next(iter(sorted(run.glob('*.py')))))),
         checkpoint=shlex.quote(str(checkpoint)),
         run=shlex.quote(str(run)),
     )
     kind = 'segmentation' if 'decode_head' in cfg.model else 'classification'
-    found = list(_gather([run, *map(Path, also)], names))
-    shown = {part['title'] for part in found}
-    _tell_apart(found)
+    parts = list(_gather([run, *map(Path, also)], names))
+    shown = {part['title'] for part in parts}
+    _distinguish(parts)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -79,7 +80,7 @@ def write_page(run: str | Path, also: Sequence[str | Path] = ()) -> Path:
         name=run.resolve().name,
         kind=kind,
         summary=_summary(cfg, checkpoint),
-        sections=found,
+        sections=parts,
         missing=[
             dict(title=section.title, command=section.command.format(**names))
             for section in SECTIONS
@@ -96,15 +97,15 @@ def write_page(run: str | Path, also: Sequence[str | Path] = ()) -> Path:
 
 
 def _gather(folders: Sequence[Path], names: dict[str, str]) -> Iterator[dict]:
-    """What there is to show, a part for each file."""
-    for section, path in _found(folders):
+    """Yield a part of the page for each file that has results."""
+    for section, path in _result_files(folders):
         part = _part(section, path, names)
-        if part['problem'] or part['tables'] or part['pictures']:
+        if part['problem'] or part['tables'] or part['images']:
             yield part
 
 
-def _found(folders: Sequence[Path]) -> Iterator[tuple[Section, Path]]:
-    """Files of the sections, in their order; then the others."""
+def _result_files(folders: Sequence[Path]) -> Iterator[tuple[Section, Path]]:
+    """Yield the files of the sections in their order, then the others."""
     files = {path.resolve(): path for f in folders for path in sorted(_files(f))}
     left = dict(files)
     for section in SECTIONS:
@@ -118,8 +119,8 @@ def _found(folders: Sequence[Path]) -> Iterator[tuple[Section, Path]]:
             yield Section(title, path.name), path
 
 
-def _tell_apart(parts: Sequence[dict]) -> None:
-    """Add the folder to titles that are there twice."""
+def _distinguish(parts: Sequence[dict]) -> None:
+    """Add the folder to titles that occur twice."""
     titles = [part['title'] for part in parts]
     for part in parts:
         if titles.count(part['title']) > 1:
@@ -127,25 +128,21 @@ def _tell_apart(parts: Sequence[dict]) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """JSON files that are no logs."""
+    """Yield the JSON files that are no logs."""
     for path in folder.rglob('*.json'):
         if 'vis_data' not in path.relative_to(folder).parts:
             yield path
 
 
 def _part(section: Section, path: Path, names: dict[str, str]) -> dict[str, Any]:
-    """What the template shows of a file."""
+    """Return the template's values for a file."""
+    tables, problem = [], ''
     try:
-        data, tables, problem = json.loads(path.read_text()), [], ''
-        tables = list(_tables(section, data))
+        tables = page_tables(json.loads(path.read_text()))
     except (ValueError, OSError) as error:
-        tables, problem = [], f'{path} cannot be read: {error}'
-    own = path.with_suffix('.png')
-    alone = {own.name: f'Picture of {section.title}'}
-    pictures = [
-        (path.with_name(name), said)
-        for name, said in (section.pictures or alone).items()
-    ]
+        problem = f'{path} cannot be read: {error}'
+    images = section.images or {f'{path.stem}.png': f'Image of {section.title}'}
+    files = [(path.with_name(name), text) for name, text in images.items()]
     return dict(
         title=section.title,
         about=section.about,
@@ -153,23 +150,12 @@ def _part(section: Section, path: Path, names: dict[str, str]) -> dict[str, Any]
         file=str(path),
         problem=problem,
         tables=tables,
-        pictures=[(_uri(file), said) for file, said in pictures if file.is_file()],
+        images=[(_uri(file), text) for file, text in files if file.is_file()],
     )
 
 
-def _tables(section: Section, data: Any) -> Iterator[Table]:
-    if not section.facts and not section.tables:
-        yield from all_tables(data)
-        return
-    if isinstance(data, dict) and (own := facts(data, section.facts)).rows:
-        yield own
-    for where, columns in section.tables.items():
-        if table := chosen_table(data, where, columns):
-            yield table
-
-
-def _uri(picture: Path) -> str:
-    return 'data:image/png;base64,' + base64.b64encode(picture.read_bytes()).decode()
+def _uri(image: Path) -> str:
+    return 'data:image/png;base64,' + base64.b64encode(image.read_bytes()).decode()
 
 
 def _summary(cfg: Config, checkpoint: Path) -> Table:
@@ -188,21 +174,19 @@ def _summary(cfg: Config, checkpoint: Path) -> Table:
         batch=cfg.get('effective_batch') or cfg.train_dataloader.get('batch_size'),
         checkpoint=checkpoint.name,
     )
-    return Table('', (), tuple((name, str(said)) for name, said in rows.items()))
+    return Table((), [(name, str(text)) for name, text in rows.items()])
 
 
 def _versions(run: Path) -> list[Table]:
-    """Of what wrote the page, and of what trained."""
+    """List the versions that wrote the page, and those of the training."""
     modules = (torch, torchvision, timm, mmengine, mmcv, mmseg)
     here = {module.__name__: module.__version__ for module in modules}
     here = dict(illama_seg=__version__, **here, Python=platform.python_version())
-    tables = [Table('this page', (), tuple(here.items()))]
+    tables = [Table((), list(here.items()), title='this page')]
     logs = sorted(path for path in run.glob('*/*.log') if path.stem == path.parent.name)
     if logs:
         logged = ENVIRONMENT.findall(logs[-1].read_text(errors='replace'))
-        trained = {name: said.split(' (')[0] for name, said in logged}
+        trained = [(name, text.split(' (')[0]) for name, text in logged]
         if trained:
-            tables.append(
-                Table('training, by its last log', (), tuple(trained.items()))
-            )
+            tables.append(Table((), trained, title='training, by its last log'))
     return tables

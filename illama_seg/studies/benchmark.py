@@ -3,51 +3,54 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import nullcontext
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
-from prettytable import PrettyTable
 from torch import nn
 from tqdm import tqdm
 
 from illama_seg.apis.configs import load_config
 from illama_seg.apis.models import load_weights, usable_device
 from illama_seg.apis.runs.overview import count_tokens, describe_attention
-from illama_seg.apis.user_errors import check_writable, options_explained
 from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
 from illama_seg.errors import UserError
 from illama_seg.machine import choices
 from illama_seg.machine.choices import device_name
 from illama_seg.machine.precision import choose_precision
+from illama_seg.studies.common import build_model, check_at_least, results_path
 from illama_seg.studies.complexity.counts import count_multiply_accumulates
+from illama_seg.studies.peak_memory import MIB, forward_pass, peak_in_child
+from illama_seg.studies.section import Section
+from illama_seg.studies.tables import Table, as_text
 
-# Crops of the ADE20K recipe, and the largest picture that its test resizes to.
+# Crops of the ADE20K recipe, and the largest image that its test pipeline makes.
 SHAPES = ((512, 512), (512, 2048))
 WARM_UP = 3  # passes
-MIB = 2**20
 NOTES = dict(
     multiply_accumulates='multiply-accumulates, not FLOPs: torch counts 2 for each',
     time='forward pass from the normalised images to the logits',
-    cpu="resident, the whole process's: Python, libraries, weights and the pass",
-    cuda="the allocator's: weights and the pass",
+    cpu='resident memory of the process: Python, libraries, weights and the pass',
+    cuda='memory of the CUDA allocator: weights and the pass',
+)
+SECTION = Section(
+    title='Speed and memory',
+    files='benchmark.json',
+    about='Medians over forward passes; seconds for each batch.',
+    command='python tools/analysis/benchmark.py {config} {checkpoint}',
 )
 
 
 def run_benchmark(
     config: str | Path,
     checkpoint: str | Path | None = None,
+    *,
     out: str | Path | None = None,
     shape: tuple[int, int] | None = None,
     batch_sizes: Sequence[int] = (1,),
@@ -56,39 +59,35 @@ def run_benchmark(
     device: str | None = None,
     cfg_options: dict | None = None,
 ) -> tuple[dict, str]:
-    """Measure a segmentor or classifier of a config, and write the numbers.
+    """Measure time, memory and size of a config's model and write the numbers.
 
     Args:
         config: config file.
-        checkpoint: of this model; by default the weights are random, which takes as
-            long.
+        checkpoint: checkpoint of this model; by default the weights are random, which
+            takes the same time.
         out: JSON file to write; by default ``benchmark.json`` in the config's work dir.
-        shape: (height, width) of the images timed; by default that of the training.
-        batch_sizes: images to a pass.
-        repeat: passes timed, after three to warm up.
-        amp: half precision where it is faster here.
+        shape: (height, width) of the timed images in pixels; by default that of the
+            training.
+        batch_sizes: numbers of images in a forward pass.
+        repeat: number of timed passes, after ``WARM_UP`` untimed ones.
+        amp: half precision where it is faster on this machine.
         device: such as 'cpu' or 'cuda:1'; by default a GPU where there is one.
         cfg_options: overrides of the config.
 
     Returns:
-        The numbers, as in the file, and a text of tables.
+        Content of the file, and readable tables.
 
     Raises:
-        FileNotFoundError: if a file is missing.
-        ValueError: if an option is out of its range or the checkpoint does not fit.
+        MissingFileError: if a file is missing.
+        UserError: if a parameter is out of range or the checkpoint does not fit.
     """
-    if min(batch_sizes) < 1 or repeat < 1 or min(shape or (1, 1)) < 1:
-        raise UserError(
-            f'--batch-sizes {list(batch_sizes)} --repeat {repeat} --shape {shape}: '
-            'expected numbers from 1 on'
-        )
+    check_at_least(1, batch_sizes=batch_sizes, repeat=repeat, shape=shape)
     cfg = load_config(config, cfg_options)
     on = torch.device(usable_device(device))
-    out = Path(out or Path(cfg.work_dir) / 'benchmark.json')
-    check_writable(out.parent)
-    model = _build(cfg)
+    path = results_path(out, cfg, 'benchmark.json')
+    model = build_model(cfg)
     shape = shape or training_shape(model)
-    counts = _counts(cfg, shape)  # cheap, and refuses what is no such model
+    counts = _counts(cfg, shape)  # cheap, so a wrong shape is refused early
     if checkpoint is not None:
         state = read_checkpoint(fetch_checkpoint(checkpoint), mmap=True)
         load_weights(model, state, checkpoint)
@@ -100,7 +99,7 @@ def run_benchmark(
         describe_attention(model, dtype, tokens, size, training=False)
         for size in batch_sizes
     ]
-    # The child that the memory is measured in measures nothing else.
+    # Arguments of the child process in which the peak memory is measured.
     case = str(config), cfg_options, shape, dtype, choices.made()
     passes = tqdm(total=len(batch_sizes) * (repeat + WARM_UP), unit='pass')
     with passes:
@@ -108,7 +107,7 @@ def run_benchmark(
             _measure(model, shape, size, repeat, dtype, case, passes.update)
             for size in batch_sizes
         ]
-    numbers = dict(
+    numbers: dict[str, Any] = dict(
         config=str(config),
         checkpoint=checkpoint and str(checkpoint),
         shape=shape,
@@ -128,20 +127,14 @@ def run_benchmark(
             peak_memory_mib=NOTES[on.type],
         ),
     )
-    out.write_text(json.dumps(numbers, indent=1))
-    return numbers, _tables(numbers)
-
-
-def _build(cfg: Config) -> nn.Module:
-    """The config's model in eval mode, its weights random."""
-    init_default_scope(cfg.get('default_scope', 'mmseg'))
-    cfg.model.init_cfg = cfg.model.backbone.init_cfg = None
-    with options_explained(cfg):
-        return MODELS.build(cfg.model).eval()
+    tables = _tables(numbers)
+    numbers['tables'] = list(map(asdict, tables))
+    path.write_text(json.dumps(numbers, indent=1))
+    return numbers, as_text(tables)
 
 
 def training_shape(model: nn.Module) -> tuple[int, int]:
-    """(height, width) in pixels of the images that a model is trained on."""
+    """Return (height, width) in pixels of a model's training images."""
     parts: Any = model
     if size := getattr(parts.data_preprocessor, 'size', None):
         return tuple(size)
@@ -152,10 +145,9 @@ def training_shape(model: nn.Module) -> tuple[int, int]:
 
 def _counts(cfg: Config, shape: tuple[int, int]) -> list[dict]:
     with torch.device('meta'):
-        model = _build(cfg)
+        model = build_model(cfg)
     segments = hasattr(model, 'decode_head')
     shapes = dict.fromkeys((shape, *(SHAPES if segments else ())))
-    # A row for each way to count; a classifier has no auxiliary head.
     heads = (False, True) if getattr(model, 'auxiliary_head', None) else (False,)
     rows = []
     for size in shapes:
@@ -163,8 +155,9 @@ def _counts(cfg: Config, shape: tuple[int, int]) -> list[dict]:
             macs = count_multiply_accumulates(model, size)
         except (RuntimeError, ValueError) as error:
             raise UserError(
-                f'an image of {size[0]}x{size[1]} (--shape) does not go through the '
-                f'model: {str(error).splitlines()[0]}'
+                'the model does not accept images of this size: '
+                f'{str(error).splitlines()[0]}',
+                shape=size,
             ) from error
         rows += [
             dict(
@@ -187,16 +180,6 @@ def _parameters(model: nn.Module) -> dict[str, int]:
     return {name: n for name, n in counts.items() if n} | {'all': sum(counts.values())}
 
 
-def _pass(model: nn.Module, image: torch.Tensor, dtype: torch.dtype) -> None:
-    device = image.device
-    amp = dtype != torch.float32
-    precision: Any = torch.autocast(device.type, dtype) if amp else nullcontext()
-    with precision, torch.inference_mode():
-        model(image)  # mode 'tensor': the logits
-    if device.type == 'cuda':
-        torch.cuda.synchronize(device)
-
-
 def _measure(
     model: nn.Module,
     shape: tuple[int, int],
@@ -208,8 +191,8 @@ def _measure(
 ) -> dict:
     row: dict[str, Any] = dict(batch_size=batch_size)
     device = next(model.parameters()).device
-    if device.type == 'cpu':  # a memory too small ends the child, not this process
-        row['peak_memory_mib'] = _peak_in_child(*case, batch_size)
+    if device.type == 'cpu':  # running out of memory kills the child only
+        row['peak_memory_mib'] = peak_in_child(*case, batch_size)
         if row['peak_memory_mib'] is None:
             return row | dict(out_of_memory=True)
     else:
@@ -219,7 +202,7 @@ def _measure(
         image = torch.randn(batch_size, 3, *shape, device=device)
         for _ in range(WARM_UP + repeat):
             start = time.perf_counter()
-            _pass(model, image, dtype)
+            forward_pass(model, image, dtype)
             seconds.append(time.perf_counter() - start)
             progress()
     except torch.OutOfMemoryError:
@@ -237,94 +220,49 @@ def _measure(
     )
 
 
-def _peak_in_child(*case: Any) -> float | None:
-    """MiB that a new process takes at its peak; None where it was ended."""
-    spawn = multiprocessing.get_context('spawn')
-    work = partial(_peak, torch.get_num_threads())
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        try:
-            return pool.submit(work, *case).result()
-        except BrokenProcessPool:
-            return None
-
-
-def _peak(
-    threads: int,
-    config: str,
-    cfg_options: dict | None,
-    shape: tuple[int, int],
-    dtype: torch.dtype,
-    chosen: dict[str, str],
-    batch_size: int,
-) -> float:
-    torch.set_num_threads(threads)
-    choices.resume(chosen)
-    model = _build(load_config(config, cfg_options))
-    image = torch.randn(batch_size, 3, *shape)
-    _pass(model, image, dtype)
-    return _resident_peak()
-
-
-def _resident_peak() -> float:
-    """MiB. On Linux not getrusage's, which starts at the parent's."""
-    status = Path('/proc/self/status')
-    if status.is_file():
-        return int(status.read_text().split('VmHWM:')[1].split()[0]) / 1024
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (MIB if platform.system() == 'Darwin' else 1024)
-
-
-def _tables(numbers: dict) -> str:
-    notes = numbers['notes']
-    title = (
-        f'{numbers["config"]}: {numbers["device"]}, {numbers["threads"]} threads, '
-        f'torch {numbers["torch"]}, {numbers["precision_reason"]}, attention '
-        f'{numbers["attention"]}'
-    )
-    shape = 'x'.join(map(str, numbers['shape']))
-    speed = _table('images', f'{shape}: seconds', 'range', 'images/s', 'peak, MiB')
+def _tables(numbers: dict) -> list[Table]:
+    notes, shape = numbers['notes'], 'x'.join(map(str, numbers['shape']))
+    settings = {
+        'config': numbers['config'],
+        'device': numbers['device'],
+        'threads': str(numbers['threads']),
+        'precision': numbers['precision_reason'],
+        'attention': numbers['attention'],
+        'torch': numbers['torch'],
+    }
+    speed = []
     for row in numbers['timings']:
-        if row.get('out_of_memory'):
-            speed.add_row([row['batch_size'], 'out of memory', '-', '-', '-'])
-            continue
-        speed.add_row(
-            [
-                row['batch_size'],
+        cells = ['out of memory', '-', '-', '-']
+        if not row.get('out_of_memory'):
+            cells = [
                 f'{row["seconds"]:.4g}',
                 f'{row["fastest"]:.4g} to {row["slowest"]:.4g}',
                 f'{row["images_per_second"]:.4g}',
                 f'{row["peak_memory_mib"]:,.0f}',
             ]
-        )
-    macs = _table('image', 'attention products', 'auxiliary head', 'G')
-    for row in numbers['multiply_accumulates']:
-        with_each = (row['attention_products'], row['auxiliary_head'])
-        macs.add_row(
-            [
-                'x'.join(map(str, row['shape'])),
-                *('with' if each else 'without' for each in with_each),
-                f'{row["count"] / 1e9:,.2f}',
-            ]
-        )
-    parameters = _table('parameters', 'M')
-    for name, count in numbers['parameters'].items():
-        parameters.add_row([name, f'{count / 1e6:,.3f}'])
-    return '\n'.join(
+        speed.append([f'{row["batch_size"]:,}', *cells])
+    macs = [
         [
-            title,
-            f'time: medians and their range; {notes["time"]}',
-            f'peak memory: {notes["peak_memory_mib"]}',
-            str(speed),
-            notes['multiply_accumulates'],
-            str(macs),
-            str(parameters),
+            'x'.join(map(str, row['shape'])),
+            'with' if row['attention_products'] else 'without',
+            'with' if row['auxiliary_head'] else 'without',
+            f'{row["count"] / 1e9:,.2f}',
         ]
-    )
-
-
-def _table(*columns: str) -> PrettyTable:
-    table = PrettyTable(columns, align='r')
-    table.align[columns[0]] = 'l'
-    return table
+        for row in numbers['multiply_accumulates']
+    ]
+    parameters = [[k, f'{n / 1e6:,.3f}'] for k, n in numbers['parameters'].items()]
+    return [
+        Table([], list(map(list, settings.items()))),
+        Table(
+            ['images', 'seconds', 'range', 'images/s', 'peak, MiB'],
+            speed,
+            title=f'images of {shape} pixels: medians and their range',
+            note=f'time: {notes["time"]}\npeak memory: {notes["peak_memory_mib"]}',
+        ),
+        Table(
+            ['image', 'attention products', 'auxiliary head', 'G'],
+            macs,
+            title=notes['multiply_accumulates'],
+        ),
+        Table(['parameters', 'M'], parameters),
+    ]

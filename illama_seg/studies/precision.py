@@ -10,12 +10,11 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from prettytable import PrettyTable
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
@@ -23,82 +22,85 @@ from tqdm import tqdm
 from illama_seg.apis.configs import load_config
 from illama_seg.apis.models import dataset_meta
 from illama_seg.apis.quantize import ConfigImages, load_with_kind
-from illama_seg.apis.user_errors import check_writable
 from illama_seg.checkpoints import write_weights
-from illama_seg.errors import UserError
 from illama_seg.evaluation import ConfusionMatrix
 from illama_seg.machine.precision import choose_precision
 from illama_seg.quantization import in_integers, wrong_products
 from illama_seg.studies.benchmark import training_shape
+from illama_seg.studies.common import check_at_least, results_path
+from illama_seg.studies.section import Section
 from illama_seg.studies.subjects import source_name
+from illama_seg.studies.tables import Table
 
 WARM_UP = 2  # passes
-
-
 MIB = 2**20
-
-
 # Operators of torch that are matrix products and convolutions.
 PRODUCTS = {
     'mm', 'addmm', 'bmm', 'baddbmm', '_int_mm', 'qlinear_pointwise', 'mkldnn_linear',
     'mkldnn_convolution', '_slow_conv2d_forward',
 }  # fmt: skip
-
-
 NOTES = dict(
-    seconds='median of a pass from the normalised images to the logits',
+    seconds='median time of a pass from the normalised images to the logits',
     times_faster='median over rounds; each round times every row once, in turn',
-    bytes='of the weights as .safetensors; those in 8 bits with their step sizes',
+    bytes='size of the weights as .safetensors; 8-bit weights with their step sizes',
     in_products='share of the time in matrix products and convolutions, one pass',
+)
+SECTION = Section(
+    title='8 bits',
+    files='quantiz*.json',
+    about='Medians over passes; in products: share of the time in matrix products '
+    'and convolutions.',
+    command='python tools/quantize.py eval {config} {checkpoint}',
 )
 
 
 def compare_precisions(
     config: str | Path,
     sources: Sequence[str | Path],
+    *,
     out: str | Path | None = None,
     images: int | None = None,
     batch_size: int | None = None,
     repeat: int = 20,
     cfg_options: dict | None = None,
 ) -> tuple[dict, str]:
-    """Speed, size and accuracy on a CPU: float32, bfloat16 and 8 bits side by side.
+    """Compare speed, size and accuracy of float32, bfloat16 and 8 bits on a CPU.
 
-    bfloat16 only where it is faster than float32 here.
+    bfloat16 is compared only where it is faster than float32.
 
     Args:
         config: config of the model, or its name.
         sources: checkpoints in float, exported ones, and those of quantisation-aware
-            trainings; the first is what the speed is compared with.
+            trainings; speed is relative to the first.
         out: JSON file; by default ``quantization.json`` in the config's work dir.
-        images: of the test data, drawn once; by default all. 0 measures speed only.
-        batch_size: images, or windows, of the pass that is timed; by default the
-            config's for a classification, 1 for a segmentation.
-        repeat: rounds timed.
+        images: number of test images, drawn once; by default all. 0 measures speed
+            only.
+        batch_size: images or windows of the timed pass; by default the config's for a
+            classification, 1 for a segmentation.
+        repeat: number of timed rounds.
         cfg_options: overrides of the config.
 
     Returns:
-        What is in the file, and a readable table.
+        Content of the file, and a readable table.
 
     Raises:
-        FileNotFoundError: if a file is missing.
-        ValueError: if an option is out of its range or weights do not fit.
+        MissingFileError: if a file is missing.
+        UserError: if a parameter is out of range or weights do not fit.
     """
-    if repeat < 1 or (batch_size is not None and batch_size < 1) or (images or 0) < 0:
-        raise UserError(
-            f'--repeat {repeat} --batch-size {batch_size} --images {images}: expected '
-            'rounds and a batch of at least 1, and no negative number of images'
-        )
+    check_at_least(1, repeat=repeat, batch_size=batch_size)
+    check_at_least(0, images=images)
     cfg = load_config(config, cfg_options)
-    path = Path(out or Path(cfg.work_dir) / 'quantization.json')
-    check_writable(path.parent)
+    path = results_path(out, cfg, 'quantization.json')
     rows = [row for source in sources for row in _rows(cfg, source)]
     _time(rows, _batch(cfg, rows[0].model, batch_size), repeat)
     if images != 0:
         for row in rows:
             row.result.update(_score(cfg, row, images))
     results = [row.result for row in rows]
+    integers = _integers()
+    table = _table(results, f'8 bits {integers}' if wrong_products() else '')
     numbers = dict(
+        tables=[asdict(table)],
         config=str(config),
         rows=results,
         threads=torch.get_num_threads(),
@@ -107,14 +109,11 @@ def compare_precisions(
         machine=platform.machine(),
         capability=torch.backends.cpu.get_cpu_capability(),
         half_precision=choose_precision('cpu').reason,
-        integers=_integers(),
+        integers=integers,
         notes=NOTES,
     )
     path.write_text(json.dumps(numbers, indent=1))
-    table = _table(results)
-    if wrong_products():
-        table += f'\n8 bits {numbers["integers"]}'
-    return numbers, table
+    return numbers, str(table)
 
 
 @dataclass
@@ -138,7 +137,7 @@ def _rows(cfg: Config, source: str | Path) -> Iterator[_Row]:
     model, kind = load_with_kind(cfg.copy(), source)
     if kind == 'trained':
         model = in_integers(model)
-    # Half precision only where a user would take it.
+    # Half precision only where it is faster.
     chosen = choose_precision('cpu').name
     for half in dict.fromkeys((False, chosen == 'bfloat16')):
         name = 'bf16' if half else 'fp32'
@@ -169,7 +168,7 @@ def _bytes(model: nn.Module, half: bool) -> int:
 
 
 def _batch(cfg: Config, model: nn.Module, batch_size: int | None) -> Tensor:
-    """Random images as the preprocessor leaves them: the values take no time."""
+    """Draw random images (N, 3, H, W); their values do not change the time."""
     segments = hasattr(model, 'decode_head')
     height, width = training_shape(model)
     count = batch_size or (1 if segments else cfg.test_dataloader.batch_size)
@@ -198,41 +197,50 @@ def _time(rows: list[_Row], images: Tensor, repeat: int) -> None:
 
 
 def _shares(row: _Row, images: Tensor) -> dict:
-    # Else the profiler tells that it found no GPU.
+    # Without this the profiler warns that it found no GPU.
     os.environ.setdefault('KINETO_LOG_LEVEL', '99')
     with profile(activities=[ProfilerActivity.CPU]) as measured:
         row.run(images)
     totals = {event.key: event.self_cpu_time_total for event in measured.key_averages()}
-    whole = sum(totals.values())
+    total = sum(totals.values())
     largest = sorted(totals, key=lambda key: -totals[key])[:10]
     products = sum(t for k, t in totals.items() if k.split('::')[-1] in PRODUCTS)
     return dict(
-        in_products=products / whole,
-        operators={key: totals[key] / whole for key in largest},
+        in_products=products / total,
+        operators={key: totals[key] / total for key in largest},
     )
 
 
-def _table(rows: list[dict]) -> str:
-    scores = [name for name in ('top1', 'mIoU', 'aAcc') if name in rows[0]]
-    names = ['ms', 'times faster', 'in products', 'MiB', *scores]
-    table = PrettyTable(['weights', 'precision', *names], align='r')
-    table.align['weights'] = table.align['precision'] = 'l'
-    for row in rows:
-        figures = [
+def _table(rows: list[dict], note: str) -> Table:
+    titles = {'top1': 'top-1, %', 'mIoU': 'mIoU, %', 'aAcc': 'pixel accuracy, %'}
+    scores = {key: title for key, title in titles.items() if key in rows[0]}
+    columns = ['weights', 'precision', 'ms', 'times faster', 'in products', 'MiB']
+    cells = [
+        [
+            row['name'],
+            row['precision'],
             f'{1000 * row["seconds"]:.1f}',
             f'{row["times_faster"]:.2f}',
             f'{100 * row["in_products"]:.0f} %',
             f'{row["bytes"] / MIB:.2f}',
             *(f'{row[name]:.2f}' for name in scores),
         ]
-        table.add_row([row['name'], row['precision'], *figures])
-    batch = 'x'.join(map(str, rows[0]['shape']))
+        for row in rows
+    ]
     images = f'{rows[0]["images"]} images; ' if scores else ''
-    return f'{table}\n{images}a pass takes {batch}; times faster than the first row'
+    notes = (
+        f'{images}batch of {"x".join(map(str, rows[0]["shape"]))}; times faster than '
+        'the first row',
+        f'on {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, '
+        f'{torch.get_num_threads()} threads, torch {torch.__version__}',
+        note,
+    )
+    note = '\n'.join(filter(None, notes))
+    return Table([*columns, *scores.values()], cells, note=note)
 
 
 def _score(cfg: Config, row: _Row, count: int | None) -> dict:
-    """Top-1 accuracy, or mIoU and pixel accuracy, all in percent."""
+    """Compute top-1 accuracy, or mIoU and pixel accuracy, all in percent."""
     data = ConfigImages(cfg, row.model, 'test', count, seed=0)
     with row.precision():
         pairs = data.pairs(row.model, row.result['precision'])

@@ -1,4 +1,4 @@
-"""Classifiers to measure: checkpoints of a config, and timm's models by name."""
+"""Classifiers to measure: checkpoints of a config, and timm's models."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Classifier:
     """A classifier with its own preprocessing.
 
     Attributes:
-        name: to show.
-        model: batch as loaded -> logits (B, num_classes).
+        name: name in tables and drawings.
+        model: loaded batch -> logits (B, num_classes).
         load: dict of ``img_path``, or ``img`` (H, W) or (H, W, 3) uint8 -> (3, h, w).
-        num_classes: outputs.
-        classes: names of the classes, where checkpoint or data set have them.
-        device: of the model.
-        module: what has the weights.
+        num_classes: number of outputs.
+        classes: names of the classes, if the checkpoint or the data set has them.
+        device: device of the model.
+        module: module with the weights.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Classifier:
 
     @torch.inference_mode()
     def logits(self, images: list[Tensor]) -> Tensor:
-        """Loaded images -> (B, num_classes) float32, on the CPU."""
+        """Compute logits of loaded images: (B, num_classes) float32 on the CPU."""
         return self.model(torch.stack(images).to(self.device)).float().cpu()
 
 
@@ -60,18 +60,18 @@ def build_classifier(
     """Build a classifier and load its weights, all of them, without running any code.
 
     Args:
-        cfg: config of a classification; of timm's models it says the number of classes.
-        source: file or URL of a checkpoint of this config, 'random' for the weights
-            that a training of it starts from, ``timm:NAME`` with the weights that timm
-            downloads, ``timm:NAME=FILE`` with those of a file, or ``timm:NAME=random``.
+        cfg: config of a classification; it sets the number of classes of timm's models.
+        source: file or URL of a checkpoint of this config, 'random' for the initial
+            weights of its training, ``timm:NAME`` with the weights that timm downloads,
+            ``timm:NAME=FILE`` with those of a file, or ``timm:NAME=random``.
             Random weights are drawn from the config's ``randomness.seed``, or from 0.
         device: such as 'cpu' or 'cuda:1'; by default a GPU where there is one.
 
     Raises:
-        FileNotFoundError: if a file is missing.
+        MissingFileError: if a file is missing.
         ConnectionError: if weights cannot be downloaded.
-        ValueError: if the config is not of a classifier, there is no such model, or
-            the weights do not fit it.
+        UserError: if the config has no classifier, the model is unknown, or the
+            weights do not fit it.
     """
     if 'head' not in cfg.model:
         raise UserError(
@@ -79,7 +79,7 @@ def build_classifier(
             'classification, such as configs/pretrain/illama_base_in1k.py'
         )
     device = usable_device(device)
-    # Random weights are the same every time, and leave the caller's draws alone.
+    # Random weights are the same every time; the caller's generator is not changed.
     with torch.random.fork_rng(devices=()):
         torch.manual_seed((cfg.get('randomness') or {}).get('seed') or 0)
         if str(source).startswith(TIMM):
@@ -116,7 +116,7 @@ def _of_config(source: str | Path, cfg: Config, device: str) -> Classifier:
 
 
 def source_name(source: str | Path) -> str:
-    """Short name of a checkpoint or of timm's model."""
+    """Return a short name of a checkpoint or of timm's model."""
     if str(source).startswith(TIMM):
         name, _, weights = str(source).removeprefix(TIMM).partition('=')
         return f'{name} ({RANDOM} weights)' if weights == RANDOM else name
@@ -125,7 +125,7 @@ def source_name(source: str | Path) -> str:
 
 
 def _data_classes(cfg: Config) -> tuple[str, ...] | None:
-    """Names of the classes of a config's data, where they are known without it."""
+    """Return the names of the classes, if the data set's type declares them."""
     data = DATASETS.get(cfg.test_dataloader.dataset.type)
     return getattr(data, 'METAINFO', {}).get('classes')
 
@@ -150,7 +150,7 @@ def _of_timm(source: str, cfg: Config, device: str) -> Classifier:
         options = dict(pretrained=True)
     try:
         model: Any = timm.create_model(name, **options)
-    except Exception as error:  # timm, its downloader and torch raise what they like
+    except Exception as error:  # timm, its downloader and torch raise many kinds
         reason = str(error).splitlines()[0].rstrip('.')
         if weights:
             raise UserError(
@@ -159,13 +159,13 @@ def _of_timm(source: str, cfg: Config, device: str) -> Classifier:
             ) from error
         raise ConnectionError(
             f'no weights of timm:{name} to be had: {reason}. Without a network give '
-            f'their file, timm:{name}=FILE; timm:{name}=random takes random ones'
+            f'their file, timm:{name}=FILE; timm:{name}=random has random weights'
         ) from error
     head = read.get(f'{model.pretrained_cfg.get("classifier")}.weight')
-    found = model.num_classes if head is None else len(head)
-    if found != num_classes:
+    outputs = model.num_classes if head is None else len(head)
+    if outputs != num_classes:
         raise UserError(
-            f'{source} has {found} classes, the config {num_classes}: give a file of '
+            f'{source} has {outputs} classes, the config {num_classes}: give a file of '
             f'weights for these, timm:{name}=FILE'
         )
     transform = create_transform(**resolve_model_data_config(model))

@@ -1,4 +1,4 @@
-"""Picture of a confusion matrix that stays readable with 150 classes."""
+"""Drawing of a confusion matrix that is readable with 150 classes."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from matplotlib.figure import Figure
 
 from illama_seg.evaluation import ConfusionMatrix
 
-CELL = 0.1  # inches, the least that a class's name needs
+CELL = 0.1  # inches, minimum for a class's name
 LISTED = 25
 
 
 def draw_confusion(matrix: ConfusionMatrix, path: str | Path) -> dict:
-    """Draw the shares of each annotated class and list the pairs most confused.
+    """Draw the shares of each annotated class and list the most confused pairs.
 
-    Only classes that occur are drawn, in their own order; colours are of the share's
-    square root, so that 1 % shows.
+    Only classes that occur are drawn, in their own order. The colours show the square
+    root of the share, so that 1 % is visible.
 
     Args:
         matrix: counts of a data set.
-        path: picture to write.
+        path: image to write.
 
     Returns:
-        The lists beside the matrix, ``dict(by_pixels=[...], by_share=[...])``, of
+        ``dict(by_pixels=[...], by_share=[...])``, the lists beside the matrix, from
         :meth:`ConfusionMatrix.most_confused`.
     """
     pairs = dict(

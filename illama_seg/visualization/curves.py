@@ -1,23 +1,25 @@
-"""Read and draw the logged curves of a training."""
+"""Logged curves of a training."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Scalar of a validation -> title, and what mmengine counts its steps in.
+# Scalar of a validation -> its title, and the unit of mmengine's steps.
 METRICS = {'mIoU': ('mIoU', 'iteration'), 'accuracy/top1': ('top-1', 'epoch')}
 
 
 def read_scalars(files: Sequence[str | Path]) -> dict[str, list[list[float]]]:
-    """Curves of a run, as mmengine logs them.
+    """Read the curves of a run that mmengine logged.
 
     Args:
-        files: ``scalars.json``, a JSON object a line, one file for each time that the
-            run was started, in order; later ones win.
+        files: files ``scalars.json`` with a JSON object on each line, one file for each
+            start of the run, in order; later values replace earlier ones.
 
     Returns:
         Name of a scalar -> ``[[step, value], ...]``.
@@ -27,7 +29,7 @@ def read_scalars(files: Sequence[str | Path]) -> dict[str, list[list[float]]]:
         for line in filter(None, Path(file).read_text().splitlines()):
             try:
                 row = json.loads(line)
-            except ValueError:  # cut off, by a kill or a full disk
+            except ValueError:  # truncated by a kill or a full disk
                 continue
             for key in row.keys() - {'step'}:
                 values.setdefault(key, {})[row['step']] = row[key]
@@ -38,20 +40,19 @@ def read_scalars(files: Sequence[str | Path]) -> dict[str, list[list[float]]]:
 
 
 def draw_curves(scalars: Sequence[str | Path], path: str | Path) -> dict:
-    """Draw the loss of a run and its mIoU, or of a classification its top-1 accuracy.
+    """Draw the loss and the mIoU of a run, or the top-1 accuracy of a classification.
 
     Args:
-        scalars: the files ``scalars.json`` that mmengine writes, a JSON object a
-            line, one file for each time that the run was started; later ones win.
-        path: picture to write.
+        scalars: see :func:`read_scalars`.
+        path: image to write.
 
     Returns:
-        ``dict(loss=[[iteration, loss], ...], mIoU=[[iteration, percent], ...])``, or
-        in place of the mIoU ``'accuracy/top1': [[epoch, percent], ...]``.
+        ``dict(loss=[[iteration, loss], ...], mIoU=[[iteration, percent], ...])``; a
+        classification has ``'accuracy/top1': [[epoch, percent], ...]`` instead of mIoU.
     """
-    found = read_scalars(scalars)
-    metric = next((key for key in METRICS if key in found), 'mIoU')
-    curves = {key: found.get(key, []) for key in ('loss', metric)}
+    logged = read_scalars(scalars)
+    metric = next((key for key in METRICS if key in logged), 'mIoU')
+    curves = {key: logged.get(key, []) for key in ('loss', metric)}
     figure = Figure(figsize=(9, 3.4), layout='constrained')
     for axis, (key, points) in zip(figure.subplots(1, 2), curves.items(), strict=True):
         title, unit = METRICS.get(key, ('', 'iteration'))
@@ -63,3 +64,11 @@ def draw_curves(scalars: Sequence[str | Path], path: str | Path) -> dict:
         axis.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
     return curves
+
+
+def draw_mean(axis: Axes, places: Sequence, columns: Sequence, **style: Any) -> None:
+    """Draw the mean of the values at each place, and their range as a band."""
+    means = [sum(column) / len(column) for column in columns]
+    (line,) = axis.plot(places, means, **style)
+    low, high = [min(column) for column in columns], [max(column) for column in columns]
+    axis.fill_between(places, low, high, color=line.get_color(), alpha=0.15, lw=0)

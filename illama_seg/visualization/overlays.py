@@ -1,4 +1,4 @@
-"""Paint labels over images, with a legend."""
+"""Overlays of labels on images, with a legend."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def overlay(
 
     Args:
         image: (H, W, 3) uint8, BGR.
-        labels: (H, W), class numbers; 255 stays unpainted.
+        labels: (H, W), class numbers; 255 is not painted.
         palette: RGB colour of each class.
-        opacity: of the paint, in [0, 1].
+        opacity: opacity of the colours, in [0, 1].
 
     Returns:
         (H, W, 3) uint8, BGR.
@@ -30,7 +30,7 @@ def overlay(
 
 
 def colourise(labels: np.ndarray, palette: Palette) -> np.ndarray:
-    """(H, W) class numbers -> (H, W, 3) uint8, RGB; 255 is black."""
+    """Colour labels (H, W) -> (H, W, 3) uint8 RGB; 255 is black."""
     colours = np.zeros((256, 3), np.uint8)
     colours[: len(palette)] = np.asarray(palette, np.uint8)
     return colours[labels]
@@ -41,13 +41,14 @@ def add_legend(
 ) -> np.ndarray:
     """Name the classes of ``labels``, largest first, in a strip below the image.
 
-    Args and returns as :func:`overlay`; the strip makes the result higher.
+    Arguments are those of :func:`overlay`, with the names of the classes; the result is
+    higher than the image by the strip.
     """
     numbers, counts = np.unique(labels[labels != 255], return_counts=True)
     font, line = cv2.FONT_HERSHEY_SIMPLEX, 1
     names = [classes[number].strip() for number in numbers]
     widths = [cv2.getTextSize(name, font, 0.45, line)[0][0] + 30 for name in names]
-    # Readable on a large picture, and no name cut off by a small one's edge.
+    # Readable on a large image, and no name is cut off on a small one.
     scale = max(image.shape[1] / 1000, 1.0)
     scale = min([scale, *(image.shape[1] / width for width in widths)])
     room, row, x, cells = image.shape[1] / scale, 0, 0, []
@@ -74,11 +75,11 @@ def add_legend(
 
 
 def side_by_side(image: np.ndarray, labels: np.ndarray, palette: Palette) -> np.ndarray:
-    """An image beside itself with its labels painted over; what is ignored is dark.
+    """Join an image and its overlay; ignored pixels of the overlay are dark.
 
     Args:
         image: (H, W, 3) uint8, BGR.
-        labels: (H, W), class numbers or 255.
+        labels: (H, W), class numbers, 255 for ignored pixels.
         palette: RGB colour of each class.
 
     Returns:

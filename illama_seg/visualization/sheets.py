@@ -1,8 +1,8 @@
-"""Pictures of segmentations and of runs."""
+"""Sheets of images and segmentations."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,34 +26,28 @@ def draw_rows(
         rows: image (H, W, 3) RGB, labels (H, W), predictions (H, W), caption.
         classes: names of the classes.
         palette: RGB colour of each class.
-        path: picture to write.
+        path: image to write.
     """
-    height, width = rows[0][0].shape[:2]
-    row_height = 3.6 * height / width
-    figure = Figure(figsize=(13.6, row_height * len(rows) + 0.5), layout='constrained')
-    axes = figure.subplots(len(rows), 3, squeeze=False)
-    present: set[int] = set()
-    for line, (image, truth, guess, caption) in zip(axes, rows, strict=True):
-        present |= set(np.unique(truth).tolist()) | set(np.unique(guess).tolist())
+    cells, present = [], set()
+    for image, truth, guess, caption in rows:
+        present |= {*np.unique(truth).tolist(), *np.unique(guess).tolist()}
         shown = np.where(truth == 255, 255, guess)
-        for axis, picture in zip(
-            line,
-            (image, colourise(truth, palette), colourise(shown, palette)),
-            strict=True,
-        ):
-            axis.imshow(picture, interpolation='nearest')
-            axis.set_xticks([])
-            axis.set_yticks([])
-        line[0].set_ylabel(caption, fontsize=8)
-    titles = ('image', 'ground truth (black: not annotated)', 'prediction')
-    for axis, title in zip(axes[0], titles, strict=True):
-        axis.set_title(title, fontsize=11)
-    patches = [
-        Patch(facecolor=_hex(palette[number]), label=classes[number])
-        for number in sorted(present - {255})
-    ]
-    figure.legend(handles=patches, loc='outside right upper', fontsize=9, frameon=False)
-    figure.savefig(path, dpi=100)
+        cells.append(
+            [
+                (image, caption),
+                (colourise(truth, palette), 'ground truth (black: not annotated)'),
+                (colourise(shown, palette), 'prediction'),
+            ]
+        )
+    draw_sheet(cells, class_entries(present, classes, palette), path)
+
+
+def class_entries(
+    present: Iterable[int], classes: Sequence[str], palette: Palette
+) -> list[tuple[str, tuple[int, ...]]]:
+    """List name and colour of the classes present for a legend, without 255."""
+    numbers = sorted(number for number in present if number < len(classes))
+    return [(classes[n].strip(), tuple(palette[n])) for n in numbers]
 
 
 def draw_sheet(
@@ -62,13 +56,13 @@ def draw_sheet(
     path: str | Path,
     title: str = '',
 ) -> None:
-    """Draw a sheet of pictures with captions and a legend below them.
+    """Draw a sheet of images with captions and a legend below.
 
     Args:
-        rows: of pictures (H, W, 3) RGB with a caption each; a row may be short.
+        rows: images (H, W, 3) RGB with their captions; rows may differ in length.
         entries: name and RGB colour of each entry of the legend.
-        path: picture to write.
-        title: what stands on top.
+        path: image to write.
+        title: title of the sheet.
     """
     columns = max(len(row) for row in rows)
     cell = _SHEET_WIDTH / columns
@@ -80,9 +74,9 @@ def draw_sheet(
     figure = Figure(figsize=(_SHEET_WIDTH, sum(heights) + 0.35), layout='constrained')
     grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
     for i, row in enumerate(rows):
-        for j, (picture, caption) in enumerate(row):
+        for j, (image, caption) in enumerate(row):
             axis = figure.add_subplot(grid[i, j])
-            axis.imshow(picture, interpolation='antialiased')
+            axis.imshow(image, interpolation='antialiased')
             axis.set_title(caption, fontsize=8, pad=3)
             axis.set_axis_off()
     legend = figure.add_subplot(grid[-1, :])

@@ -77,7 +77,13 @@ def test_a_trained_model_is_exported_as_the_integers_that_it_simulates(
 
 def test_the_table_has_a_row_for_each_precision(files, tmp_path, reported):
     numbers, table = compare_precisions(
-        CONFIG, files, tmp_path / 'a.json', 20, 4, 2, SMALL
+        CONFIG,
+        files,
+        out=tmp_path / 'a.json',
+        images=20,
+        batch_size=4,
+        repeat=2,
+        cfg_options=SMALL,
     )
     assert json.loads((tmp_path / 'a.json').read_text()) == numbers
     rows = numbers['rows']
@@ -97,7 +103,7 @@ def test_the_table_has_a_row_for_each_precision(files, tmp_path, reported):
         assert qlinear, 'not in integers'
         assert numbers['integers'] == 'exact'
     head, shown = reported('quantize.json', numbers)
-    assert head[:2] == ('weights', 'precision') and 'top-1, %' in head
+    assert head[:2] == ['weights', 'precision'] and 'top-1, %' in head
     assert [row[1] for row in shown] == [row['precision'] for row in rows]
 
 
@@ -113,7 +119,12 @@ def test_accuracy_is_that_of_the_labels_guessed_right(files, tmp_path):
     plain = files[0]
     options = OPTIONS | {'test_dataloader.batch_size': 7}
     numbers, _ = compare_precisions(
-        CONFIG, [plain], tmp_path / 'a.json', None, 1, 1, options
+        CONFIG,
+        [plain],
+        out=tmp_path / 'a.json',
+        batch_size=1,
+        repeat=1,
+        cfg_options=options,
     )
     cfg = load_config(CONFIG, OPTIONS)
     model, _ = load_with_kind(cfg.copy(), plain)
@@ -142,7 +153,12 @@ def test_a_segmentor_is_calibrated_exported_and_compared(tmp_path):
     out = tmp_path / 'b.pth'
     assert quantize_after_training(SEGMENTOR, plain, out, 3, 0, options)[1] == 3
     numbers, table = compare_precisions(
-        SEGMENTOR, [plain, out], tmp_path / 'c.json', 1, None, 1, options
+        SEGMENTOR,
+        [plain, out],
+        out=tmp_path / 'c.json',
+        images=1,
+        repeat=1,
+        cfg_options=options,
     )
     assert [row['precision'] for row in numbers['rows']] == PRECISIONS
     assert all(row['shape'] == [1, 3, 64, 64] for row in numbers['rows'])
@@ -179,10 +195,10 @@ def test_weights_of_another_kind_and_wrong_options_are_refused(files, tmp_path):
         quantize_after_training(CONFIG, files[0], tmp_path / 'a.pth', 8, -1)
     with pytest.raises(ValueError, match='--calib 0: expected at least 1'):
         quantize_after_training(CONFIG, plain, out, 0, 0, SMALL)
-    with pytest.raises(ValueError, match='--repeat 0 --batch-size None --images None'):
-        compare_precisions(CONFIG, [plain], out, repeat=0, cfg_options=OPTIONS)
-    with pytest.raises(ValueError, match='--batch-size 0'):
-        compare_precisions(CONFIG, [plain], out, batch_size=0, cfg_options=OPTIONS)
+    with pytest.raises(ValueError, match='repeat=0: expected at least 1'):
+        compare_precisions(CONFIG, [plain], out=out, repeat=0, cfg_options=OPTIONS)
+    with pytest.raises(ValueError, match='batch_size=0'):
+        compare_precisions(CONFIG, [plain], out=out, batch_size=0, cfg_options=OPTIONS)
     with pytest.raises(FileNotFoundError, match='no checkpoint file'):
         export_quantized(CONFIG, tmp_path / 'none.pth', out, OPTIONS)
     assert not out.exists()
@@ -202,4 +218,6 @@ def test_weights_that_are_not_finite_are_refused(files, tmp_path):
 def test_another_backbone_is_refused(files, tmp_path):
     options = OPTIONS | {'model.backbone.type': 'ResNet'}
     with pytest.raises(ValueError, match=r"type='ResNet': expected 'ILLaMA'"):
-        compare_precisions(CONFIG, [files[0]], tmp_path / 'a.json', cfg_options=options)
+        compare_precisions(
+            CONFIG, [files[0]], out=tmp_path / 'a.json', cfg_options=options
+        )

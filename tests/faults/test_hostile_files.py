@@ -247,7 +247,7 @@ DOORS = {
     'timm, checkpoint_path': by_timms_own,
     'convert': lambda path, request: convert_checkpoint(path, path.parent / 'out.pth'),
     'benchmark': lambda path, request: run_benchmark(
-        CLASSIFIER, path, path.parent / 'out.json', repeat=1
+        CLASSIFIER, path, out=path.parent / 'out.json', repeat=1
     ),
     'select_llama_weights': by_llama,
 }

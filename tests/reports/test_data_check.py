@@ -79,7 +79,7 @@ def test_the_contact_sheet_has_what_the_training_pipeline_makes_and_its_padding(
     steps = cfg.train_dataloader.dataset.pipeline
     upside = dict(type='RandomFlip', prob=1.0, direction='vertical')
     cfg.train_dataloader.dataset.pipeline = [*steps[:3], upside, steps[-1]]
-    check_dataset(cfg, tmp_path, 4, workers=1)
+    check_dataset(cfg, tmp_path, num_images=4, workers=1)
     assert [len(row) for row in drawn] == [3, 1]
     picture, caption = drawn[1][0]
     assert caption == 'training_3.jpg: 70x90, 20 % ignored'
@@ -107,16 +107,19 @@ def test_the_check_only_reads_the_data_and_leaves_random_numbers_alone(data, tmp
     assert numbers[0] == numbers[1]
 
 
-def test_no_picture_is_made_where_none_is_asked_for(data, tmp_path):
+def test_no_image_is_made_where_none_is_asked_for(data, tmp_path):
     check_dataset(config(data), tmp_path, num_images=0, workers=1)
     assert [file.name for file in tmp_path.iterdir()] == ['report.json']
 
 
 def test_test_data_of_its_own_are_said_not_to_be_checked(data, tmp_path):
     said = 'test_dataloader has data of its own'
-    assert said not in check_dataset(config(data), tmp_path, 0, workers=1)[1]
+    assert said not in check_dataset(config(data), tmp_path, num_images=0, workers=1)[1]
     option = {'test_dataloader.dataset.data_prefix.img_path': 'images/training'}
-    assert said in check_dataset(config(data, **option), tmp_path, 0, workers=1)[1]
+    assert (
+        said
+        in check_dataset(config(data, **option), tmp_path, num_images=0, workers=1)[1]
+    )
 
 
 def test_a_training_pipeline_that_fails_is_a_fault(data, tmp_path):
@@ -128,7 +131,9 @@ def test_a_training_pipeline_that_fails_is_a_fault(data, tmp_path):
 
 def test_a_head_of_another_number_of_classes_is_found(data, tmp_path):
     option = {'model.decode_head.num_classes': 149}
-    report, text = check_dataset(config(data, **option), tmp_path, 0, workers=1)
+    report, text = check_dataset(
+        config(data, **option), tmp_path, num_images=0, workers=1
+    )
     assert report['faults'] == 2  # train and val
     assert 'model.decode_head.num_classes=149, but the data set names 150' in text
 
@@ -145,7 +150,12 @@ def test_browsing_draws_the_file_and_its_augmentations(data, tmp_path, monkeypat
     monkeypatch.setattr(data_check, 'draw_sheet', lambda rows, *_: drawn.append(rows))
     out = tmp_path / 'deep' / 'train.png'
     for seed in (0, 0, 1):
-        assert browse_dataset(config(data), 'train', out, 2, 3, seed) == out
+        assert (
+            browse_dataset(
+                config(data), 'train', out=out, num_images=2, draws=3, seed=seed
+            )
+            == out
+        )
     first, same, other = drawn
     assert [len(row) for row in first] == [4, 4]
     image = cv2.imread(str(data / 'images' / 'training' / 'training_3.jpg'))
@@ -158,13 +168,12 @@ def test_browsing_draws_the_file_and_its_augmentations(data, tmp_path, monkeypat
 
 
 def test_browsing_takes_a_test_pipeline_that_resizes_the_image_alone(data, tmp_path):
-    browse_dataset(config(data), 'val', tmp_path / 'val.png', 1, 1)
+    browse_dataset(config(data), 'val', out=tmp_path / 'val.png', num_images=1, draws=1)
     picture = cv2.imread(str(tmp_path / 'val.png'))
     assert near(picture, [6, 230, 230]) > 150
 
 
 @pytest.mark.parametrize('option', ['num_images', 'draws'])
 def test_nothing_to_browse_is_refused(option, data):
-    name = '--' + option.replace('_', '-')
-    with pytest.raises(ValueError, match=f'{name} 0'):
+    with pytest.raises(ValueError, match=f'{option}=0: expected at least 1'):
         browse_dataset(config(data), **{option: 0})

@@ -4,6 +4,7 @@ import html
 import json
 import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -14,17 +15,18 @@ from tiny_run import run_tool
 
 from illama_seg.apis import load_config
 from illama_seg.reports import write_page
+from illama_seg.studies.tables import Table
 
 CONFIGS = ROOT / 'configs'
 HOSTILE = '<script>document.title = "run"</script>'
 
 
-def write(path, numbers, picture=True):
+def write(path, numbers, image=True):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(numbers))
-    if picture:
-        image = np.full((40, 1600, 3), 200, np.uint8)
-        cv2.imwrite(str(path.with_suffix('.png')), image)
+    if image:
+        pixels = np.full((40, 1600, 3), 200, np.uint8)
+        cv2.imwrite(str(path.with_suffix('.png')), pixels)
 
 
 def make_run(folder, config='pretrain/illama_micro_digits.py'):
@@ -45,14 +47,13 @@ def make_run(folder, config='pretrain/illama_micro_digits.py'):
 def run(tmp_path_factory):
     """A run with measurements, declared and others; the page is written."""
     folder = make_run(tmp_path_factory.mktemp('page') / 'a run & more')
-    figures = dict(accuracy=0.7132, ece=0.04125)
-    model = dict(name=HOSTILE, all=figures, before=figures, temperature=0.87)
-    write(folder / 'calibration' / 'calibration.json', dict(models=[model]))
+    table = Table(['model', 'ECE'], [[HOSTILE, '0.04125']])
+    write(folder / 'calibration' / 'calibration.json', dict(tables=[asdict(table)]))
     layers = {str(layer): [layer, 17, 18] for layer in range(1, 25)}
     rows = [dict(model='a', maps='softmax', tokens=50, layers=layers)]
     write(folder / 'attention_rank' / 'attention_rank.json', dict(summary=rows))
     write(folder / 'sub' / 'my_measure.json', dict(answer=42, versions=dict(x='1.2')))
-    write(folder / 'settings.json', dict(answer=43), picture=False)
+    write(folder / 'settings.json', dict(answer=43), image=False)
     (folder / 'benchmark.json').write_text('{"timings": [')
     run_tool('analysis/report', folder)
     return folder
@@ -85,17 +86,15 @@ def test_declared_measurements_come_in_order_and_others_after_them(page):
         'Versions',
         'Configuration',
     ]
-    assert '0.04125' in page and 'ECE, all' in page
+    assert '0.04125' in page and '>ECE<' in page
     assert '>42<' in page and '>43<' not in page
 
 
-def test_pictures_are_in_the_page_and_described(run, page):
-    pictures = re.findall('<img src="(.*?)" alt="(.*?)">', page)
-    assert len(pictures) == 4
-    assert all(
-        source.startswith('data:image/png;base64,iVBOR') for source, _ in pictures
-    )
-    assert all(len(said) > 10 for _, said in pictures)
+def test_images_are_in_the_page_and_described(run, page):
+    images = re.findall('<img src="(.*?)" alt="(.*?)">', page)
+    assert len(images) == 4
+    assert all(source.startswith('data:image/png;base64,iVBOR') for source, _ in images)
+    assert all(len(said) > 10 for _, said in images)
 
 
 def test_what_lacks_is_listed_with_its_command_quoted_for_the_shell(run, page):
@@ -137,7 +136,7 @@ def test_further_folders_are_gathered_and_equal_titles_told_apart(tmp_path):
     page = write_page(run, [tmp_path / 'one', tmp_path / 'two']).read_text()
     found = headings(page)
     assert found[:2] == ['Beside other runs, one', 'Beside other runs, two']
-    with pytest.raises(FileNotFoundError, match='--also: no folder'):
+    with pytest.raises(FileNotFoundError, match='no such folder'):
         write_page(run, [tmp_path / 'three'])
 
 

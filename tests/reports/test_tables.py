@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 
 import pytest
 from hypothesis import given
@@ -7,11 +8,11 @@ from hypothesis import strategies as st
 from illama_seg.reports.tables import (
     LONGEST,
     all_tables,
-    chosen_table,
-    facts,
     format_value,
     is_number,
+    page_tables,
 )
+from illama_seg.studies.tables import Table
 
 MODELS = {
     'models': [
@@ -22,25 +23,16 @@ MODELS = {
 }
 
 
-def test_declared_columns_are_taken_from_lists_and_dicts_of_dicts():
-    columns = {'name': 'model', 'all.ece': 'ECE', 'temperature': 'T', 'x.y': 'none'}
-    table = chosen_table(MODELS, 'models', columns)
-    assert table.head == ('model', 'ECE', 'T')
-    assert table.rows == (('a', '0.03125', ''), ('b', '-', '0.5000'))
-    data = {'classes': {'sky ': {'IoU': 93.1}, 'car': {'IoU': 0.0}}}
-    table = chosen_table(data, 'classes', {'': 'class', 'IoU': 'IoU, %'})
-    assert table.rows == (('sky', '93.10'), ('car', '0'))
+def test_tables_that_a_file_stores_are_shown_and_nothing_else():
+    table = Table(['model', 'ECE'], [['a', '0.03']], title='calibration', note='all')
+    data = MODELS | dict(tables=json.loads(json.dumps([asdict(table)])))
+    assert page_tables(data) == [table]
 
 
-@pytest.mark.parametrize('data', [{}, [], 3, None, {'models': 1}, {'models': [1]}])
-def test_a_file_without_the_rows_gives_no_table(data):
-    assert chosen_table(data, 'models', {'': 'model', 'x': 'x'}) is None
-
-
-def test_facts_are_those_that_are_there():
-    data = {'mIoU': 61.04, 'baselines': {'colour alone': 10.2}}
-    names = {'mIoU': 'mIoU, %', 'baselines.colour alone': 'colour', 'aAcc': 'none'}
-    assert facts(data, names).rows == (('mIoU, %', '61.04'), ('colour', '10.20'))
+@pytest.mark.parametrize('tables', [None, 3, 'x', [3], [{'name': 'a'}]])
+def test_a_file_without_such_tables_is_shown_as_any_other(tables):
+    titles = [table.title for table in page_tables(MODELS | dict(tables=tables))]
+    assert 'models' in titles
 
 
 def test_of_any_file_all_that_fits_is_shown_and_curves_are_not():
@@ -53,22 +45,23 @@ def test_of_any_file_all_that_fits_is_shown_and_curves_are_not():
     }
     tables = {table.title: table for table in all_tables(data)}
     assert set(tables) == {'', 'images', 'models', 'versions'}
-    assert tables[''].rows == (('batch size', '4'),)
-    assert tables['images'].head == ('', 'mean iou')
-    assert tables['images'].rows == (('scene_1.jpg', '5'), ('4 by Eq. 2', '6'))
-    assert tables['models'].head == ('name', 'all, ece', 'temperature')
+    assert tables[''].rows == [('batch size', '4')]
+    assert tables['images'].columns == ['', 'mean iou']
+    assert tables['images'].rows == [['scene_1.jpg', '5'], ['4 by Eq. 2', '6']]
+    assert tables['models'].columns == ['name', 'all, ece', 'temperature']
 
 
 def test_rows_in_rows_are_tables_of_their_own():
     data = {'models': [{'name': 'a', 'maps': [{'layer': 1, 'rank': 9}]}]}
     first, second = all_tables(data)
-    assert (first.title, first.head) == ('models', ('name',))
-    assert (second.title, second.rows) == ('a: maps', (('1', '9'),))
+    assert (first.title, first.columns) == ('models', ['name'])
+    assert (second.title, second.rows) == ('a: maps', [['1', '9']])
 
 
 def test_a_long_table_says_how_much_it_left_out():
-    (table,) = all_tables({'rows': [{'x': n} for n in range(LONGEST + 7)]})
-    assert len(table.rows) == LONGEST and table.omitted == 7
+    (table,) = page_tables({'rows': [{'x': n} for n in range(LONGEST + 7)]})
+    assert len(table.rows) == LONGEST
+    assert table.note == '7 more rows are in the file.'
 
 
 values = st.recursive(
@@ -85,7 +78,7 @@ def test_any_json_becomes_tables_whose_rows_are_as_long_as_their_head(data):
     for table in all_tables(json.loads(json.dumps(data))):
         assert table.rows
         for row in table.rows:
-            assert len(row) == len(table.head or ('name', 'value'))
+            assert len(row) == len(table.columns or ('name', 'value'))
             assert all(isinstance(cell, str) for cell in row)
 
 
@@ -107,5 +100,5 @@ def test_values_are_short(value, text):
 
 
 def test_numbers_are_told_from_names():
-    assert all(map(is_number, ('1,988', '-0.5', '1.500e-07', 'nan', '-')))
+    assert all(map(is_number, ('1,988', '-0.5', '1.500e-07', 'nan', '-', '12.5 %')))
     assert not any(map(is_number, ('epoch_1', '2x', '', '512x512', '1 to 2')))

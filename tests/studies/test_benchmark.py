@@ -9,7 +9,7 @@ from mmengine.config import DictAction
 from tiny_run import CONFIG, ROOT, model_options, run_tool
 
 from illama_seg.machine import precision
-from illama_seg.studies import benchmark, run_benchmark
+from illama_seg.studies import benchmark, peak_memory, run_benchmark
 from illama_seg.studies.complexity.counts import count_multiply_accumulates
 
 DIGITS = ROOT / 'configs' / 'pretrain' / 'illama_micro_digits.py'
@@ -25,7 +25,7 @@ def tiny():
 @pytest.fixture
 def no_child(monkeypatch):
     """Without the new process that only measures memory."""
-    monkeypatch.setattr(benchmark, '_peak_in_child', lambda *case: 123.0)
+    monkeypatch.setattr(benchmark, 'peak_in_child', lambda *case: 123.0)
 
 
 def test_a_segmentor_is_timed_counted_and_written(tiny, no_child, tmp_path):
@@ -57,7 +57,7 @@ def test_multiply_accumulates_are_labelled_by_shape_products_and_head(tiny, no_c
     cfg = benchmark.load_config(CONFIG, tiny)
     rows = benchmark._counts(cfg, (64, 64))
     with torch.device('meta'):
-        model = benchmark._build(cfg)
+        model = benchmark.build_model(cfg)
     found = {
         (*row['shape'], row['attention_products'], row['auxiliary_head']): row['count']
         for row in rows
@@ -106,14 +106,14 @@ def test_amp_computes_in_what_is_faster(no_child, tmp_path, monkeypatch, name):
     other = {'bfloat16': 'float32', 'float32': 'bfloat16'}[name]
     seconds = dict(sorted(({name: 1.0, other: 2.0}).items(), reverse=True))
     monkeypatch.setattr(precision, 'measure_precisions', lambda device: seconds)
-    build, seen = benchmark._build, set()
+    build, seen = benchmark.build_model, set()
 
     def watched(cfg):
         model = build(cfg)
         model.head.register_forward_hook(lambda _, args, out: seen.add(out.dtype))
         return model
 
-    monkeypatch.setattr(benchmark, '_build', watched)
+    monkeypatch.setattr(benchmark, 'build_model', watched)
     monkeypatch.setattr(benchmark, '_counts', lambda *_: [])
     numbers, _ = run_benchmark(
         DIGITS, out=tmp_path / 'b.json', repeat=1, amp=True, device='cpu'
@@ -124,15 +124,15 @@ def test_amp_computes_in_what_is_faster(no_child, tmp_path, monkeypatch, name):
 
 def test_peak_memory_is_that_of_a_new_process():
     held = torch.ones(2**29)  # 2 GiB, of this one
-    peak = benchmark._peak_in_child(str(DIGITS), None, (8, 8), torch.float32, {}, 1)
+    peak = peak_memory.peak_in_child(str(DIGITS), None, (8, 8), torch.float32, {}, 1)
     assert 50 < peak < held.nbytes / 2**20
 
 
 def test_peak_memory_is_that_of_the_whole_batch(monkeypatch):
     passes = []
-    monkeypatch.setattr(benchmark, '_pass', lambda *args: passes.append(args))
+    monkeypatch.setattr(peak_memory, 'forward_pass', lambda *args: passes.append(args))
     threads = torch.get_num_threads()
-    benchmark._peak(threads, str(DIGITS), None, (8, 12), torch.bfloat16, {}, 5)
+    peak_memory._peak(threads, str(DIGITS), None, (8, 12), torch.bfloat16, {}, 5)
     ((_, image, dtype),) = passes
     assert image.shape == (5, 3, 8, 12) and dtype == torch.bfloat16
 
@@ -141,7 +141,7 @@ def test_a_memory_too_small_is_a_row_not_the_end(tiny, tmp_path, monkeypatch):
     pool = mock.MagicMock()
     future = pool.return_value.__enter__.return_value.submit.return_value
     future.result.side_effect = [BrokenProcessPool, 99.0]
-    monkeypatch.setattr(benchmark, 'ProcessPoolExecutor', pool)
+    monkeypatch.setattr(peak_memory, 'ProcessPoolExecutor', pool)
     numbers, text = run_benchmark(
         CONFIG,
         out=tmp_path / 'b.json',
@@ -157,23 +157,23 @@ def test_a_memory_too_small_is_a_row_not_the_end(tiny, tmp_path, monkeypatch):
 
 
 def test_a_checkpoint_is_that_of_the_model(no_child, tmp_path):
-    model = benchmark._build(benchmark.load_config(DIGITS))
+    model = benchmark.build_model(benchmark.load_config(DIGITS))
     state, path, out = model.state_dict(), tmp_path / 'a.pth', tmp_path / 'b.json'
     torch.save(dict(state_dict=state), path)
-    numbers, _ = run_benchmark(DIGITS, path, out, repeat=1, device='cpu')
+    numbers, _ = run_benchmark(DIGITS, path, out=out, repeat=1, device='cpu')
     assert numbers['checkpoint'] == str(path)
     state.popitem()
     torch.save(dict(state_dict=state), path)
     with pytest.raises(ValueError, match=r'a\.pth is not a checkpoint of this model'):
-        run_benchmark(DIGITS, path, out, repeat=1, device='cpu')
+        run_benchmark(DIGITS, path, out=out, repeat=1, device='cpu')
 
 
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        (dict(repeat=0), '--repeat 0'),
-        (dict(batch_sizes=(1, 0)), r'--batch-sizes \[1, 0\]'),
-        (dict(shape=(0, 8)), r'--shape \(0, 8\)'),
+        (dict(repeat=0), 'repeat=0'),
+        (dict(batch_sizes=(1, 0)), r'batch_sizes=\(1, 0\)'),
+        (dict(shape=(0, 8)), r'shape=\(0, 8\)'),
         (dict(device='cuda:99'), "device='cuda:99': cannot"),
         (dict(device='gpu'), "device='gpu': cannot"),
         (dict(out='/proc/none/b.json'), r'/proc/none.: cannot be written'),
@@ -185,5 +185,5 @@ def test_an_option_out_of_its_range_is_named(options, text, tmp_path):
 
 
 def test_an_image_too_small_for_the_model_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r'an image of 8x8 \(--shape\) does not go'):
+    with pytest.raises(ValueError, match=r'shape=\(8, 8\): the model does not accept'):
         run_benchmark('upernet_illama_demo', out=tmp_path / 'b.json', shape=(8, 8))

@@ -1,22 +1,26 @@
-"""Pictures of the roadmap, in the manner of the paper's Figures 1 and 3b."""
+"""Drawings of the roadmap, as the paper's Figures 1 and 3b."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
+from illama_seg.visualization.curves import draw_mean
+
 COLOURS = {'accuracy': '#1f5fa8', 'loss': '#c0504d'}
 TITLES = {'accuracy': 'held-out accuracy, %', 'loss': 'training loss'}
-_DASHED = {'ls': '--', 'lw': 0.9}
+_DASHED: dict[str, Any] = {'ls': '--', 'lw': 0.9}
 
 
 def draw_roadmap(steps: dict[str, dict], path: str | Path) -> None:
-    """Accuracy and training loss by step: every seed a dot, the mean a line.
+    """Draw accuracy and training loss by step: a dot for each seed, a line at the mean.
 
     Args:
         steps: name -> summary of ``roadmap.summarise``.
-        path: picture to write.
+        path: image to write.
     """
     figure = Figure(figsize=(10, 6), layout='constrained')
     axes = figure.subplots(2, 1, sharex=True)
@@ -47,41 +51,40 @@ def draw_roadmap(steps: dict[str, dict], path: str | Path) -> None:
 def draw_schedules(
     schedules: dict[str, list[dict]], end: int, path: str | Path
 ) -> None:
-    """Loss and accuracy over the epochs by the soft mask's schedule.
+    """Draw loss and accuracy over the epochs for each schedule of the soft mask.
 
-    The accuracy is drawn at the rate of the moment and, dashed, at rate 0; where the
-    mask ends it goes from the one to the other, without a step of training.
+    The accuracy is drawn at the current rate and, dashed, at rate 0. At the end of the
+    mask it changes from the first to the second without a training step.
 
     Args:
-        schedules: schedule -> records of its seeds, by ``many_runs.train_runs``; the
-            mean is drawn in their range.
-        end: epoch at whose end the soft mask has come to 0.
-        path: picture to write.
+        schedules: schedule -> records of its seeds, from ``many_runs.train_runs``; the
+            mean and the range of the seeds are drawn.
+        end: epoch at whose end the rate of the soft mask is 0.
+        path: image to write.
     """
     figure = Figure(figsize=(10, 4.2), layout='constrained')
     loss, accuracy = figure.subplots(1, 2)
     for number, (mode, seeds) in enumerate(schedules.items()):
-        style = dict(color=f'C{number}', lw=1.2)
+        style: dict[str, Any] = dict(color=f'C{number}', lw=1.2)
         label = f'soft mask: {mode}'
         curves = [zip(*seed['loss_curve'], strict=True) for seed in seeds]
         epochs, losses = zip(*curves, strict=True)
-        _draw_mean(loss, epochs[0], losses, style, label)
+        draw_mean(loss, epochs[0], _columns(losses), label=label, **style)
         causal = [seed['causal_accuracy'] for seed in seeds]
         current = [
             [*seed['accuracy'][:end], *seed['causal_accuracy'][end - 1 :]]
             for seed in seeds
         ]
         places = [*range(1, end + 1), *range(end, len(causal[0]) + 1)]
-        _draw_mean(accuracy, places, current, style)
+        draw_mean(accuracy, places, _columns(current), **style)
         if mode != 'none':
-            _draw_mean(
-                accuracy, range(1, end + 1), [c[:end] for c in causal], style | _DASHED
-            )
+            dashed = style | _DASHED
+            draw_mean(accuracy, range(1, end + 1), _columns(causal)[:end], **dashed)
     loss.set_yscale('log')
     loss.set_yticks([0.5, 1, 2], ['0.5', '1', '2'])
     loss.minorticks_off()
-    accuracy.plot([], [], color='grey', label='with the rate of the moment')
-    accuracy.plot([], [], color='grey', label='with rate 0', **_DASHED)
+    accuracy.plot([], [], color='grey', label='at the current rate')
+    accuracy.plot([], [], color='grey', label='at rate 0', **_DASHED)
     for axis, key in ((loss, 'loss'), (accuracy, 'accuracy')):
         axis.axvline(end, color='grey', lw=1, ls=':')
         axis.set_title(
@@ -96,9 +99,5 @@ def draw_schedules(
     figure.savefig(path, dpi=110)
 
 
-def _draw_mean(axis, places, seeds, style: dict, label: str | None = None) -> None:
-    columns = list(zip(*seeds, strict=True))
-    means = [sum(column) / len(column) for column in columns]
-    axis.plot(places, means, label=label, **style)
-    low, high = [min(c) for c in columns], [max(c) for c in columns]
-    axis.fill_between(places, low, high, color=style['color'], alpha=0.15, lw=0)
+def _columns(rows: Iterable[Sequence[float]]) -> list[tuple[float, ...]]:
+    return list(zip(*rows, strict=True))

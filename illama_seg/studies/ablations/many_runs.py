@@ -1,4 +1,4 @@
-"""Train many micro runs side by side and keep their curves."""
+"""Training of many micro runs in parallel, with their curves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import os
 import re
 import statistics
 from collections.abc import Iterable
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import torch
 from joblib import Parallel, delayed
@@ -19,17 +21,30 @@ from mmengine.runner import Runner
 from tqdm import tqdm
 
 from illama_seg.apis.training import build_trainer
+from illama_seg.errors import UserError
 
-# What a finished run must agree in, not to be repeated.
+KEPT = 'Finished runs are kept: the same command continues from there'
+# A finished run is repeated, or refused, where one of these differs.
 SETTINGS = (
     'model',
-    'train_dataloader',
-    'val_dataloader',
-    'optim_wrapper',
-    'param_scheduler',
-    'train_cfg',
+    'effective_batch',
     'custom_hooks',
+    'param_scheduler',
+    'randomness.seed',
+    'train_dataloader.dataset',
+    'val_dataloader.dataset',
+    'optim_wrapper.optimizer',
+    'train_cfg.max_epochs',
 )
+
+
+def settings_of(cfg: Config) -> dict[str, Any]:
+    """Return the ``SETTINGS`` of a config as JSON has them, None where it has none."""
+    content = json.loads(json.dumps(cfg.to_dict()))
+    return {
+        key: reduce(lambda part, name: (part or {}).get(name), key.split('.'), content)
+        for key in SETTINGS
+    }
 
 
 def train_runs(
@@ -38,27 +53,28 @@ def train_runs(
     out: str | Path,
     num_workers: int | None = None,
 ) -> dict[str, list[dict]]:
-    """Train every run with every seed; what an earlier call finished is not repeated.
+    """Train every run with every seed, except those that an earlier call finished.
 
-    Each run takes one thread, in a process beside the others. The records do not depend
-    on how many there are.
+    Each run has one thread of its own. The records do not depend on the number of
+    processes.
 
     Args:
-        runs: of :func:`illama_seg.studies.ablations.roadmap.roadmap_runs`.
-        seeds: of the initialisation and of the order of the images.
-        out: folder; a run's curves stand in ``runs/{name}/{seed}/record.json`` there.
-        num_workers: processes; by default one for each core, 1 for this process alone.
+        runs: configs of :func:`illama_seg.studies.ablations.roadmap.roadmap_runs`.
+        seeds: seeds of the initialisation and of the order of the images.
+        out: folder; a run's curves are in ``runs/{name}/{seed}/record.json``.
+        num_workers: number of processes; by default one for each core. 1 trains in
+            this process.
 
     Returns:
-        Name -> for each seed a dict. For each epoch: ``accuracy`` in percent, at the
-        soft mask's rate of the moment; ``causal_accuracy``, the same at rate 0;
-        ``loss`` and ``soft_mask_rate``, means of its iterations. ``loss_curve`` has
-        finer steps: pairs of the epoch, as a fraction, and the loss.
+        Name -> a dict for each seed. It has for each epoch: ``accuracy`` in percent at
+        the current rate of the soft mask; ``causal_accuracy``, the same at rate 0;
+        ``loss`` and ``soft_mask_rate``, means over the iterations. ``loss_curve`` has
+        pairs of the fractional epoch and the loss.
 
     Raises:
-        ValueError: if a run fails by a mistake in its settings; names it. Those that
-            were finished are kept, those under way are stopped.
-        RuntimeError: if it fails otherwise.
+        UserError: if a run's settings are wrong; names the run. Finished runs are
+            kept, the others are stopped.
+        RuntimeError: if a run fails otherwise.
     """
     seeds = list(seeds)
     tasks = []
@@ -80,7 +96,7 @@ def train_runs(
 
 
 def _train(name: str, seed: int, cfg: Config) -> tuple[str, int, dict]:
-    # As it is: mmengine warns where it has to change it.
+    # The current method: mmengine warns where it has to change it.
     cfg.env_cfg.mp_cfg.mp_start_method = multiprocessing.get_start_method()
     threads = torch.get_num_threads()
     # Matrices this small gain nothing from a second thread.
@@ -88,18 +104,17 @@ def _train(name: str, seed: int, cfg: Config) -> tuple[str, int, dict]:
     try:
         return name, seed, _record(cfg)
     except Exception as error:
-        mistake = isinstance(error, (ValueError, OSError))
-        raise (ValueError if mistake else RuntimeError)(
-            f'{name}, seed {seed}: {"" if mistake else type(error).__name__ + ": "}'
-            f'{error}\nFinished runs are kept: the same command goes on from there'
-        ) from error
+        known = isinstance(error, (UserError, OSError))
+        reason = error if known else f'{type(error).__name__}: {error}'
+        kind = UserError if known else RuntimeError
+        raise kind(f'{name}, seed {seed}: {reason}\n{KEPT}') from error
     finally:
         torch.set_num_threads(threads)
 
 
 def _record(cfg: Config) -> dict:
     path = Path(cfg.work_dir) / 'record.json'
-    settings = json.loads(json.dumps({key: cfg[key] for key in SETTINGS}))
+    settings = settings_of(cfg)
     if path.is_file():
         record = json.loads(path.read_text())
         if record['settings'] == settings:
@@ -114,14 +129,14 @@ def _record(cfg: Config) -> dict:
         **_curves(scalars, len(runner.train_dataloader)),
         'causal_accuracy': causal.values,
     }
-    # Whole or not there: another run's failure may end this one at any moment.
+    # Atomic, since the failure of another run may end this one at any moment.
     path.with_suffix('.tmp').write_text(json.dumps(record))
     os.replace(path.with_suffix('.tmp'), path)
     return record
 
 
 class _CausalAccuracy(Hook):
-    """The accuracy of each validation, without what the soft mask lets through."""
+    """Accuracy of each validation with a soft mask rate of 0."""
 
     def __init__(self) -> None:
         self.values: list[float] = []

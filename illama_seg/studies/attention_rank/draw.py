@@ -8,21 +8,23 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from illama_seg.visualization.curves import draw_mean
+
 STYLES = {'softmax': '--', 'masked': '-'}
 
 
 def draw_attention_rank(
     models: Sequence[dict], layers: Sequence[int], path: str | Path
 ) -> None:
-    """Draw the first head and the index by layer, below them every head.
+    """Draw the first head and the index by layer, and below them all heads.
 
-    Figures 4 and 11 of arXiv 2404.06773: cumulative normalised singular values, broken
-    lines before the mask, whole ones after it.
+    Figures 4 and 11 of arXiv 2404.06773: cumulative normalised singular values, dashed
+    before the mask, solid after it.
 
     Args:
         models: ``models`` of :func:`illama_seg.studies.measure_attention_rank`.
-        layers: to draw, from 1.
-        path: picture to write.
+        layers: numbers of the layers drawn, from 1.
+        path: image to write.
     """
     heads = max(row['head'] for model in models for row in model['maps'])
     width = max(2.3 * heads, 9.0)
@@ -36,8 +38,8 @@ def draw_attention_rank(
     one.set_ylabel('share of their sum')
     _draw_index(by_layer, models)
     cells = below.subplots(len(layers), heads, sharey=True, squeeze=False)
-    for line, layer in zip(cells, layers, strict=True):
-        for head, axes in enumerate(line, 1):
+    for row, layer in zip(cells, layers, strict=True):
+        for head, axes in enumerate(row, 1):
             if _draw_curves(axes, models, layer, head):
                 axes.set_title(f'layer {layer}, head {head}', fontsize=8)
                 axes.tick_params(labelsize=7)
@@ -58,7 +60,7 @@ def draw_attention_rank(
 
 
 def _draw_curves(axes: Axes, models: Sequence[dict], layer: int, head: int) -> int:
-    """How many lines were drawn."""
+    """Draw a head's curves and return their number."""
     drawn = 0
     for number, model in enumerate(models):
         for row in model['maps']:
@@ -79,20 +81,17 @@ def _draw_curves(axes: Axes, models: Sequence[dict], layer: int, head: int) -> i
 
 
 def _draw_index(axes: Axes, models: Sequence[dict]) -> None:
-    """The index of each layer, the mean of its heads and their range."""
+    """Draw the index of each layer: mean and range of its heads."""
     for number, model in enumerate(models):
         for kind, style in STYLES.items():
-            found: dict[int, list[int]] = {}
+            indices: dict[int, list[int]] = {}
             for row in model['maps']:
                 if row['kind'] == kind:
-                    found.setdefault(row['layer'], []).append(row['index'])
-            if not found:
+                    indices.setdefault(row['layer'], []).append(row['index'])
+            if not indices:
                 continue
-            colour = f'C{number % 10}'
-            middle = [sum(values) / len(values) for values in found.values()]
-            axes.plot(list(found), middle, style, marker='.', color=colour)
-            low, high = zip(*((min(v), max(v)) for v in found.values()), strict=True)
-            axes.fill_between(list(found), low, high, color=colour, alpha=0.1)
+            options = dict(linestyle=style, marker='.', color=f'C{number % 10}')
+            draw_mean(axes, list(indices), list(indices.values()), **options)
     axes.set_title(f'index at {models[0]["share"]:g}', fontsize=10)
     axes.set_xlabel('layer: mean and range of its heads')
     axes.set_ylim(bottom=0)

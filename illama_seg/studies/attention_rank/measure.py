@@ -4,37 +4,56 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-import timm
-import torch
 from mmengine.config import Config
-from mmengine.registry import DATASETS, init_default_scope
-from prettytable import PrettyTable
 from torch import nn
 from tqdm import tqdm
 
 from illama_seg.apis.configs import load_config
 from illama_seg.apis.images import find_images
-from illama_seg.apis.user_errors import check_writable, options_explained
-from illama_seg.errors import MissingFileError, UserError
+from illama_seg.errors import UserError
 from illama_seg.studies.attention_rank.draw import draw_attention_rank
 from illama_seg.studies.attention_rank.rank import AttentionRank, watch_attention
+from illama_seg.studies.common import (
+    check_at_least,
+    check_share,
+    read_earlier,
+    results_path,
+    spread,
+    versions,
+)
+from illama_seg.studies.logits import load_images
+from illama_seg.studies.section import Section
 from illama_seg.studies.subjects import Classifier, build_classifier
+from illama_seg.studies.tables import Table
 
 FILES = ('attention_rank.json', 'attention_rank.png')
 NOTES = dict(
     softmax='weights of all tokens, before the mask',
-    masked='what the mask leaves of them, not renormalised by the soft mask',
-    index='singular values that it takes to reach the share, of the mean curve',
-    mean='of the indices of the single maps, and std',
+    masked='weights after the mask, which the soft mask does not renormalise',
+    index='number of singular values where the mean curve reaches the share',
+    mean='mean of the indices of the single maps; std: their standard deviation',
+)
+SECTION = Section(
+    title='Rank of the attention maps',
+    files='attention_rank*.json',
+    about='Number of singular values that make most of the sum of all.',
+    command='python tools/analysis/attention_rank.py {config} {checkpoint}',
+    kind='classification',
+    images={
+        'attention_rank.png': 'Cumulative singular values of attention maps, and the '
+        'index of each layer'
+    },
 )
 
 
 def measure_attention_rank(
     config: str | Path,
     sources: Sequence[str | Path],
+    *,
     images: Sequence[str | Path] = (),
     out: str | Path | None = None,
     beside: Sequence[str | Path] = (),
@@ -45,44 +64,37 @@ def measure_attention_rank(
     device: str | None = None,
     cfg_options: dict | None = None,
 ) -> tuple[dict, str]:
-    """Measure the maps of models on images, and write the files ``FILES``.
+    """Measure the attention maps of models and write the files ``FILES``.
 
     Args:
         config: config of a classification, or its name.
-        sources: its checkpoints, 'random', and timm's models, see
+        sources: checkpoints of this config, 'random', and timm's models, see
             :func:`illama_seg.studies.build_classifier`.
         images: files and folders; by default the config's test data.
         out: folder to write to; by default ``attention_rank`` in the config's work dir.
-        beside: attention_rank.json of earlier calls, whose models are shown beside.
-        num_images: how many of them, spread evenly; the paper has 30.
-        share: of the sum of the singular values, where the index is read.
-        layers: to show, from 1; by default four, spread as the paper's.
+        beside: attention_rank.json of earlier calls; their models are shown too.
+        num_images: number of images, spread evenly; the paper has 30.
+        share: share of the sum of the singular values that defines the index.
+        layers: numbers of the layers shown, from 1; by default four as in the paper.
         batch_size: images at once.
         device: such as 'cpu' or 'cuda:1'; by default a GPU where there is one.
         cfg_options: overrides of the config.
 
     Returns:
-        What is in attention_rank.json, and a readable table.
+        Content of attention_rank.json, and a readable table.
 
     Raises:
-        FileNotFoundError: if a file is missing.
+        MissingFileError: if a file is missing.
         ConnectionError: if weights cannot be downloaded.
-        ValueError: if an option is out of its range, or a model does not fit.
+        UserError: if a parameter is out of range, or a model does not fit.
     """
-    if any(layer < 1 for layer in layers):
-        raise UserError(
-            f'--layers {" ".join(map(str, layers))}: expected numbers from 1 on'
-        )
-    if num_images < 1 or batch_size < 1 or not 0 < share < 1:
-        raise UserError(
-            f'--num-images {num_images} --batch-size {batch_size} --share {share}: '
-            'expected at least 1 twice, and a share between 0 and 1'
-        )
+    layers = list(layers)
+    check_at_least(1, num_images=num_images, batch_size=batch_size, layers=layers)
+    check_share(share=share)
     cfg = load_config(config, cfg_options)
     infos = _infos(cfg, images, num_images)
-    earlier = [model for path in beside for model in _read(path, share)]
-    folder = Path(out or Path(cfg.work_dir) / 'attention_rank')
-    check_writable(folder)
+    earlier = read_earlier(beside, FILES[0], partial(_check, share))
+    folder = results_path(out, cfg, 'attention_rank')
     models: list[dict] = []
     for source in sources:
         classifier = build_classifier(cfg.copy(), source, device)
@@ -98,40 +110,36 @@ def measure_attention_rank(
                 maps=rows,
             )
         )
-        # Each time: a model that fails does not cost those before it.
+        # Written after each model, so that a failing one loses none.
         numbers = _write(folder, [*models, *earlier])
     shown = _shown(numbers['models'], layers)
-    draw_attention_rank(numbers['models'], shown, folder / 'attention_rank.png')
-    return numbers, _table(numbers, shown)
+    draw_attention_rank(numbers['models'], shown, folder / FILES[1])
+    return numbers, str(_table(numbers['summary'], share, shown))
 
 
 def _write(folder: Path, models: list[dict]) -> dict:
+    summary = _summary(models)
+    every = range(1, max(model['layers'] for model in models) + 1)
     numbers = dict(
-        summary=_summary(models),
+        tables=[asdict(_table(summary, models[0]['share'], every))],
+        summary=summary,
         models=models,
         notes=NOTES,
         precision='float32',
-        versions=dict(torch=torch.__version__, timm=timm.__version__),
+        versions=versions(),
     )
     # On one line: most of it are curves.
-    (folder / 'attention_rank.json').write_text(json.dumps(numbers) + '\n')
+    (folder / FILES[0]).write_text(json.dumps(numbers) + '\n')
     return numbers
 
 
 def _infos(cfg: Config, images: Sequence[str | Path], count: int) -> list[dict]:
-    """What a classifier loads, ``count`` or all, spread evenly."""
+    """Find at most ``count`` images, spread evenly, as a classifier loads them."""
     if images:
         paths = [path for path, _ in find_images(images)]
-        return [dict(img_path=str(paths[n])) for n in _spread(len(paths), count)]
-    init_default_scope(cfg.get('default_scope', 'mmseg'))
-    with options_explained(cfg):
-        data = DATASETS.build(dict(cfg.test_dataloader.dataset, pipeline=[]))
-    return [data.get_data_info(n) for n in _spread(len(data), count)]
-
-
-def _spread(length: int, count: int) -> list[int]:
-    places = np.linspace(0, length - 1, min(count, length))
-    return places.round().astype(int).tolist()
+        return [dict(img_path=str(paths[n])) for n in spread(len(paths), count)]
+    data = load_images(cfg, 'test')
+    return [data.get_data_info(n) for n in spread(len(data), count)]
 
 
 def _measure(
@@ -152,52 +160,43 @@ def _shown(models: Sequence[dict], layers: Sequence[int]) -> list[int]:
         return sorted({1, *(-(-deepest * part // 3) for part in (1, 2, 3))})
     if max(layers) > deepest:
         raise UserError(
-            f'--layers {" ".join(map(str, layers))}: expected numbers from 1 to '
-            f'{deepest}; the figures of all layers are in attention_rank.json'
+            f'expected numbers from 1 to {deepest}; the values of all layers are in '
+            f'{FILES[0]}',
+            layers=layers,
         )
     return sorted(set(layers))
 
 
-def _read(path: str | Path, share: float) -> list[dict]:
-    try:
-        models = json.loads(Path(path).read_text())['models']
-        for model in models:
-            model['name'], model['layers'], model['maps'][0]['curve']
-            if model['share'] != share:
-                raise UserError(f'its share is {model["share"]}, not {share}')
-        _summary(models)  # what it lacks is met now, not after the measuring
-        return models
-    except FileNotFoundError as error:
-        raise MissingFileError(f'--beside: no file {path}') from error
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise UserError(
-            f'--beside {path}: expected an attention_rank.json of this tool, of the '
-            f'same --share ({type(error).__name__}: {error})'
-        ) from error
+def _check(share: float, models: list[dict]) -> None:
+    """Raise an error where an earlier model lacks what is drawn or printed."""
+    for model in models:
+        model['layers'], model['maps'][0]['curve']
+        if model['share'] != share:
+            raise UserError(f'its share is {model["share"]}, not {share}')
+    _summary(models)
 
 
 def _summary(models: Sequence[dict]) -> list[dict]:
-    """A row for each model and kind: tokens, and each layer's indices, by head."""
+    """Make a row for each model and kind: tokens, and each layer's indices by head."""
     rows: dict[tuple[str, str], dict] = {}
     for model in models:
-        for found in model['maps']:
-            start = dict(model=model['name'], maps=found['kind'], tokens=0, layers={})
-            row = rows.setdefault((model['name'], found['kind']), start)
-            row['tokens'] = max(row['tokens'], found['tokens'])
-            row['layers'].setdefault(str(found['layer']), []).append(found['index'])
+        for maps in model['maps']:
+            start = dict(model=model['name'], maps=maps['kind'], tokens=0, layers={})
+            row = rows.setdefault((model['name'], maps['kind']), start)
+            row['tokens'] = max(row['tokens'], maps['tokens'])
+            row['layers'].setdefault(str(maps['layer']), []).append(maps['index'])
     return list(rows.values())
 
 
-def _table(numbers: dict, layers: Sequence[int]) -> str:
-    titles = [f'layer {layer}' for layer in layers]
-    table = PrettyTable(['model', 'maps', 'N', *titles], align='r')
-    table.align['model'] = table.align['maps'] = 'l'
-    for row in numbers['summary']:
-        found = [row['layers'].get(str(layer), ['-']) for layer in layers]
-        cells = (' '.join(map(str, heads)) for heads in found)
-        table.add_row([row['model'], row['maps'], row['tokens'], *cells])
-    share = numbers['models'][0]['share']
-    return (
-        f'{table}\nsingular values of N that make {share:g} of their sum, a number for '
-        f'each head\nsoftmax: {NOTES["softmax"]}; masked: {NOTES["masked"]}'
+def _table(summary: Sequence[dict], share: float, layers: Sequence[int]) -> Table:
+    rows = []
+    for row in summary:
+        indices = [row['layers'].get(str(layer), ['-']) for layer in layers]
+        cells = (' '.join(map(str, heads)) for heads in indices)
+        rows.append([row['model'], row['maps'], str(row['tokens']), *cells])
+    note = (
+        f'number of the N singular values whose sum is {share:g} of the sum of all, '
+        f'for each head\nsoftmax: {NOTES["softmax"]}; masked: {NOTES["masked"]}'
     )
+    titles = [f'layer {layer}' for layer in layers]
+    return Table(['model', 'maps', 'N', *titles], rows, note=note)

@@ -1,8 +1,7 @@
 """Rank of attention maps, by their singular values.
 
-Figures 4 and 11 of arXiv 2404.06773: the singular values of a map, largest first, added
-up and divided by their sum. The later this curve reaches 0.8, the more of the values
-count: the higher is the rank of the map.
+Figures 4 and 11 of arXiv 2404.06773: cumulative singular values of a map, largest
+first, divided by their sum. The later this curve reaches 0.8, the higher is the rank.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from illama_seg.errors import UserError
 from illama_seg.layers import SelfAttention
 
-# The weights of all tokens, and what the mask leaves of them; without a mask the first.
+# Weights of all tokens, and weights after the mask; without a mask only the first.
 KINDS = ('softmax', 'masked')
 _ROUNDING = 1e-6
 
@@ -30,15 +29,15 @@ See = Callable[[int, str, Tensor], None]
 def watch_attention(model: nn.Module, see: See) -> Iterator[None]:
     """Hand the attention maps of every forward pass to a function, layer by layer.
 
-    A backbone of this package is asked for what its attention computes; a transformer
-    of timm is made to compute its maps one by one, by its own code.
+    A backbone of this package computes its maps with ``SelfAttention.maps``; a
+    transformer of timm computes them with its own unfused attention.
 
     Args:
-        model: with attention of either.
+        model: model with attention of one of these kinds.
         see: called with layer, kind and maps.
 
     Raises:
-        ValueError: if the model has no attention whose maps can be had.
+        UserError: if the model has neither.
     """
     ours = [m for m in model.modules() if isinstance(m, SelfAttention)]
     timms: list[Any] = [m for m in model.modules() if _is_timms(m)]
@@ -50,13 +49,13 @@ def watch_attention(model: nn.Module, see: See) -> Iterator[None]:
         )
     with ExitStack() as stack:
         for layer, attention in enumerate(ours, 1):
-            ask = partial(_ask, see, layer)
-            stack.callback(attention.register_forward_pre_hook(ask).remove)
+            hook = partial(_see_maps, see, layer)
+            stack.callback(attention.register_forward_pre_hook(hook).remove)
         for layer, other in enumerate(timms, 1):
             stack.callback(setattr, other, 'fused_attn', other.fused_attn)
             other.fused_attn = False
-            catch = partial(_catch, see, layer)
-            stack.callback(other.attn_drop.register_forward_pre_hook(catch).remove)
+            hook = partial(_see_timms_maps, see, layer)
+            stack.callback(other.attn_drop.register_forward_pre_hook(hook).remove)
         yield
 
 
@@ -66,22 +65,22 @@ def _is_timms(module: nn.Module) -> bool:
     )
 
 
-def _ask(see: See, layer: int, module: SelfAttention, args: tuple) -> None:
+def _see_maps(see: See, layer: int, module: SelfAttention, args: tuple) -> None:
     softmax, masked = module.maps(*args)
     see(layer, 'softmax', softmax)
     if module.mask != 'bidirectional':
         see(layer, 'masked', masked)
 
 
-def _catch(see: See, layer: int, module: nn.Module, args: tuple) -> None:
+def _see_timms_maps(see: See, layer: int, module: nn.Module, args: tuple) -> None:
     see(layer, 'softmax', args[0])
 
 
 def cumulative_singular_values(maps: Tensor) -> Tensor:
-    """(..., N, N) -> (..., N): sums of the largest values, as shares of all of them.
+    """Sum the largest singular values, as shares of all: (..., N, N) -> (..., N).
 
     Raises:
-        ValueError: if a map is not finite.
+        UserError: if a map is not finite.
     """
     if not maps.isfinite().all():
         raise UserError('an attention map is not finite: the weights have diverged')
@@ -90,15 +89,15 @@ def cumulative_singular_values(maps: Tensor) -> Tensor:
 
 
 def rank_index(curves: Tensor, share: float) -> Tensor:
-    """(..., N) -> (...): how many singular values it takes to reach the share."""
+    """Count the singular values up to the share: (..., N) -> (...)."""
     return (curves < share - _ROUNDING).sum(-1) + 1
 
 
 class AttentionRank:
-    """Curves of many maps, as they come; memory does not grow with them.
+    """Streaming statistics of the curves of many maps.
 
     Args:
-        share: where the index is read.
+        share: share of the sum that defines the index.
     """
 
     def __init__(self, share: float = 0.8) -> None:
@@ -106,10 +105,10 @@ class AttentionRank:
         self._sums: dict[tuple[int, str], list[Tensor]] = {}
 
     def update(self, layer: int, kind: str, maps: Tensor) -> None:
-        """Add maps (B, h, N, N); of a layer and kind all have one shape.
+        """Add maps (B, h, N, N); those of a layer and kind have one shape.
 
         Raises:
-            ValueError: if one is not finite, or its shape is another one.
+            UserError: if one is not finite or has another shape.
         """
         curves = cumulative_singular_values(maps).cpu()
         index = rank_index(curves, self.share).double()
@@ -124,7 +123,7 @@ class AttentionRank:
         self._sums[layer, kind] = [a + b for a, b in zip(old, new, strict=True)]
 
     def summary(self) -> list[dict]:
-        """A row for each layer, kind and head, the numbers of layers and heads from 1.
+        """Make a row for each layer, kind and head; layers and heads count from 1.
 
         Returns:
             ``layer``, ``kind``, ``head``, ``tokens`` N, the mean ``curve`` of N shares,

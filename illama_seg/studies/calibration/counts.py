@@ -1,9 +1,9 @@
-"""Calibration from streaming counts: is a model right as often as it is sure?
+"""Calibration from streaming counts: confidence compared with accuracy.
 
-Expected calibration error as in Guo et al., arXiv 1706.04599: samples (images, or
-pixels) go into bins of equal width by their confidence, the probability of the class
-that is predicted, and each bin compares mean confidence and accuracy. All figures are
-fractions in [0, 1], but for NLL (nats) and Brier's score (0 to 2).
+Expected calibration error as in Guo et al., arXiv 1706.04599: samples (images or
+pixels) are sorted into bins of equal width by confidence, the probability of the
+predicted class; each bin compares mean confidence and accuracy. All scores are
+fractions in [0, 1], except NLL (nats) and Brier's score (0 to 2).
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from torch import Tensor
 
 from illama_seg.errors import UserError
 
-CELLS = 1000  # to a bin, for bins of equal counts
-_ROWS = 8192  # of logits at once
+CELLS = 1000  # cells in a bin, for bins of equal counts
+_ROWS = 8192  # logits converted at once
 
 
 class CalibrationCounts:
-    """Samples counted by their confidence; memory does not grow with them.
+    """Samples counted by confidence, in constant memory.
 
     Args:
         classes: names of the classes.
-        num_bins: bins of confidence; the papers use 15.
+        num_bins: number of confidence bins; the papers use 15.
         ignore_index: label that is not counted.
 
     Raises:
-        ValueError: if there is no bin.
+        UserError: if there is no bin.
     """
 
     def __init__(
         self, classes: Sequence[str], num_bins: int = 15, ignore_index: int = 255
     ) -> None:
         if num_bins < 1:
-            raise UserError(f'{num_bins} bins: expected at least 1')
+            raise UserError('expected at least 1', num_bins=num_bins)
         self.classes, self.num_bins = tuple(classes), num_bins
         self.ignore_index = ignore_index
-        # Samples, sum of their confidence, and those that are right.
+        # Samples, sum of their confidence, and correct samples.
         self.cells = np.zeros((3, num_bins * CELLS))
         self.predicted = np.zeros((3, len(self.classes), num_bins))
         self.nll = self.brier = 0.0
@@ -50,10 +50,10 @@ class CalibrationCounts:
         Args:
             logits: (N, num_classes).
             labels: (N,) class numbers or ``ignore_index``.
-            temperature: what the logits are divided by.
+            temperature: divisor of the logits.
 
         Raises:
-            ValueError: if shapes or labels do not fit the classes, or a logit is not
+            UserError: if shapes or labels do not fit the classes, or a logit is not
                 finite.
         """
         num_classes = len(self.classes)
@@ -62,15 +62,15 @@ class CalibrationCounts:
                 f'logits of shape {tuple(logits.shape)} for {len(labels)} labels: '
                 f'expected ({len(labels)}, {num_classes}), a column for each class'
             )
-        kept = labels != self.ignore_index
-        logits, labels = logits[kept], labels[kept].long()
+        counted = labels != self.ignore_index
+        logits, labels = logits[counted], labels[counted].long()
         if not len(labels):
             return
         lowest, highest = int(labels.min()), int(labels.max())
         if lowest < 0 or highest >= num_classes:
             raise UserError(
                 f'label {lowest if lowest < 0 else highest}: expected 0..'
-                f'{num_classes - 1}, or {self.ignore_index} for what is not counted'
+                f'{num_classes - 1}, or {self.ignore_index} for ignored samples'
             )
         if not logits.isfinite().all():
             raise UserError('logits are not finite: the training diverged')
@@ -82,7 +82,7 @@ class CalibrationCounts:
         best, guess = log_p.max(1)
         columns = (best.exp().double().clamp(max=1), (guess == labels).double())
         confidence, hits = (column.cpu().numpy() for column in columns)
-        # Each bin has its upper edge, as in the paper; the first one has 0 as well.
+        # A bin includes its upper edge, as in the paper; the first one also includes 0.
         cell = np.ceil(confidence * self.num_bins * CELLS).astype(int) - 1
         cell = cell.clip(min=0)
         place = guess.cpu().numpy() * self.num_bins + cell // CELLS
@@ -94,15 +94,15 @@ class CalibrationCounts:
 
     @property
     def bins(self) -> np.ndarray:
-        """(3, num_bins): samples, sum of their confidence, and those that are right."""
+        """Array (3, num_bins): samples, sum of their confidence, correct samples."""
         return self.cells.reshape(3, self.num_bins, CELLS).sum(2)
 
     def summary(self) -> dict:
-        """All figures; None where nothing was counted.
+        """Compute all scores; they are None if nothing was counted.
 
-        ``ece`` and ``mce`` are of bins of equal width, ``adaptive_ece`` (arXiv
-        1904.01685) of bins of equal counts. For the latter, confidences that fall into
-        one of the ``CELLS`` parts of a bin are taken as equal.
+        ``ece`` and ``mce`` use bins of equal width, ``adaptive_ece`` (arXiv 1904.01685)
+        bins of equal counts, where confidences in one of the ``CELLS`` parts of a bin
+        count as equal.
         """
         samples, confidence, hits = (float(row.sum()) for row in self.cells)
         names = ('accuracy', 'confidence', 'ece', 'adaptive_ece', 'mce', 'nll', 'brier')
@@ -122,7 +122,7 @@ class CalibrationCounts:
         return dict(samples=int(samples), **dict(zip(names, values, strict=True)))
 
     def diagram(self) -> list[dict]:
-        """Each bin's edges, samples, mean confidence and accuracy, None if empty."""
+        """Return each bin's edges, samples, confidence and accuracy, None if empty."""
         edges = np.linspace(0, 1, self.num_bins + 1).tolist()
         return [
             dict(low=low, high=high, **_means(row))
@@ -130,7 +130,7 @@ class CalibrationCounts:
         ]
 
     def per_class(self) -> list[dict]:
-        """Of what is predicted as each class: samples, means, calibration error."""
+        """Return samples, means and calibration error of each predicted class."""
         rows = []
         for name, bins in zip(
             self.classes, self.predicted.transpose(1, 0, 2), strict=True
@@ -141,36 +141,36 @@ class CalibrationCounts:
         return rows
 
     def _equal_counts(self) -> np.ndarray:
-        """As ``bins``, of equal counts; a cell on an edge is shared."""
+        """Make ``bins`` of equal counts; a cell on an edge is divided."""
         counts = self.cells[0]
         ends = counts.cumsum()
         starts, total = ends - counts, ends[-1]
         bins = []
         for number in range(self.num_bins):
             low, high = (total * n / self.num_bins for n in (number, number + 1))
-            taken = (np.minimum(ends, high) - np.maximum(starts, low)).clip(min=0)
-            share = np.divide(taken, counts, np.zeros_like(taken), where=counts > 0)
+            part = (np.minimum(ends, high) - np.maximum(starts, low)).clip(min=0)
+            share = np.divide(part, counts, np.zeros_like(part), where=counts > 0)
             bins.append(self.cells @ share)
         return np.transpose(bins)
 
 
 def fit_temperature(logits: Tensor, labels: Tensor, largest: float = 100.0) -> float:
-    """Temperature of least NLL (Guo et al., section 4.2).
+    """Find the temperature with the lowest NLL (Guo et al., section 4.2).
 
-    The NLL is convex in the inverse temperature, so its slope's zero is found by
-    bisection.
+    The NLL is convex in the inverse temperature, so bisection finds the zero of its
+    slope.
 
     Args:
         logits: (N, num_classes).
         labels: (N,) class numbers.
-        largest: temperature looked for, and the inverse of the smallest.
+        largest: largest temperature, and the inverse of the smallest.
 
     Returns:
-        The temperature; an end of the range where the NLL falls up to there, as for
-        logits that are all right.
+        The temperature; an end of the range if the NLL decreases up to there, such as
+        for logits that are all correct.
 
     Raises:
-        ValueError: if there is no sample.
+        UserError: if there is no sample.
     """
     if not len(labels):
         raise UserError('no sample to fit a temperature to: hold more images out')
@@ -185,18 +185,18 @@ def fit_temperature(logits: Tensor, labels: Tensor, largest: float = 100.0) -> f
 
 
 def _slope(logits: Tensor, labels: Tensor, inverse: float) -> float:
-    """Derivative of the summed NLL by the inverse temperature."""
+    """Compute the derivative of the summed NLL by the inverse temperature."""
     total = 0.0
     for rows, truth in zip(logits.split(_ROWS), labels.split(_ROWS), strict=True):
         rows = rows.float()
         mean = ((rows * inverse).softmax(1) * rows).sum(1)
-        own = rows.gather(1, truth.long()[:, None])[:, 0]
-        total += float((mean - own).sum(dtype=torch.float64))
+        correct = rows.gather(1, truth.long()[:, None])[:, 0]
+        total += float((mean - correct).sum(dtype=torch.float64))
     return total
 
 
 def _gaps(bins: np.ndarray) -> np.ndarray:
-    """Samples of each bin times |mean confidence - accuracy|."""
+    """Compute samples times |mean confidence - accuracy| of each bin."""
     return abs(bins[1] - bins[2])
 
 

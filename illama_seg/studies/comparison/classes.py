@@ -1,123 +1,129 @@
-"""Classes of segmentation runs side by side: table, picture and their numbers."""
+"""Comparison of segmentation runs by class: table, image and JSON file."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 
 from matplotlib.figure import Figure
-from prettytable import PrettyTable
 
 from illama_seg.errors import MissingFileError, UserError
+from illama_seg.studies.section import Section
+from illama_seg.studies.tables import Table
 
-# Name of a line -> name of each of its runs -> summary of a ConfusionMatrix.
+# Name of a group -> name of each of its runs -> summary of a ConfusionMatrix.
 Scores = dict[str, dict[str, dict]]
 FILES = ('classes.png', 'classes.json')
+SECTION = Section(
+    title='Classes beside other runs',
+    files='classes.json',
+    about='IoU in percent, mean over the runs of a group.',
+)
 
 
 def compare_classes(scores: Scores, source: str, out: Path) -> str:
-    """Write ``classes.png`` and ``classes.json`` into ``out``; differences to line one.
+    """Compare the classes of groups of runs and write the files ``FILES``.
 
     Args:
-        scores: of each line and run of it, with ``mIoU`` and ``classes``, in percent.
-        source: where they come from, for the reader.
-        out: folder, which is there.
+        scores: summary of each run in each group, ``mIoU`` and ``classes`` in percent.
+        source: origin of the scores, for the reader.
+        out: existing folder to write to.
 
     Returns:
-        The table, from the class that the other lines gain most to where they lose
-        most; with one line, from the best class to the worst.
+        The table, from the class where the other groups gain most over the first to
+        the class where they lose most; with one group, from the best class to the
+        worst.
     """
-    lines = list(scores)
+    groups = list(scores)
     rows = {
-        name: {line: _mean(scores[line], name) for line in lines}
+        name: {group: _mean(scores[group], name) for group in groups}
         for name in _all(scores)
     }
     rows = dict(sorted(rows.items(), key=lambda item: _rank(item[1]), reverse=True))
     mious = {
-        line: fmean(summary['mIoU'] for summary in runs.values())
-        for line, runs in scores.items()
+        group: fmean(summary['mIoU'] for summary in runs.values())
+        for group, runs in scores.items()
     }
+    others = [f'{group} - {groups[0]}' for group in groups[1:]]
+    cells = [[name.strip(), *_cells(row)] for name, row in rows.items()]
+    table = Table(
+        ['IoU, %', *groups, *others], [['mean', *_cells(mious)], *cells], note=source
+    )
     numbers = dict(
+        tables=[asdict(table)],
         source=source,
-        unit='IoU in percent, mean over the runs of a line',
-        lines={
-            line: dict(
-                mIoU=mious[line],
+        unit='IoU in percent, mean over the runs of a group',
+        groups={
+            group: dict(
+                mIoU=mious[group],
                 runs={name: summary['mIoU'] for name, summary in runs.items()},
             )
-            for line, runs in scores.items()
+            for group, runs in scores.items()
         },
         classes=rows,
         difference={name: _differences(row) for name, row in rows.items()},
     )
     (out / 'classes.json').write_text(json.dumps(numbers, indent=1))
     _draw(scores, rows, source, out / 'classes.png')
-
-    others = [f'{line} - {lines[0]}' for line in lines[1:]]
-    table = PrettyTable(['IoU, %', *lines, *others], align='r')
-    table.align['IoU, %'] = 'l'
-    table.add_row(['mean', *_cells(mious)], divider=True)
-    for name, row in rows.items():
-        table.add_row([name.strip(), *_cells(row)])
-    return f'{table}\n{source}'
+    return str(table)
 
 
-def saved_scores(lines: dict[str, list[Path]]) -> tuple[Scores, str]:
-    """Read ``test/scores.json``, which ``tools/test.py`` left in the runs.
+def saved_scores(groups: dict[str, list[Path]]) -> tuple[Scores, str]:
+    """Read the file ``test/scores.json`` that a test wrote into each run.
 
     Args:
-        lines: runs of each line.
+        groups: work dirs of the runs in each group.
 
     Returns:
-        Scores, and where they come from.
+        Scores, and their origin.
 
     Raises:
-        FileNotFoundError: if a run has none.
-        ValueError: if they count different numbers of images.
+        MissingFileError: if a run has no such file.
+        UserError: if the files count different numbers of images.
     """
     scores: Scores = {}
-    for line, folders in lines.items():
+    for group, folders in groups.items():
         for folder in folders:
             file = folder / 'test' / 'scores.json'
             if not file.is_file():
                 raise MissingFileError(
-                    f'no {file}: tools/test.py CONFIG CHECKPOINT --work-dir '
-                    f'{folder}/test writes it'
+                    f'no {file}: test the run with work_dir={folder}/test to write it'
                 )
-            scores.setdefault(line, {})[folder.name] = json.loads(file.read_text())
-    numbers = {found['images'] for runs in scores.values() for found in runs.values()}
-    if len(numbers) > 1:
+            scores.setdefault(group, {})[folder.name] = json.loads(file.read_text())
+    counts = {run['images'] for runs in scores.values() for run in runs.values()}
+    if len(counts) > 1:
         raise UserError(
-            f'test/scores.json of the runs count {sorted(numbers)} images: test all '
-            'runs on the same'
+            f'test/scores.json of the runs count {sorted(counts)} images: test all '
+            'runs on the same images'
         )
-    return scores, f'test/scores.json of the runs, {numbers.pop()} images'
+    return scores, f'test/scores.json of the runs, {counts.pop()} images'
 
 
 def _all(scores: Scores) -> list[str]:
-    """Classes that occur in one of the runs, in their own order."""
+    """List the classes that occur in one of the runs, in their own order."""
     summaries = [summary for runs in scores.values() for summary in runs.values()]
-    return list(dict.fromkeys(name for found in summaries for name in found['classes']))
+    return list(dict.fromkeys(name for each in summaries for name in each['classes']))
 
 
 def _values(runs: dict[str, dict], name: str) -> list[float]:
-    found = (summary['classes'].get(name) for summary in runs.values())
-    return [row['IoU'] for row in found if row is not None]
+    rows = (summary['classes'].get(name) for summary in runs.values())
+    return [row['IoU'] for row in rows if row is not None]
 
 
 def _mean(runs: dict[str, dict], name: str) -> float | None:
-    """None where the class is neither annotated nor predicted."""
+    """Average the IoU; None where the class is neither annotated nor predicted."""
     values = _values(runs, name)
     return fmean(values) if values else None
 
 
 def _differences(row: dict[str, float | None]) -> dict[str, float | None]:
-    """Of the other lines to the first."""
+    """Subtract the first group's value from the values of the others."""
     first, *_ = row.values()
     return {
-        line: None if None in (first, value) else value - first  # type: ignore[operator]
-        for line, value in list(row.items())[1:]
+        group: None if first is None or value is None else value - first
+        for group, value in list(row.items())[1:]
     }
 
 
@@ -134,24 +140,25 @@ def _cells(row: dict) -> list[str]:
 
 
 def _draw(scores: Scores, rows: dict[str, dict], source: str, path: Path) -> None:
-    """Dots with the range of a line's runs, and bars of the differences."""
-    lines = list(scores)
+    """Draw means with the range of a group's runs, and bars of the differences."""
+    groups = list(scores)
     height = 0.22 * len(rows) + 1.4
     figure = Figure(figsize=(10, height), layout='constrained')
-    left, *right = figure.subplots(1, min(len(lines), 2), sharey=True, squeeze=False)[0]
+    columns = min(len(groups), 2)
+    left, *right = figure.subplots(1, columns, sharey=True, squeeze=False)[0]
     places = range(len(rows))
-    for number, line in enumerate(lines):
+    for number, group in enumerate(groups):
         colour = f'C{number}'
-        every = [_values(scores[line], name) for name in rows]
+        every = [_values(scores[group], name) for name in rows]
         known = [(place, values) for place, values in enumerate(every) if values]
         at = [place for place, _ in known]
         means = [fmean(values) for _, values in known]
         low, high = ([end(values) for _, values in known] for end in (min, max))
         left.hlines(at, low, high, color=colour)
-        left.plot(means, at, 'o', color=colour, markersize=5, label=line)
+        left.plot(means, at, 'o', color=colour, markersize=5, label=group)
         if number:
-            gains = [_differences(row)[line] or 0.0 for row in rows.values()]
-            thickness = 0.8 / (len(lines) - 1)
+            gains = [_differences(row)[group] or 0.0 for row in rows.values()]
+            thickness = 0.8 / (len(groups) - 1)
             shifted = [place - 0.4 + (number - 0.5) * thickness for place in places]
             right[0].barh(shifted, gains, thickness, color=colour)
     left.set_yticks(places, [name.strip() for name in rows], fontsize=8)
@@ -159,10 +166,10 @@ def _draw(scores: Scores, rows: dict[str, dict], source: str, path: Path) -> Non
     left.set(xlabel='IoU, %', xlim=(-2, 102))
     left.grid(alpha=0.3)
     for axis in right:
-        axis.set_xlabel(f'difference to {lines[0]}')
+        axis.set_xlabel(f'difference to {groups[0]}')
         axis.axvline(0, color='black', lw=0.8)
         axis.grid(axis='x', alpha=0.3)
         axis.tick_params(axis='y', length=0)
-    figure.legend(loc='outside upper left', ncols=len(lines), frameon=False)
+    figure.legend(loc='outside upper left', ncols=len(groups), frameon=False)
     figure.supxlabel(source, fontsize=8)
     figure.savefig(path, dpi=110)

@@ -1,38 +1,51 @@
-"""Training runs side by side: the last figures, curves, and their numbers."""
+"""Comparison of training runs: last scores, curves and JSON file."""
 
 from __future__ import annotations
 
 import json
 import statistics
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from prettytable import PrettyTable
 
 from illama_seg.apis.user_errors import check_writable
 from illama_seg.apis.work_dir import Points, runs_in, scalars_of
 from illama_seg.errors import UserError
-from illama_seg.visualization.curves import METRICS
+from illama_seg.studies.section import Section
+from illama_seg.studies.tables import Table
+from illama_seg.visualization.curves import METRICS, draw_mean
+
+SECTION = Section(
+    title='Beside other runs',
+    files='compare.json',
+    about='Last scores; mean and standard deviation over seeds.',
+    command='python tools/analysis/compare.py {run} RUN --out {run}/compare',
+    images={
+        'compare.png': 'Training loss and validation metric of each run over the '
+        'training'
+    },
+)
 
 
 def compare_runs(runs: Sequence[str | Path], out: str | Path) -> str:
-    """Compare runs, and groups of runs that differ in their seeds alone.
+    """Compare groups of runs that differ in their seeds only.
 
     Writes ``compare.json`` and ``compare.png`` into ``out``.
 
     Args:
-        runs: work dirs of ``tools/train.py``, or folders of such; each is a line of the
-            table, named as the folder.
-        out: folder to write.
+        runs: work dirs of trainings, or folders of work dirs; each is a group with the
+            name of its folder.
+        out: folder to write to.
 
     Returns:
-        The table: mean and standard deviation over the runs of a line.
+        The table: mean and standard deviation over the runs of a group.
 
     Raises:
-        FileNotFoundError: if a folder is, and has, no work dir.
-        ValueError: if runs have no metric in common, or two have one name.
+        MissingFileError: if a folder neither is nor has a work dir.
+        UserError: if runs have no metric in common, or two have the same name.
     """
     folders = [Path(run) for run in runs]
     names = [folder.resolve().name for folder in folders]
@@ -47,7 +60,7 @@ def compare_runs(runs: Sequence[str | Path], out: str | Path) -> str:
     if metric is None:
         raise UserError(
             f'{", ".join(names)}: expected runs that were all evaluated for one of '
-            f'{", ".join(METRICS)} (val_interval not beyond the end of the training)'
+            f'{", ".join(METRICS)} (val_interval at most the length of the training)'
         )
     summary = {
         name: {
@@ -59,10 +72,13 @@ def compare_runs(runs: Sequence[str | Path], out: str | Path) -> str:
     }
     out = Path(out)
     check_writable(out)
-    numbers = dict(metric=metric, summary=summary, curves=groups)
+    table = _table(summary, metric)
+    numbers = dict(
+        tables=[asdict(table)], metric=metric, summary=summary, curves=groups
+    )
     (out / 'compare.json').write_text(json.dumps(numbers, indent=1))
     _draw(groups, metric, out / 'compare.png')
-    return _table(summary, metric)
+    return str(table)
 
 
 def _summary(curves: list[Points], best) -> dict:
@@ -76,28 +92,25 @@ def _summary(curves: list[Points], best) -> dict:
     )
 
 
-def _table(summary: dict[str, dict], metric: str) -> str:
+def _table(summary: dict[str, dict], metric: str) -> Table:
     title, unit = METRICS[metric]
-    columns = ['run', 'seeds', unit, f'{title}, %', 'best', 'loss']
-    table = PrettyTable(columns, align='r')
-    table.align['run'] = 'l'
+    rows = []
     for name, row in summary.items():
-        found, loss = row[metric], row.get('loss')
-        seeds, steps = len(found['last']), sorted(found['steps'])
-        spread = f' ± {found["std"]:.1f}' if seeds > 1 else ''
-        table.add_row(
+        scores, loss = row[metric], row.get('loss')
+        seeds, steps = len(scores['last']), sorted(scores['steps'])
+        deviation = f' ± {scores["std"]:.1f}' if seeds > 1 else ''
+        ends = dict.fromkeys((steps[0], steps[-1]))
+        rows.append(
             [
                 name,
-                seeds,
-                ' to '.join(
-                    f'{step:g}' for step in dict.fromkeys((steps[0], steps[-1]))
-                ),
-                f'{found["mean"]:.1f}{spread}',
-                f'{max(found["best"]):.1f}',
+                str(seeds),
+                ' to '.join(f'{step:g}' for step in ends),
+                f'{scores["mean"]:.1f}{deviation}',
+                f'{max(scores["best"]):.1f}',
                 f'{loss["mean"]:.3f}' if loss else '-',
             ]
         )
-    return str(table)
+    return Table(['run', 'seeds', unit, f'{title}, %', 'best', 'loss'], rows)
 
 
 def _draw(groups: dict[str, dict], metric: str, path: Path) -> None:
@@ -110,11 +123,8 @@ def _draw(groups: dict[str, dict], metric: str, path: Path) -> None:
             if not steps:
                 continue
             columns = [[curve[step] for curve in curves] for step in steps]
-            means = [statistics.fmean(column) for column in columns]
-            marker = '.' if key == metric else None
-            axis.plot(steps, means, color=f'C{number}', label=name, marker=marker)
-            low, high = [min(c) for c in columns], [max(c) for c in columns]
-            axis.fill_between(steps, low, high, color=f'C{number}', alpha=0.2, lw=0)
+            style = dict(color=f'C{number}', marker='.' if key == metric else None)
+            draw_mean(axis, steps, columns, label=name, **style)
     title, unit = METRICS[metric]
     axes[0].set(xlabel='iteration', ylabel='training loss')
     axes[1].set(xlabel=unit, ylabel=f'validation {title}, %')

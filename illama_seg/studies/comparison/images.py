@@ -1,4 +1,4 @@
-"""Segmentation runs image by image: where one is better, and where none is good."""
+"""Comparison of segmentation runs image by image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 from mmengine.config import Config
 from torch import nn
-from tqdm import tqdm
 
 from illama_seg.apis.models import dataset_meta, load_segmentor
 from illama_seg.apis.prediction import predict
@@ -19,63 +18,64 @@ from illama_seg.apis.user_errors import options_explained
 from illama_seg.apis.work_dir import find_run, runs_in, scalars_of
 from illama_seg.datasets.labelled import LabelledImages
 from illama_seg.errors import UserError
-from illama_seg.evaluation import ConfusionMatrix
+from illama_seg.studies.common import check_at_least, evaluate
 from illama_seg.studies.comparison.classes import FILES as CLASS_FILES
 from illama_seg.studies.comparison.classes import Scores, compare_classes, saved_scores
+from illama_seg.studies.section import Section
 from illama_seg.visualization.overlays import colourise
-from illama_seg.visualization.sheets import draw_sheet
+from illama_seg.visualization.sheets import class_entries, draw_sheet
 
 BETTER = ' better'
 LONGEST = 480  # pixels, of a drawn image's side
 FILES = ('images.png', 'images.json')
+SECTION = Section(title='Images beside other runs', files='images.json')
 
 
 @dataclass
 class _Run:
-    """A run of a line: what its predictions are made of."""
+    """A run of a group, with the files that its predictions need."""
 
-    line: str
+    group: str
     folder: Path
     cfg: Config
     checkpoint: Path
 
     @property
     def name(self) -> str:
-        """``LINE``, or ``LINE/SEED`` where a line has several runs."""
+        """Return ``GROUP``, or ``GROUP/SEED`` where a group has several runs."""
         name = self.folder.resolve().name
-        return name if name == self.line else f'{self.line}/{name}'
+        return name if name == self.group else f'{self.group}/{name}'
 
 
 def compare_images(
-    runs: Sequence[str | Path], out: str | Path, num_images: int = 2
+    runs: Sequence[str | Path], out: str | Path, *, num_images: int = 2
 ) -> tuple[str, list[str]]:
     """Compare segmentation runs class by class and image by image.
 
-    Predicts the validation images with each run's last checkpoint, one model and one
-    image in memory at a time; kept of each image are its figures. All runs see the
-    images of the first run's config. Writes what ``classes.compare_classes`` does, and
-    ``images.png`` and ``images.json``: the images where each group of runs is better
-    than every other, the worst and the best for all. An image's mIoU is over the
-    classes in its annotation or its prediction.
-    What cannot be had is left out, and said.
+    Predicts the validation images with each run's last checkpoint, with one model and
+    one image in memory at a time. All runs predict the images of the first run's
+    config. Writes the files of ``compare_classes``, and ``images.png`` and
+    ``images.json``: the images where each group is better than all others, the worst
+    and the best for all. An image's mIoU is over the classes in its annotation or its
+    prediction. Parts that cannot be computed are skipped with a note.
 
     Args:
-        runs: as for :func:`illama_seg.studies.compare_runs`.
-        out: folder to write.
-        num_images: rows of each kind; 0 predicts nothing, and takes the classes from
-            ``test/scores.json`` that ``tools/test.py`` left in the runs.
+        runs: see :func:`illama_seg.studies.compare_runs`.
+        out: folder to write to.
+        num_images: rows of each kind; 0 predicts nothing and reads the classes from
+            ``test/scores.json`` in the runs.
 
     Returns:
-        Readable text, and the names of the files written; nothing of classifications.
+        Readable text, and the names of the files written; both empty for
+        classifications.
 
     Raises:
-        FileNotFoundError: if a folder is, and has, no work dir.
-        ValueError: if ``num_images`` is negative.
+        MissingFileError: if a folder neither is nor has a work dir.
+        UserError: if ``num_images`` is negative.
     """
-    if num_images < 0:
-        raise UserError(f'--images {num_images}: expected 0 or more')
-    lines = {Path(run).resolve().name: runs_in(Path(run)) for run in runs}
-    folders = [folder for found in lines.values() for folder in found]
+    check_at_least(0, num_images=num_images)
+    groups = {Path(run).resolve().name: runs_in(Path(run)) for run in runs}
+    folders = [folder for group in groups.values() for folder in group]
     if not all('mIoU' in scalars_of(folder) for folder in folders):
         return '', []
     out = Path(out)
@@ -85,15 +85,15 @@ def compare_images(
     notes = []
     if num_images:
         try:
-            scores, source, note = _compare_predictions(lines, out, num_images)
+            scores, source, note = _compare_predictions(groups, out, num_images)
             files += FILES
             notes.append(note)
-        except (ValueError, OSError) as error:
+        except (UserError, OSError) as error:
             notes.append(f'neither images nor classes compared: {_one_line(error)}')
     if not scores:
         try:
-            scores, source = saved_scores(lines)
-        except (ValueError, OSError) as error:
+            scores, source = saved_scores(groups)
+        except (UserError, OSError) as error:
             if not num_images:
                 notes.append(f'no classes compared: {_one_line(error)}')
     if scores:
@@ -102,61 +102,61 @@ def compare_images(
     return '\n'.join(filter(None, notes)), files
 
 
-def rank_images(mious: np.ndarray, lines: Sequence[str]) -> dict[str, list[int]]:
-    """Order images by what there is to see in them.
+def rank_images(mious: np.ndarray, groups: Sequence[str]) -> dict[str, list[int]]:
+    """Order the images by the differences between groups of runs.
 
     Args:
-        mious: (lines, images), NaN in images without annotation.
-        lines: their names.
+        mious: (groups, images), NaN for images without annotation.
+        groups: names of the groups.
 
     Returns:
-        Kind -> images. Of each line those where it has more than every other, the
-        largest margin first; for all lines first where the best of them is worst, and
-        first where the worst of them is best.
+        Kind -> images. For each group the images where it is better than all others,
+        by decreasing margin; then all images by increasing score of the best group,
+        and by decreasing score of the worst group.
     """
     annotated = np.flatnonzero(~np.isnan(mious).any(0))
     mious = mious[:, annotated]
     kinds = {}
-    if len(lines) > 1:
-        for number, line in enumerate(lines):
+    if len(groups) > 1:
+        for number, group in enumerate(groups):
             margin = mious[number] - np.delete(mious, number, 0).max(0)
             order = np.argsort(-margin, kind='stable')
-            kinds[line + BETTER] = order[margin[order] > 0]
-    for_all = ' for all' if len(lines) > 1 else ''
+            kinds[group + BETTER] = order[margin[order] > 0]
+    for_all = ' for all' if len(groups) > 1 else ''
     kinds[f'worst{for_all}'] = np.argsort(mious.max(0), kind='stable')
     kinds[f'best{for_all}'] = np.argsort(-mious.min(0), kind='stable')
     return {kind: annotated[order].tolist() for kind, order in kinds.items()}
 
 
 def _compare_predictions(
-    lines: dict[str, list[Path]], out: Path, num_images: int
+    groups: dict[str, list[Path]], out: Path, num_images: int
 ) -> tuple[Scores, str, str]:
-    """Scores, where they come from, and on how many images each line is better."""
+    """Return the scores, their origin, and a note on each group's better images."""
     members = [
-        _Run(line, folder, *find_run(folder)[:2])
-        for line, folders in lines.items()
+        _Run(group, folder, *find_run(folder)[:2])
+        for group, folders in groups.items()
         for folder in folders
     ]
     pairs = _common_images(members)
-    scores: Scores = {line: {} for line in lines}
+    scores: Scores = {group: {} for group in groups}
     figures = {}
     for run in members:
-        summary, figures[run.name] = _score(_load(run), pairs, run.name)
-        scores[run.line][run.name] = summary
+        summary, figures[run.name] = evaluate(_load(run), pairs, run.name)
+        scores[run.group][run.name] = summary
     means = {
-        line: np.mean([figures[name] for name in found], 0)
-        for line, found in scores.items()
+        group: np.mean([figures[name] for name in summaries], 0)
+        for group, summaries in scores.items()
     }
-    mious = np.stack([found[:, 0] for found in means.values()])
-    kinds = rank_images(mious, list(lines))
+    mious = np.stack([mean[:, 0] for mean in means.values()])
+    kinds = rank_images(mious, list(groups))
     chosen = [
-        (why, index) for why, found in kinds.items() for index in found[:num_images]
+        (why, index) for why, order in kinds.items() for index in order[:num_images]
     ]
     if not chosen:
         raise UserError('no pixel of the validation images is annotated')
     better = {
-        kind.removesuffix(BETTER): len(found)
-        for kind, found in kinds.items()
+        kind.removesuffix(BETTER): len(order)
+        for kind, order in kinds.items()
         if kind.endswith(BETTER)
     }
     names = _names(pairs)
@@ -168,8 +168,8 @@ def _compare_predictions(
         images=[
             dict(
                 image=name,
-                mean={line: _figures(found[index]) for line, found in means.items()},
-                runs={name: _figures(found[index]) for name, found in figures.items()},
+                mean={group: _scores(mean[index]) for group, mean in means.items()},
+                runs={name: _scores(each[index]) for name, each in figures.items()},
             )
             for index, name in enumerate(names)
         ],
@@ -177,26 +177,26 @@ def _compare_predictions(
     (out / 'images.json').write_text(json.dumps(numbers, indent=1))
     _draw(members, figures, means, pairs, chosen, out / 'images.png')
     source = f'last checkpoints on {len(pairs)} validation images'
-    counts = ', '.join(f'{line} {count}' for line, count in better.items())
+    counts = ', '.join(f'{group} {count}' for group, count in better.items())
     note = f'images where one is better than every other: {counts}' if better else ''
     return scores, source, note
 
 
 def _common_images(members: Sequence[_Run]) -> LabelledImages:
-    """Images of the first run, which all were validated on."""
+    """Return the validation images of the first run, the same for all runs."""
     every = []
     for run in members:
         with options_explained(run.cfg):
             every.append(LabelledImages(run.cfg, 'val'))
     for run, pairs in zip(members, every, strict=True):
         for what, of in (('classes', _classes), ('validation images', _names)):
-            expected, found = of(every[0]), of(pairs)
-            if expected != found:
-                only = next(iter(set(found) ^ set(expected)), None)
+            expected, names = of(every[0]), of(pairs)
+            if expected != names:
+                only = next(iter(set(names) ^ set(expected)), None)
                 where = f'; only in one: {only}' if only else ', in another order'
                 raise UserError(
                     f'{members[0].name} and {run.name} have other {what} '
-                    f'({len(expected)} and {len(found)}{where}): compare runs of the '
+                    f'({len(expected)} and {len(names)}{where}): compare runs of the '
                     'same data'
                 )
     return every[0]
@@ -214,22 +214,6 @@ def _load(run: _Run) -> nn.Module:
     return load_segmentor(run.cfg.copy(), run.checkpoint)
 
 
-def _score(
-    model: nn.Module, pairs: LabelledImages, title: str
-) -> tuple[dict, np.ndarray]:
-    """Summary of all images, and (images, 2): each one's mIoU and pixel accuracy."""
-    total = ConfusionMatrix(dataset_meta(model)['classes'])
-    figures = np.full((len(pairs), 2), np.nan)
-    for index, (image, label, _) in enumerate(tqdm(pairs, desc=title, unit='image')):
-        matrix = ConfusionMatrix(total.classes)
-        matrix.update(label, predict(model, image))
-        total.counts += matrix.counts
-        if matrix.counts.any():
-            found = matrix.summary()
-            figures[index] = found['mIoU'], found['aAcc']
-    return total.summary(), figures
-
-
 def _draw(
     members: Sequence[_Run],
     figures: dict[str, np.ndarray],
@@ -238,17 +222,17 @@ def _draw(
     chosen: Sequence[tuple[str, int]],
     path: Path,
 ) -> None:
-    """Rows of image | annotation | prediction of each line's first run."""
-    drawn: dict[str, dict[int, tuple[np.ndarray, str]]] = {line: {} for line in means}
-    for line in means:
-        runs = [run for run in members if run.line == line]
+    """Draw rows of image | annotation | prediction of each group's first run."""
+    drawn: dict[str, dict[int, tuple[np.ndarray, str]]] = {group: {} for group in means}
+    for group in means:
+        runs = [run for run in members if run.group == group]
         model, first = _load(runs[0]), runs[0].name
         meta = dataset_meta(model)
         for index in {index for _, index in chosen}:
             guess = _smaller(predict(model, pairs[index][0]))
             miou, accuracy = figures[first][index]
-            mean = f' (mean of {len(runs)}: {means[line][index, 0]:.1f})'
-            drawn[line][index] = (
+            mean = f' (mean of {len(runs)}: {means[group][index, 0]:.1f})'
+            drawn[group][index] = (
                 guess,
                 f'{first}\nmIoU {miou:.1f}{mean if len(runs) > 1 else ""}, '
                 f'{accuracy:.1f} % of pixels',
@@ -263,27 +247,26 @@ def _draw(
             (_smaller(image)[..., ::-1], f'{why}\n{Path(file).stem}'),
             (colourise(label, palette), 'annotation (black: none)'),
         ]
-        for found in drawn.values():
-            guess, caption = found[index]
+        for predictions in drawn.values():
+            guess, caption = predictions[index]
             shown = np.where(label == 255, 255, guess)
             present |= set(np.unique(shown).tolist())
             row.append((colourise(shown, palette), caption))
         rows.append(row)
-    entries = [(classes[number], palette[number]) for number in sorted(present - {255})]
-    draw_sheet(rows, entries, path)
+    draw_sheet(rows, class_entries(present, classes, palette), path)
 
 
-def _smaller(picture: np.ndarray) -> np.ndarray:
-    scale = LONGEST / max(picture.shape[:2])
+def _smaller(image: np.ndarray) -> np.ndarray:
+    scale = LONGEST / max(image.shape[:2])
     if scale >= 1:
-        return picture
-    size = [max(round(scale * side), 1) for side in picture.shape[1::-1]]
-    how = cv2.INTER_AREA if picture.ndim == 3 else cv2.INTER_NEAREST
-    return cv2.resize(picture, size, interpolation=how)
+        return image
+    size = [max(round(scale * side), 1) for side in image.shape[1::-1]]
+    how = cv2.INTER_AREA if image.ndim == 3 else cv2.INTER_NEAREST
+    return cv2.resize(image, size, interpolation=how)
 
 
-def _figures(pair: np.ndarray) -> dict[str, float] | None:
-    """None where nothing is annotated."""
+def _scores(pair: np.ndarray) -> dict[str, float] | None:
+    """Name an image's scores; None where nothing is annotated."""
     if np.isnan(pair).any():
         return None
     return dict(zip(('mIoU', 'accuracy'), pair.round(2).tolist(), strict=True))

@@ -1,8 +1,8 @@
-"""Multiply-accumulates of a model, and of one self-attention, as the papers count.
+"""Multiply-accumulates of a model and of one self-attention, as papers count them.
 
-Table 10 of arXiv 2404.06773 calls them FLOPs, and leaves out the auxiliary head and the
-two products of the attention, q k^T and the weights times v: counters hooked to modules
-do not see them. torch counts two operations for each multiply-accumulate.
+Table 10 of arXiv 2404.06773 calls them FLOPs and omits the auxiliary head and the two
+products of the attention, q k^T and the weights times v, which counters hooked to
+modules do not see. torch counts two operations for each multiply-accumulate.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _LINEAR = ('convolution', 'addmm', 'mm')
 
 @dataclass(frozen=True)
 class MultiplyAccumulates:
-    """Of one image; multiply-accumulates, not FLOPs.
+    """Multiply-accumulates (not FLOPs) of one image.
 
     Attributes:
         linear: products with weights: convolutions and linear layers.
-        attention: the two products of every attention, of all N x N weights.
-        auxiliary: products with weights in the auxiliary heads, which only train.
+        attention: the two products of every attention, with all N x N weights.
+        auxiliary: products with weights in the auxiliary heads, used in training only.
     """
 
     linear: int
@@ -38,14 +38,14 @@ class MultiplyAccumulates:
     auxiliary: int
 
     def total(self, attention: bool, auxiliary: bool) -> int:
-        """Their sum, with the attention's products and auxiliary heads or without."""
+        """Sum them, with or without attention products and auxiliary heads."""
         return self.linear + attention * self.attention + auxiliary * self.auxiliary
 
 
 def count_multiply_accumulates(
     model: nn.Module, shape: tuple[int, int]
 ) -> MultiplyAccumulates:
-    """Count what one image takes; norms, activations and resizing are not counted.
+    """Count one image's products; norms, activations and resizing are not counted.
 
     Args:
         model: mmseg's ``EncoderDecoder`` or an ``ImageClassifier`` with a backbone of
@@ -53,7 +53,7 @@ def count_multiply_accumulates(
         shape: (height, width) of the image.
 
     Raises:
-        ValueError: if the model has neither a decode head nor a head.
+        UserError: if the model has neither a decode head nor a head.
     """
     parts: Any = model
     head = getattr(parts, 'decode_head', None) or getattr(parts, 'head', None)
@@ -102,10 +102,11 @@ def _linear(counter: FlopCounterMode) -> int:
 
 
 def closed_forms(num_tokens: int, embed_dims: int) -> tuple[int, int]:
-    """Table 2 of arXiv 2404.06773: one self-attention, bidirectional and causal.
+    """Evaluate Table 2 of arXiv 2404.06773 for one self-attention.
 
     Returns:
-        4 N D^2 + 2 N^2 D, and 4 N D^2 + N^2 D + (floor(N^2 / 2) + 1) D.
+        4 N D^2 + 2 N^2 D bidirectional, and 4 N D^2 + N^2 D + (floor(N^2 / 2) + 1) D
+        causal.
     """
     n, d = num_tokens, embed_dims
     linear, scores = 4 * n * d**2, n**2 * d
@@ -114,15 +115,15 @@ def closed_forms(num_tokens: int, embed_dims: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class SelfAttentionCounts:
-    """Multiply-accumulates of one self-attention, counted while it runs.
+    """Multiply-accumulates of one self-attention, counted in a forward pass.
 
     Attributes:
         linear: the projections to q, k, v and from the output.
-        bidirectional: both products, of all N x N weights.
+        bidirectional: both products, with all N x N weights.
         causal: all scores, and the weights that the soft mask at rate 0 keeps.
         strict: scores and weights that the strict mask keeps.
-        executed: what the CPU's kernel computes for the soft mask at rate 0, whole
-            blocks of rows.
+        executed: products of the CPU kernel for the soft mask at rate 0, which
+            computes whole blocks of rows.
     """
 
     linear: int
@@ -135,19 +136,17 @@ class SelfAttentionCounts:
 def count_self_attention(
     num_tokens: int, embed_dims: int, num_heads: int = 1
 ) -> SelfAttentionCounts:
-    """Count one self-attention of one image; the number of heads changes nothing.
-
-    Memory is quadratic in the tokens.
+    """Count one self-attention of one image, in memory quadratic in the tokens.
 
     Args:
-        num_tokens: N, the class token too.
-        embed_dims: D.
-        num_heads: divides D.
+        num_tokens: number of tokens N, with the class token.
+        embed_dims: number of channels D.
+        num_heads: number of heads, a divisor of D; the counts do not depend on it.
     """
     with torch.device('meta'):
         attention = SelfAttention(embed_dims, num_heads, 'bidirectional')
         tokens = torch.empty(1, num_tokens, embed_dims)
-    # By the formula: of fused kernels torch counts nothing.
+    # By the formula, since torch does not count fused kernels.
     with (
         torch.no_grad(),
         sdpa_kernel(SDPBackend.MATH),
@@ -158,7 +157,7 @@ def count_self_attention(
     q = torch.zeros(1, num_heads, num_tokens, embed_dims // num_heads)
     with torch.no_grad(), FlopCounterMode(display=False) as kernel:
         blocked_forward(q, q, q, 0.0)
-    # Of equal scores every weight is 1 / N, unless the mask hides it.
+    # With equal scores every weight that the mask keeps is not 0.
     attend = partial(soft_causal_attention, soft_mask_rate=0.0)
     kept = int(attention_map(attend, q, q).count_nonzero())
     per_weight = embed_dims // num_heads

@@ -1,4 +1,4 @@
-"""Complexity of one self-attention: the paper's closed forms and what is counted."""
+"""Complexity of one self-attention: the paper's closed forms and counts."""
 
 from __future__ import annotations
 
@@ -7,58 +7,64 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-from prettytable import PrettyTable
-
 from illama_seg.errors import UserError
+from illama_seg.studies.common import check_at_least, versions
 from illama_seg.studies.complexity.counts import closed_forms, count_self_attention
+from illama_seg.studies.section import Section
+from illama_seg.studies.tables import Table
 
 DIMS = (192, 384, 768, 1024)  # Tiny to Large, Table 11
 NOTES = dict(
     closed_form='Table 2 of arXiv 2404.06773, multiply-accumulates',
     counted='multiply-accumulates; causal: every score, and the weights that the soft '
     'mask keeps at rate 0',
-    strict='counted, of the strict mask: scores and weights that it keeps',
-    executed="what the CPU's kernel computes for the soft mask at rate 0",
+    strict='counted: scores and weights that the strict mask keeps',
+    executed='computed by the CPU kernel for the soft mask at rate 0',
+)
+SECTION = Section(
+    title='Complexity',
+    files='complexity*.json',
+    about='Multiply-accumulates of one self-attention.',
 )
 
 
 def compare_complexity(
     dims: Sequence[int] = DIMS,
     sizes: Sequence[int] = (224, 384),
+    *,
     tokens: Sequence[int] = (),
     patch_size: int = 16,
     out: str | Path = 'work_dirs/complexity',
 ) -> tuple[dict, str]:
-    """Lay Table 2's closed forms and counts side by side; write complexity.json.
+    """Compare Table 2's closed forms with counts and write complexity.json.
 
     Args:
-        dims: channels D of a token.
+        dims: numbers of channels D of a token.
         sizes: sides of square images in pixels.
-        tokens: numbers of tokens N, further ones.
+        tokens: further numbers of tokens N.
         patch_size: side of a patch in pixels.
         out: folder to write to.
 
     Returns:
-        What is in complexity.json, and a readable table.
+        Content of complexity.json, and a readable table.
 
     Raises:
-        ValueError: if an option is out of its range.
+        UserError: if a parameter is out of range.
     """
-    numbers_given = patch_size, *dims, *sizes, *tokens
-    if min(numbers_given) < 1 or not dims or not (sizes or tokens):
-        raise UserError(
-            f'--dims {list(dims)} --sizes {list(sizes)} --tokens {list(tokens)} '
-            f'--patch-size {patch_size}: expected numbers from 1 on, of dims at least '
-            'one, and a size or tokens'
-        )
+    dims, sizes, tokens = list(dims), list(sizes), list(tokens)
+    check_at_least(1, dims=dims, sizes=sizes, tokens=tokens, patch_size=patch_size)
+    if not dims:
+        raise UserError('expected at least one number of channels', dims=dims)
+    if not (sizes or tokens):
+        raise UserError('expected a size or a number of tokens', sizes=sizes)
     counts = [(-(-size // patch_size)) ** 2 + 1 for size in sizes]
     rows = [_row(n, d) for n in dict.fromkeys([*counts, *tokens]) for d in dims]
-    numbers = dict(rows=rows, notes=NOTES, versions=dict(torch=torch.__version__))
+    table = _table(rows)
+    numbers = dict(tables=[asdict(table)], rows=rows, notes=NOTES, versions=versions())
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / 'complexity.json').write_text(json.dumps(numbers, indent=1))
-    return numbers, _table(rows)
+    return numbers, str(table)
 
 
 def _row(num_tokens: int, embed_dims: int) -> dict:
@@ -74,27 +80,25 @@ def _row(num_tokens: int, embed_dims: int) -> dict:
     )
 
 
-def _table(rows: Sequence[dict]) -> str:
-    table = PrettyTable(
-        [
-            'N',
-            'D',
-            'bidirectional, Table 2',
-            'counted',
-            'causal, Table 2',
-            'counted ',
-            'difference',
-            'strict, counted',
-            'executed on a CPU',
-        ],
-        align='r',
-    )
+def _table(rows: Sequence[dict]) -> Table:
+    columns = [
+        'N',
+        'D',
+        'bidirectional, Table 2',
+        'counted',
+        'causal, Table 2',
+        'causal, counted',
+        'difference',
+        'strict, counted',
+        'executed on a CPU',
+    ]
+    cells = []
     for row in rows:
         form, counted = row['closed_form'], row['counted']
-        table.add_row(
+        cells.append(
             [
-                row['tokens'],
-                row['dims'],
+                f'{row["tokens"]:,}',
+                f'{row["dims"]:,}',
                 f'{form["bidirectional"]:,}',
                 f'{counted["bidirectional"]:,}',
                 f'{form["causal"]:,}',
@@ -104,7 +108,8 @@ def _table(rows: Sequence[dict]) -> str:
                 f'{counted["executed"]:,}',
             ]
         )
-    return (
-        f'{table}\nmultiply-accumulates of one self-attention and its projections, one '
-        f'image; causal, counted: {NOTES["counted"].partition(": ")[2]}'
+    note = (
+        'multiply-accumulates of one self-attention and its projections for one image; '
+        f'causal, counted: {NOTES["counted"].partition(": ")[2]}'
     )
+    return Table(columns, cells, note=note)

@@ -14,11 +14,11 @@ NUM_LEVELS = 18
 
 
 def draw_loss_landscape(models: Sequence[dict], path: str | Path) -> None:
-    """Draw a column for each model, surface above contours, all on one scale.
+    """Draw a column for each model, surface above contours, with one scale.
 
     Args:
         models: ``models`` of :func:`illama_seg.studies.measure_loss_landscape`.
-        path: picture to write.
+        path: image to write.
     """
     grids = [np.array(model['loss'], float) for model in models]  # None is nan
     lowest = max(min(float(np.nanmin(grid)) for grid in grids), 1e-6)

@@ -1,8 +1,8 @@
-"""A plane through a model's weights, along two filter-normalised random directions.
+"""Plane through a model's weights along two filter-normalised random directions.
 
 Li et al., 'Visualizing the Loss Landscape of Neural Nets', arXiv 1712.09913: each
-filter of a direction is as long as the filter of the weights that it is added to, so
-that models whose weights differ in scale can be compared.
+filter of a direction has the norm of the corresponding filter of the weights, so that
+models with weights of different scale can be compared.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ def random_direction(
 ) -> dict[str, Tensor]:
     """Draw a direction and scale its filters.
 
-    A filter is what lies along the first dimension of a weight: an output channel of a
-    convolution, a neuron of a linear layer; positions and class token are one each.
-    Biases and norms, which have one dimension, stay where they are.
+    A filter is a slice along the first dimension of a weight: an output channel of a
+    convolution or a neuron of a linear layer; positional embedding and class token are
+    one filter each. Biases and norms, which have one dimension, do not move.
 
     Args:
         weights: name -> parameter.
-        generator: on the CPU.
+        generator: generator on the CPU.
 
     Returns:
         Name -> tensor like the parameter, on its device.
@@ -36,21 +36,21 @@ def random_direction(
         if weight.ndim < 2:
             direction[name] = torch.zeros_like(weight)
             continue
-        length, wanted = drawn.flatten(1).norm(dim=1), weight.flatten(1).norm(dim=1)
-        scale = wanted / length.clamp(min=1e-10)
+        length, target = drawn.flatten(1).norm(dim=1), weight.flatten(1).norm(dim=1)
+        scale = target / length.clamp(min=1e-10)
         direction[name] = drawn * scale.view(-1, *[1] * (weight.ndim - 1))
     return direction
 
 
 class WeightPlane:
-    """Move a model's weights over a plane; they are put back at the end of the block.
+    """Context that moves a model's weights over a plane and restores them at its end.
 
     The plane is weights + x * first direction + y * second one, both from one seed.
-    Statistics of batch normalisation are left: the model has to be in eval mode.
+    Statistics of batch normalisation do not move: the model must be in eval mode.
 
     Args:
-        model: whose parameters are moved, in place.
-        seed: of the directions.
+        model: model whose parameters are moved in place.
+        seed: seed of the directions.
     """
 
     def __init__(self, model: nn.Module, seed: int) -> None:
@@ -67,7 +67,7 @@ class WeightPlane:
 
     @torch.no_grad()
     def move(self, x: float, y: float) -> None:
-        """Set the weights to a point of the plane; (0, 0) is where they were."""
+        """Set the weights to a point of the plane; (0, 0) is the original point."""
         first, second = self.directions
         for name, parameter in self._parameters.items():
             moved = self._weights[name] + x * first[name] + y * second[name]
@@ -82,13 +82,13 @@ class WeightPlane:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with torch.no_grad():  # not move(0, 0): what diverges times 0 is nan
+        with torch.no_grad():  # move(0, 0) would make nan of infinite directions
             for name, parameter in self._parameters.items():
                 parameter.copy_(self._weights[name])
 
 
 def weights_digest(model: nn.Module) -> str:
-    """First 16 digits of a sha256 of all parameters and buffers."""
+    """Return the first 16 digits of a sha256 of all parameters and buffers."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())

@@ -22,15 +22,9 @@ from torch import Tensor
 from illama_seg.errors import MissingFileError, UserError
 
 COLUMNS = (
-    'subj',
-    'session',
-    'trial',
-    'rt',
-    'object_response',
-    'category',
-    'condition',
+    'subj', 'session', 'trial', 'rt', 'object_response', 'category', 'condition',
     'imagename',
-)
+)  # fmt: skip
 # Numbers of ImageNet-1K's classes below each category in WordNet, as in the protocol.
 IMAGENET_CATEGORIES: dict[str, tuple[int, ...]] = {
     'airplane': (404,),
@@ -59,7 +53,7 @@ IMAGENET_CATEGORIES: dict[str, tuple[int, ...]] = {
     'oven': (766,),
     'truck': (555, 569, 656, 675, 717, 734, 864, 867),
 }
-# Classes of other data sets that are these categories by another name.
+# Names that other data sets have for these categories.
 SYNONYMS = {'automobile': 'car', 'ship': 'boat', 'aeroplane': 'airplane'}
 
 _NAME = re.compile(r'([A-Za-z]+)\d+-([A-Za-z]+)\d+\.\w+$')
@@ -68,12 +62,12 @@ _WORDNET_ID = re.compile(r'n\d{8}')
 
 @dataclass(frozen=True)
 class Decision:
-    """What somebody took an image for.
+    """Category that a model or person chose for an image.
 
     Attributes:
         subject: model or person.
         response: category, or 'na' for none.
-        image: file name, ``SHAPE<n>-TEXTURE<n>.png``; something may stand before it.
+        image: file name, ``SHAPE<n>-TEXTURE<n>.png`` after any prefix.
     """
 
     subject: str
@@ -82,28 +76,28 @@ class Decision:
 
     @property
     def shape(self) -> str:
-        """Category of the image's shape."""
+        """Return the category of the image's shape."""
         return conflict_of(self.image)[0]
 
     @property
     def texture(self) -> str:
-        """Category of the image's texture."""
+        """Return the category of the image's texture."""
         return conflict_of(self.image)[1]
 
 
 def conflict_of(name: str) -> tuple[str, str]:
-    """Categories of shape and texture, by the file name.
+    """Return the categories of shape and texture in a file name.
 
     Raises:
-        ValueError: if it is named otherwise.
+        UserError: if the name has another form.
     """
-    found = _NAME.search(name)
-    if found is None:
+    match = _NAME.search(name)
+    if match is None:
         raise UserError(
             f'{name}: expected a file named SHAPE<n>-TEXTURE<n>.png, such as '
             'cat7-elephant1.png'
         )
-    return found[1], found[2]
+    return match[1], match[2]
 
 
 def category_numbers(
@@ -111,31 +105,31 @@ def category_numbers(
     classes: Sequence[str] | None = None,
     mapping: Mapping[str, Sequence[int | str]] | None = None,
 ) -> dict[str, tuple[int, ...]]:
-    """Which of a model's classes belong to each category.
+    """Map each category to the class numbers that belong to it.
 
     Args:
         num_classes: outputs of the model.
-        classes: their names: WordNet ids, or words. Without any, 1000 of them are
+        classes: WordNet ids or names of the classes. Without any, 1000 classes are
             ImageNet's in the usual order, by WordNet id.
-        mapping: category -> numbers or names of its classes, in place of the protocol's
+        mapping: category -> numbers or names of its classes, instead of the protocol's
             categories.
 
     Returns:
         Category -> class numbers; categories without a class are left out.
 
     Raises:
-        ValueError: if fewer than two categories are found, or the mapping names a
-            class that there is not.
+        UserError: if fewer than two categories are found, or the mapping has a class
+            that the model lacks.
     """
     names = [str(name).lower() for name in classes or ()]
     if mapping is not None:
-        found = {
+        numbers_of = {
             category: tuple(_number(entry, names, num_classes) for entry in entries)
             for category, entries in mapping.items()
         }
     elif names and all(map(_WORDNET_ID.fullmatch, names)):
         info, place = ImageNetInfo(), {name: n for n, name in enumerate(names)}
-        found = {
+        numbers_of = {
             category: tuple(
                 place[wordnet_id]
                 for wordnet_id in map(info.index_to_label_name, numbers)
@@ -144,27 +138,26 @@ def category_numbers(
             for category, numbers in IMAGENET_CATEGORIES.items()
         }
     elif num_classes == 1000:
-        found = IMAGENET_CATEGORIES
+        numbers_of = IMAGENET_CATEGORIES
     else:
         words = [SYNONYMS.get(name, name) for name in names]
-        found = {
+        numbers_of = {
             category: tuple(n for n, word in enumerate(words) if word == category)
             for category in IMAGENET_CATEGORIES
         }
-    found = {category: numbers for category, numbers in found.items() if numbers}
-    if len(found) < 2:
+    known = {category: numbers for category, numbers in numbers_of.items() if numbers}
+    if len(known) < 2:
         shown = ', '.join(names[:8]) or 'without names'
         raise UserError(
-            f'{num_classes} classes ({shown}): {len(found)} of the categories '
+            f'{num_classes} classes ({shown}): {len(known)} of the categories '
             f'{", ".join(mapping or IMAGENET_CATEGORIES)} are among them, expected 2 '
-            'or more. Say which classes belong to which: --categories FILE, JSON '
-            '{"cat": ["tabby", 282], ...}'
+            'or more. Set categories to a JSON file, {"cat": ["tabby", 282], ...}'
         )
-    return found
+    return known
 
 
 def decide(probabilities: Tensor, categories: Mapping[str, Sequence[int]]) -> list[str]:
-    """Category of the highest mean probability over its classes.
+    """Choose the category with the highest mean probability over its classes.
 
     Args:
         probabilities: (N, num_classes).
@@ -182,11 +175,11 @@ def shape_bias(decisions: Iterable[Decision]) -> dict:
     """Count the decisions of one subject, or of several together.
 
     Returns:
-        ``images``, of them ``no_conflict`` (shape and texture are the same category,
-        not counted further), decisions for ``shape``, for ``texture`` and for any
-        ``other`` category, ``shape_bias`` in [0, 1] and Wilson's 95 % ``interval`` of
-        it (None without a decision for either), the same for each category of shape in
-        ``categories``, and their ``mean_of_categories``.
+        Numbers of ``images``, of images with ``no_conflict`` (shape and texture have
+        the same category; not counted further) and of decisions for ``shape``,
+        ``texture`` and any ``other`` category; ``shape_bias`` in [0, 1] and its 95 %
+        Wilson ``interval`` (None without a decision for either); ``categories`` with
+        the same for each category of shape, and their ``mean_of_categories``.
     """
     counts: dict[str, Counter] = {}
     for decision in decisions:
@@ -212,11 +205,11 @@ def shape_bias(decisions: Iterable[Decision]) -> dict:
 
 
 def read_decisions(path: str | Path) -> list[Decision]:
-    """Decisions in the format of the published raw data: CSV with ``COLUMNS``.
+    """Read decisions in the format of the published raw data: CSV with ``COLUMNS``.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is no such table; names the line.
+        MissingFileError: if the file is missing.
+        UserError: if the file is another table; names the line.
     """
     path = Path(path)
     if not path.is_file():
@@ -236,8 +229,8 @@ def read_decisions(path: str | Path) -> list[Decision]:
     for line, row in enumerate(rows, 2):
         if any(row[name] is None for name in COLUMNS):
             raise UserError(
-                f'{path}, line {line}: expected {len(COLUMNS)} columns, the row ends '
-                'before: the file is truncated'
+                f'{path}, line {line}: expected {len(COLUMNS)} columns, the row is '
+                'shorter: the file is truncated'
             )
         try:
             shape, _ = conflict_of(row['imagename'])
@@ -262,23 +255,13 @@ def read_decisions(path: str | Path) -> list[Decision]:
 
 
 def write_decisions(path: str | Path, decisions: Iterable[Decision]) -> None:
-    """Write what :func:`read_decisions` reads; reaction times of models are NaN."""
+    """Write decisions for :func:`read_decisions`; reaction times of models are NaN."""
     with Path(path).open('w', newline='', encoding='utf-8') as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for trial, decision in enumerate(decisions, 1):
-            writer.writerow(
-                [
-                    decision.subject,
-                    1,
-                    trial,
-                    'NaN',
-                    decision.response,
-                    decision.shape,
-                    'NaN',
-                    decision.image,
-                ]
-            )
+            start = [decision.subject, 1, trial, 'NaN', decision.response]
+            writer.writerow([*start, decision.shape, 'NaN', decision.image])
 
 
 def _number(entry: int | str, names: list[str], num_classes: int) -> int:
@@ -287,7 +270,7 @@ def _number(entry: int | str, names: list[str], num_classes: int) -> int:
     if isinstance(entry, int) and 0 <= entry < num_classes:
         return entry
     raise UserError(
-        f'--categories: no class {entry!r}; expected a number from 0 to '
+        f'categories: no class {entry!r}; expected a number from 0 to '
         f'{num_classes - 1}' + (f', or one of {", ".join(names[:20])}' if names else '')
     )
 

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 
 
 def draw_shape_bias(rows: Sequence[dict], path: str | Path) -> None:
-    """Shares of shape and texture by category, and a line at each one's whole share.
+    """Draw shares of shape and texture by category, a line at each overall share.
 
     Args:
         rows: ``models`` of :func:`measure_shape_bias`.
-        path: picture to write.
+        path: image to write.
     """
     names = sorted({name for row in rows for name in row['categories']})
     height = max(0.36 * len(names), 2.0) + 0.25 * len(rows) + 1.6
@@ -22,15 +22,15 @@ def draw_shape_bias(rows: Sequence[dict], path: str | Path) -> None:
     axes = figure.subplots()
     markers = 'osD^vPX*<>'
     for number, row in enumerate(rows):
-        colour, whole = f'C{number % 10}', row['shape_bias']
-        # A little above one another, or equal shares would hide each other.
+        colour, overall = f'C{number % 10}', row['shape_bias']
+        # Shifted vertically, so that equal shares do not hide each other.
         lift = 0.5 * ((number + 0.5) / len(rows) - 0.5)
         points = [
-            (1 - figures['shape_bias'], names.index(name) + lift)
-            for name, figures in row['categories'].items()
-            if figures['shape_bias'] is not None
+            (1 - scores['shape_bias'], names.index(name) + lift)
+            for name, scores in row['categories'].items()
+            if scores['shape_bias'] is not None
         ]
-        said = 'no decision' if whole is None else f'{100 * whole:.1f} % shape'
+        said = 'no decision' if overall is None else f'{100 * overall:.1f} % shape'
         axes.scatter(
             [x for x, _ in points],
             [y for _, y in points],
@@ -41,19 +41,19 @@ def draw_shape_bias(rows: Sequence[dict], path: str | Path) -> None:
             label=f'{row["name"]}: {said}',
             zorder=3,
         )
-        if whole is not None:
+        if overall is not None:
             style = ('-', '--', '-.', ':')[number % 4]
-            axes.axvline(1 - whole, color=colour, linestyle=style, linewidth=1.4)
+            axes.axvline(1 - overall, color=colour, linestyle=style, linewidth=1.4)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.grid(axis='y', color='#e5e5e5')
     axes.set(xlim=(-0.03, 1.03), xlabel="share of decisions for the texture's category")
-    above = axes.secondary_xaxis('top', functions=(_rest, _rest))
+    above = axes.secondary_xaxis('top', functions=(_complement, _complement))
     above.set_xlabel("share of decisions for the shape's category")
     axes.set_ylabel('category of the shape')
     figure.legend(loc='outside lower center', fontsize=9, frameon=False)
     figure.savefig(path, dpi=130)
 
 
-def _rest(share: Any) -> Any:
+def _complement(share: Any) -> Any:
     return 1 - share

@@ -6,18 +6,18 @@ import csv
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-import timm
-import torch
 from mmengine.logging import print_log
-from prettytable import PrettyTable
 from tqdm import tqdm
 
 from illama_seg.apis.configs import load_config
 from illama_seg.apis.images import find_images
 from illama_seg.apis.user_errors import check_writable
 from illama_seg.errors import MissingFileError, UserError
+from illama_seg.studies.common import check_at_least, versions
+from illama_seg.studies.section import Section
 from illama_seg.studies.shape_bias.decisions import (
     Decision,
     category_numbers,
@@ -29,6 +29,7 @@ from illama_seg.studies.shape_bias.decisions import (
 )
 from illama_seg.studies.shape_bias.draw import draw_shape_bias
 from illama_seg.studies.subjects import Classifier, build_classifier
+from illama_seg.studies.tables import Table, as_text
 
 FILES = ('shape_bias.json', 'shape_bias.png', 'shape_bias.csv')
 PUBLISHED = 1280
@@ -36,14 +37,28 @@ PERSON, PEOPLE = re.compile(r'subject-?\d+'), 'people'
 COUNTED = ('images', 'no_conflict', 'shape', 'texture', 'other', 'shape_bias')
 NOTES = dict(
     shape_bias='decisions for shape over decisions for shape or texture',
-    no_conflict='images whose shape and texture are one category; not counted',
-    left_out='images with a category that the model has no class of',
+    no_conflict='images whose shape and texture have the same category; not counted',
+    left_out='images of a category for which the model has no class',
+)
+SECTION = Section(
+    title='Shape or texture',
+    files='shape_bias*.json',
+    about='Decisions on cue-conflict images; the shape bias is the share of shape '
+    'among those for shape or texture.',
+    command='python tools/analysis/shape_bias.py {config} {checkpoint} '
+    '--images DIR --out {run}/shape_bias',
+    kind='classification',
+    images={
+        'shape_bias.png': 'Share of decisions for the shape by category, and a line '
+        'at the overall share of each model'
+    },
 )
 
 
 def measure_shape_bias(
     config: str | Path | None = None,
     sources: Sequence[str | Path] = (),
+    *,
     images: str | Path | None = None,
     decisions: Sequence[str | Path] = (),
     out: str | Path = 'work_dirs/shape_bias',
@@ -52,17 +67,17 @@ def measure_shape_bias(
     device: str | None = None,
     cfg_options: dict | None = None,
 ) -> tuple[dict, str]:
-    """Count decisions for shape and for texture; write ``FILES``.
+    """Count decisions for shape and for texture and write the files ``FILES``.
 
-    The decisions of each model are also written, in the format of the published ones,
-    as ``cue-conflict_MODEL_session-1.csv``.
+    The decisions of each model are also written in the published format, as
+    ``cue-conflict_MODEL_session-1.csv``.
 
     Args:
         config: config of a classification, or its name.
-        sources: its checkpoints, and timm's models, see
+        sources: checkpoints of this config, and timm's models, see
             :func:`illama_seg.studies.build_classifier`.
-        images: folder of ``SHAPE/SHAPE<n>-TEXTURE<n>.png``.
-        decisions: CSV files of the published format, and folders of them; people
+        images: folder with ``SHAPE/SHAPE<n>-TEXTURE<n>.png``.
+        decisions: CSV files in the published format, and folders of them; people
             (subject-01, ...) are counted together.
         out: folder to write to.
         categories: JSON, category -> list of numbers or names of its classes.
@@ -71,63 +86,64 @@ def measure_shape_bias(
         cfg_options: overrides of the config.
 
     Returns:
-        What is in shape_bias.json, and a readable table.
+        Content of shape_bias.json, and readable tables.
 
     Raises:
-        FileNotFoundError: if a file or folder is missing.
+        MissingFileError: if a file or folder is missing.
         ConnectionError: if weights cannot be downloaded.
-        ValueError: if an option, a model, an image's name or a table does not fit.
+        UserError: if a parameter, a model, an image's name or a table does not fit.
     """
     if not sources and not decisions:
         raise UserError(
-            'nothing to count: give CONFIG and CHECKPOINT with --images, or --decisions'
+            'nothing to count: expected a config, a checkpoint and images, or decisions'
         )
     if sources and (config is None or images is None):
         raise UserError(
-            f'{sources[0]}: a model needs the images too: --images FOLDER, of '
+            f'{sources[0]}: a model needs a folder of images too, named '
             'SHAPE/SHAPE<n>-TEXTURE<n>.png (github.com/rgeirhos/texture-vs-shape, '
-            'stimuli/style-transfer-preprocessed-512)'
+            'stimuli/style-transfer-preprocessed-512)',
+            images=images,
         )
-    if batch_size < 1:
-        raise UserError(f'--batch-size {batch_size}: expected at least 1')
+    check_at_least(1, batch_size=batch_size)
     mapping = None if categories is None else _read_mapping(Path(categories))
     subjects = _published(decisions)
     paths = find_conflicts(images) if sources and images is not None else []
     models: list[tuple[Classifier, list[Path], dict, str]] = []
-    for source in sources:  # all of them before the first one runs
+    for source in sources:  # all models are checked before the first one runs
         cfg = load_config(str(config), cfg_options)
         classifier = build_classifier(cfg, source, device)
         numbers = category_numbers(classifier.num_classes, classifier.classes, mapping)
-        taken = [path for path in paths if set(conflict_of(path.name)) <= set(numbers)]
-        if not taken:
+        usable = [path for path in paths if set(conflict_of(path.name)) <= set(numbers)]
+        if not usable:
             raise UserError(
-                f'{images}: no image of the categories that {classifier.name} has, '
-                f'{", ".join(numbers)}; give the classes of others by --categories'
+                f'no image of the categories that {classifier.name} has, '
+                f'{", ".join(numbers)}; set categories to name the classes of others',
+                images=images,
             )
         if classifier.name in subjects or classifier.name in {
             other.name for other, *_ in models
         }:
             raise UserError(
-                f'{classifier.name} is there twice, as model or in --decisions: leave '
-                'one of them out, or rename the checkpoint'
+                f'{classifier.name} is there twice, as model or in the decisions: '
+                'leave one of them out, or rename the checkpoint'
             )
-        models.append((classifier, taken, numbers, str(source)))
+        models.append((classifier, usable, numbers, str(source)))
     results, folder = {}, Path(out)
     check_writable(folder)
-    for classifier, taken, numbers, text in models:
-        made = _decisions(classifier, taken, numbers, batch_size)
+    for classifier, usable, numbers, text in models:
+        made = _decisions(classifier, usable, numbers, batch_size)
         name = re.sub(r'[^\w.-]+', '_', classifier.name)
         write_decisions(folder / f'cue-conflict_{name}_session-1.csv', made)
         subjects[classifier.name] = made
         results[classifier.name] = dict(
             source=text,
             config=str(config),
-            left_out=len(paths) - len(taken),
+            left_out=len(paths) - len(usable),
             among=list(numbers),
         )
-        if len(taken) < PUBLISHED:
+        if len(usable) < PUBLISHED:
             print_log(
-                f'{classifier.name}: {len(taken)} images; the published protocol has '
+                f'{classifier.name}: {len(usable)} images; the published protocol has '
                 f'{PUBLISHED} in 16 categories',
                 logger='current',
             )
@@ -135,27 +151,29 @@ def measure_shape_bias(
         {'name': name, **results.get(name, {}), **shape_bias(made)}
         for name, made in subjects.items()
     ]
+    tables = list(map(_table, rows))
     report = dict(
+        tables=list(map(asdict, tables)),
         models=rows,
         notes=NOTES,
         precision='float32',
-        versions=dict(torch=torch.__version__, timm=timm.__version__),
+        versions=versions(),
     )
-    (folder / 'shape_bias.json').write_text(json.dumps(report, indent=1))
-    _write_csv(folder / 'shape_bias.csv', rows)
-    draw_shape_bias(rows, folder / 'shape_bias.png')
-    return report, _table(rows)
+    (folder / FILES[0]).write_text(json.dumps(report, indent=1))
+    draw_shape_bias(rows, folder / FILES[1])
+    _write_csv(folder / FILES[2], rows)
+    return report, as_text(tables)
 
 
 def find_conflicts(folder: str | Path) -> list[Path]:
-    """Images of the folder of each shape.
+    """Find the images in the folder of each shape.
 
     Raises:
-        FileNotFoundError: if there is no such folder.
-        ValueError: if it has no image, one is named otherwise, or lies elsewhere.
+        MissingFileError: if the folder is missing.
+        UserError: if it has no image, or an image has another name or place.
     """
     if not Path(folder).is_dir():
-        raise MissingFileError(f'--images: no folder {folder}')
+        raise MissingFileError('no such folder', images=str(folder))
     paths = [path for path, _ in find_images([folder])]
     for path in paths:
         shape, _ = conflict_of(str(path))
@@ -187,12 +205,12 @@ def _decisions(
 
 
 def _published(sources: Sequence[str | Path]) -> dict[str, list[Decision]]:
-    """Subject -> decisions; people are one subject."""
+    """Read subject -> decisions; people are one subject."""
     subjects: dict[str, list[Decision]] = {}
     for source in map(Path, sources):
         files = sorted(source.glob('*.csv')) if source.is_dir() else [source]
         if not files:
-            raise UserError(f'--decisions {source}: expected .csv files in the folder')
+            raise UserError('no .csv file in the folder', decisions=str(source))
         for file in files:
             for decision in read_decisions(file):
                 person = PERSON.fullmatch(decision.subject)
@@ -203,17 +221,18 @@ def _published(sources: Sequence[str | Path]) -> dict[str, list[Decision]]:
 
 def _read_mapping(path: Path) -> dict[str, list]:
     if not path.is_file():
-        raise MissingFileError(f'--categories: no file {path}')
+        raise MissingFileError('no such file', categories=str(path))
     try:
         mapping = json.loads(path.read_text())
     except ValueError as error:
-        raise UserError(f'--categories {path} is no JSON: {error}') from error
+        raise UserError(f'no JSON: {error}', categories=str(path)) from error
     if not isinstance(mapping, dict) or not all(
         isinstance(entry, list) for entry in mapping.values()
     ):
         raise UserError(
-            f'--categories {path}: expected {{"cat": ["tabby", 282], ...}}, a list of '
-            'class numbers or names for each category'
+            'expected {"cat": ["tabby", 282], ...}, a list of class numbers or names '
+            'for each category',
+            categories=str(path),
         )
     return mapping
 
@@ -228,30 +247,19 @@ def _write_csv(path: Path, rows: Sequence[dict]) -> None:
             writer.writerow([row['name'], 'all', *(row[n] for n in COUNTED)])
 
 
-def _table(rows: Sequence[dict]) -> str:
-    lines = []
-    for row in rows:
-        titles = ['no conflict' if name == 'no_conflict' else name for name in COUNTED]
-        table = PrettyTable(['category', *titles[:-1], 'shape %'], align='r')
-        table.align['category'] = 'l'
-        for name, figures in [*row['categories'].items(), ('all', row)]:
-            table.add_row(
-                [
-                    name,
-                    *(figures[n] for n in COUNTED[:-1]),
-                    _percent(figures['shape_bias']),
-                ],
-                divider=name == list(row['categories'])[-1],
-            )
-        lines += [
-            f'{row["name"]}: shape bias {_percent(row["shape_bias"])} % (95 %: '
-            f'{" to ".join(map(_percent, row["interval"] or (None, None)))}), mean of '
-            f'categories {_percent(row["mean_of_categories"])} %, '
-            f'{row["no_conflict"]} images without conflict not counted, '
-            f'{row.get("left_out", 0)} left out',
-            table.get_string(),
-        ]
-    return '\n'.join(lines)
+def _table(row: dict) -> Table:
+    titles = ['no conflict' if name == 'no_conflict' else name for name in COUNTED]
+    cells = [
+        [name, *(f'{scores[n]:,}' for n in COUNTED[:-1]), _percent(scores[COUNTED[-1]])]
+        for name, scores in [*row['categories'].items(), ('all', row)]
+    ]
+    title = (
+        f'{row["name"]}: shape bias {_percent(row["shape_bias"])} % (95 %: '
+        f'{" to ".join(map(_percent, row["interval"] or (None, None)))}), mean of '
+        f'categories {_percent(row["mean_of_categories"])} %, {row["no_conflict"]} '
+        f'images without conflict not counted, {row.get("left_out", 0)} left out'
+    )
+    return Table(['category', *titles[:-1], 'shape %'], cells, title=title)
 
 
 def _percent(share: float | None) -> str:

@@ -5,6 +5,7 @@ import torch
 from tiny_roadmap import ABLATION, RECIPE, short
 
 from illama_seg.backbones import ILLaMA
+from illama_seg.errors import UserError
 from illama_seg.studies.ablations.many_runs import train_runs
 from illama_seg.studies.ablations.roadmap import roadmap_runs
 
@@ -41,7 +42,7 @@ def test_a_failing_run_is_named_and_the_finished_ones_are_kept(runs, tmp_path):
 def test_a_failure_in_another_process_is_named(runs, tmp_path):
     one = some(runs, '8 mixing')
     one['8 mixing'].param_scheduler[0].type = 'NoSuchLR'
-    with pytest.raises(RuntimeError, match=r'8 mixing, seed 0: KeyError: .*NoSuchLR'):
+    with pytest.raises(UserError, match=r'8 mixing, seed 0: .*NoSuchLR'):
         train_runs(one, [0], tmp_path, num_workers=2)
 
 

@@ -45,10 +45,10 @@ def test_summary_is_mean_and_sample_deviation():
     row = summarise({'a': seeds})['a']
     assert row['accuracy']['mean'] == 92
     assert row['accuracy']['std'] == pytest.approx(8**0.5)
-    assert '92.0 ± 2.8' in table_of({'a': row})
+    assert '92.0 ± 2.8' in str(table_of({'a': row}))
 
 
-def test_pictures_and_numbers_are_written(tmp_path, monkeypatch):
+def test_images_and_numbers_are_written(tmp_path, monkeypatch):
     import illama_seg.studies.ablations.roadmap as module
 
     original = module.roadmap_runs
@@ -61,7 +61,7 @@ def test_pictures_and_numbers_are_written(tmp_path, monkeypatch):
             if name in ('9 soft mask', *SCHEDULES.values())
         },
     )
-    table = run_roadmap(RECIPE, ABLATION, tmp_path, num_seeds=1, num_workers=1)
+    table = run_roadmap(RECIPE, ABLATION, out=tmp_path, num_seeds=1, num_workers=1)
     assert '9 soft mask' in table
     numbers = json.loads((tmp_path / 'roadmap.json').read_text())
     assert set(numbers['curves']) == {'none', 'constant', 'linear'}

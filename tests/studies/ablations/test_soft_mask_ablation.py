@@ -8,6 +8,7 @@ import pytest
 from mmengine.logging import MessageHub
 from tiny_run import ROOT, run_tool, start_fresh
 
+from illama_seg.errors import UserError
 from illama_seg.studies import run_soft_mask_ablation
 from illama_seg.studies.ablations import soft_mask
 from illama_seg.studies.ablations.soft_mask import ablation_runs, is_finished
@@ -54,7 +55,7 @@ def rates(run):
 
 
 @pytest.mark.parametrize(('number', 'cutoff'), [(10, 25), (100, 50)])
-def test_lines_are_those_of_the_papers_table(number, cutoff, tmp_path):
+def test_groups_are_those_of_the_papers_table(number, cutoff, tmp_path):
     config = CONFIGS / 'transfer' / f'illama_tiny_cifar{number}.py'
     options = {'custom_hooks.0.cutoff': cutoff, 'optim_wrapper.optimizer.lr': 1e-3}
     runs = ablation_runs(config, tmp_path, num_seeds=2, cfg_options=options)
@@ -69,10 +70,10 @@ def test_lines_are_those_of_the_papers_table(number, cutoff, tmp_path):
     assert none.model == linear.model
 
 
-def test_masks_can_be_chosen_and_a_config_without_twin_has_no_vit(tmp_path):
-    runs = ablation_runs(DIGITS, tmp_path, ['constant', 'none'])
-    lines = [run.work_dir.removeprefix(f'{tmp_path}/') for run in runs]
-    assert lines == ['constant/0', 'none/0']
+def test_masks_can_be_chosen_and_a_config_without_plain_vit_has_no_vit(tmp_path):
+    runs = ablation_runs(DIGITS, tmp_path, masks=['constant', 'none'])
+    groups = [run.work_dir.removeprefix(f'{tmp_path}/') for run in runs]
+    assert groups == ['constant/0', 'none/0']
     assert runs[0].custom_hooks[0].mode == 'constant'
 
 
@@ -90,7 +91,7 @@ def test_it_trains_what_is_not_finished_and_compares(here, tmp_path, capsys):
     here.clear()
     shutil.rmtree(tmp_path / 'linear')
     run_soft_mask_ablation(DIGITS, tmp_path, num_seeds=2, cfg_options=OPTIONS)
-    assert here == [f'{tmp_path}/{line}' for line in ('none/1', 'linear/0', 'linear/1')]
+    assert here == [f'{tmp_path}/{name}' for name in ('none/1', 'linear/0', 'linear/1')]
 
     with pytest.raises(
         ValueError, match=r'none/0 has .*other settings \(optim_wrapper'
@@ -100,15 +101,15 @@ def test_it_trains_what_is_not_finished_and_compares(here, tmp_path, capsys):
 
 
 def test_an_interrupted_run_goes_on_and_counts_as_not_finished(here, tmp_path):
-    run_soft_mask_ablation(DIGITS, tmp_path, ['none'], cfg_options=OPTIONS)
+    run_soft_mask_ablation(DIGITS, tmp_path, masks=['none'], cfg_options=OPTIONS)
     run = tmp_path / 'none' / '0'
-    (cfg,) = ablation_runs(DIGITS, tmp_path, ['none'], cfg_options=OPTIONS)
+    (cfg,) = ablation_runs(DIGITS, tmp_path, masks=['none'], cfg_options=OPTIONS)
     assert is_finished(cfg)
     (run / 'last_checkpoint').write_text(str(run / 'epoch_1.pth'))
     assert not is_finished(cfg)
     (log,) = run.glob('*/vis_data/scalars.json')
     log.rename(run / 'before.json')
-    run_soft_mask_ablation(DIGITS, tmp_path, ['none'], cfg_options=OPTIONS)
+    run_soft_mask_ablation(DIGITS, tmp_path, masks=['none'], cfg_options=OPTIONS)
     assert len(here) == 2 and is_finished(cfg)
     assert len(rates(run)) == 2  # the second epoch alone
 
@@ -122,7 +123,7 @@ def test_the_tool_trains_in_a_process_of_its_own(tmp_path, capsys):
     assert f'{tmp_path}/compare.json' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('error', [ValueError('no data'), BrokenProcessPool('killed')])
+@pytest.mark.parametrize('error', [UserError('no data'), BrokenProcessPool('killed')])
 def test_a_run_that_fails_is_named_and_finished_ones_are_kept(
     error, tmp_path, monkeypatch
 ):
@@ -136,7 +137,7 @@ def test_a_run_that_fails_is_named_and_finished_ones_are_kept(
         run_tool('analysis/soft_mask_ablation', DIGITS, '--out', tmp_path)
     message = str(ended.value.code)
     assert message.startswith(f'error: {tmp_path}/none/0: ') and str(error) in message
-    assert message.endswith('the same command goes on from there')
+    assert message.endswith('the same command continues from there')
 
 
 @pytest.mark.parametrize(
@@ -144,8 +145,12 @@ def test_a_run_that_fails_is_named_and_finished_ones_are_kept(
     [
         ('upernet_illama_demo.py', {}, 'only custom hook is SoftMaskHook'),
         ('pretrain/vit_micro_cifar10.py', {}, 'only custom hook is SoftMaskHook'),
-        (DIGITS, dict(masks=['cosine']), 'cosine is none of none, constant, linear'),
-        (DIGITS, dict(num_seeds=0), '--seeds 0'),
+        (
+            DIGITS,
+            dict(masks=['cosine']),
+            r"masks=\['cosine'\]: expected some of",
+        ),
+        (DIGITS, dict(num_seeds=0), 'num_seeds=0'),
     ],
 )
 def test_what_cannot_be_ablated_is_named(config, arguments, text, tmp_path):

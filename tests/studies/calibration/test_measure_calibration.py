@@ -25,7 +25,7 @@ def measured(tmp_path_factory):
     model.head.fc.weight.data.normal_(std=0.4)
     checkpoint = save(model, folder / 'run' / 'digits.pth')
     numbers, table = measure_calibration(
-        CONFIG, [checkpoint], folder / 'out', num_bins=10, cfg_options=OPTIONS
+        CONFIG, [checkpoint], out=folder / 'out', num_bins=10, cfg_options=OPTIONS
     )
     return checkpoint, folder / 'out', numbers, table
 
@@ -51,7 +51,7 @@ def test_the_temperature_is_judged_on_images_it_was_not_fitted_to(measured):
     (model,) = measured[2]['models']
     assert model['images'] == 50 and model['held_out'] == 25
     assert model['before']['samples'] == model['after']['samples'] == 25
-    # Random and sharp: far too sure. A temperature mends it and changes no guess.
+    # Random and sharp: far too sure. A temperature corrects it and changes no guess.
     assert model['temperature'] > 2
     assert model['after']['accuracy'] == model['before']['accuracy']
     assert model['after']['nll'] < model['before']['nll']
@@ -68,8 +68,8 @@ def test_files_and_table_hold_the_same_numbers(measured):
     assert [row['class'] for row in rows] == list('0123456789')
     assert sum(int(row['samples']) for row in rows) == 50
     assert f'{model["all"]["ece"]:.4f}' in table and 'after, T' in table
-    picture = cv2.imread(str(folder / FILES[1]))
-    assert picture.shape[0] > picture.shape[1] > 400
+    image = cv2.imread(str(folder / FILES[1]))
+    assert image.shape[0] > image.shape[1] > 400
 
 
 def test_earlier_results_are_shown_beside(measured, tmp_path):
@@ -77,7 +77,7 @@ def test_earlier_results_are_shown_beside(measured, tmp_path):
     both, table = measure_calibration(
         CONFIG,
         [checkpoint],
-        tmp_path,
+        out=tmp_path,
         beside=[folder / 'calibration.json'],
         num_bins=10,
         cfg_options=OPTIONS,
@@ -93,7 +93,7 @@ def test_earlier_results_are_shown_beside(measured, tmp_path):
 def test_another_seed_holds_other_images_out(measured, tmp_path):
     checkpoint, *_ = measured
     numbers, _ = measure_calibration(
-        CONFIG, [checkpoint], tmp_path, num_bins=10, seed=1, cfg_options=OPTIONS
+        CONFIG, [checkpoint], out=tmp_path, num_bins=10, seed=1, cfg_options=OPTIONS
     )
     (one,), (other,) = measured[2]['models'], numbers['models']
     assert one['all']['ece'] == pytest.approx(other['all']['ece'])
@@ -116,7 +116,7 @@ def test_class_255_of_a_classification_is_counted(monkeypatch, tmp_path):
     checkpoint = save(build(options), tmp_path / 'a.pth')
     monkeypatch.setattr(DATASETS, 'build', lambda settings: Data())
     numbers, _ = measure_calibration(
-        CONFIG, [checkpoint], tmp_path, cfg_options=options
+        CONFIG, [checkpoint], out=tmp_path, cfg_options=options
     )
     assert numbers['models'][0]['all']['samples'] == 2
 
@@ -127,7 +127,7 @@ def test_class_255_of_a_classification_is_counted(monkeypatch, tmp_path):
 def test_a_segmentors_pixels_are_counted_but_for_those_not_annotated(run, tmp_path):
     options = {'test_dataloader.dataset.data_root': str(run.data)}
     numbers, _ = measure_calibration(
-        run.config, [run.checkpoint], tmp_path, cfg_options=options
+        run.config, [run.checkpoint], out=tmp_path, cfg_options=options
     )
     (model,) = numbers['models']
     assert model['kind'] == 'segmentation' and model['images'] == 2
@@ -154,44 +154,50 @@ def test_a_segmentors_pixels_are_counted_but_for_those_not_annotated(run, tmp_pa
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        (dict(num_bins=0), '--bins 0 --held-out 0.5'),
-        (dict(batch_size=0), '--batch-size 0'),
-        (dict(held_out=1.0), 'a share between 0 and 1'),
-        (dict(seed=-1), 'seed=-1: expected a number from 0 on'),
-        (dict(beside=['none.json']), '--beside: no file none.json'),
+        (dict(num_bins=0), 'num_bins=0: expected at least 1'),
+        (dict(batch_size=0), 'batch_size=0'),
+        (dict(held_out=1.0), 'held_out=1.0: expected a share between 0 and 1'),
+        (dict(seed=-1), 'seed.-1: expected a number from 0 on'),
+        (dict(beside=['none.json']), "beside='none.json': no such file"),
     ],
 )
 def test_an_option_out_of_its_range_is_refused(options, text, tmp_path):
     with pytest.raises((ValueError, FileNotFoundError), match=text):
-        measure_calibration(CONFIG, ['a.pth'], tmp_path / 'out', **options)
+        measure_calibration(CONFIG, ['a.pth'], out=tmp_path / 'out', **options)
     assert not (tmp_path / 'out').exists()
 
 
 def test_a_folder_that_cannot_be_written_is_met_before_anything_is_measured():
     with pytest.raises(ValueError, match=r'/proc/none.: cannot be written'):
-        measure_calibration(CONFIG, ['a.pth'], '/proc/none')
+        measure_calibration(CONFIG, ['a.pth'], out='/proc/none')
 
 
 @pytest.mark.parametrize('text', ['{', '[]', '{"models": [{"name": "a"}]}'])
 def test_a_file_of_another_kind_beside_is_refused(text, tmp_path):
     (tmp_path / 'other.json').write_text(text)
-    with pytest.raises(ValueError, match=r'other\.json: expected a calibration\.json'):
-        measure_calibration(CONFIG, ['a'], tmp_path, beside=[tmp_path / 'other.json'])
+    with pytest.raises(ValueError, match=r'other\.json.: expected the calibr'):
+        measure_calibration(
+            CONFIG, ['a'], out=tmp_path, beside=[tmp_path / 'other.json']
+        )
 
 
 def test_a_file_that_lacks_a_figure_of_the_table_is_met_first(measured, tmp_path):
     numbers = json.loads((measured[1] / 'calibration.json').read_text())
     del numbers['models'][0]['all']['nll']
     (tmp_path / 'other.json').write_text(json.dumps(numbers))
-    with pytest.raises(ValueError, match=r'other\.json: expected .*KeyError: .nll'):
-        measure_calibration(CONFIG, ['a'], tmp_path, beside=[tmp_path / 'other.json'])
+    with pytest.raises(ValueError, match=r'other\.json.: expected .*KeyError: .nll'):
+        measure_calibration(
+            CONFIG, ['a'], out=tmp_path, beside=[tmp_path / 'other.json']
+        )
 
 
 def test_a_model_that_fails_does_not_cost_the_one_before(measured, tmp_path):
     checkpoint, _, numbers, _ = measured
     sources = [checkpoint, tmp_path / 'none.pth']
     with pytest.raises(FileNotFoundError, match=r'none\.pth'):
-        measure_calibration(CONFIG, sources, tmp_path, num_bins=10, cfg_options=OPTIONS)
+        measure_calibration(
+            CONFIG, sources, out=tmp_path, num_bins=10, cfg_options=OPTIONS
+        )
     kept = json.loads((tmp_path / 'calibration.json').read_text())
     assert kept['models'] == numbers['models']
     assert all((tmp_path / name).is_file() for name in FILES)
@@ -201,8 +207,8 @@ def test_one_image_and_other_classes_are_refused(measured, tmp_path):
     checkpoint, *_ = measured
     one = OPTIONS | {'test_dataloader.dataset.indices': 1}
     with pytest.raises(ValueError, match=r'1 image in the test data .* at least 2'):
-        measure_calibration(CONFIG, [checkpoint], tmp_path, cfg_options=one)
+        measure_calibration(CONFIG, [checkpoint], out=tmp_path, cfg_options=one)
     options = OPTIONS | {'model.head.num_classes': 12}
     other = save(build(options), tmp_path / 'other.pth')
     with pytest.raises(ValueError, match=r'has 12 classes, the test data .* 10'):
-        measure_calibration(CONFIG, [other], tmp_path, cfg_options=options)
+        measure_calibration(CONFIG, [other], out=tmp_path, cfg_options=options)

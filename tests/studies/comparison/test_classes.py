@@ -41,24 +41,24 @@ def test_classes_go_from_the_largest_gain_to_the_largest_loss(tmp_path):
         'sky': {'new': -10.0},
         'road': {'new': None},
     }
-    assert numbers['lines']['old'] == dict(mIoU=45.0, runs=dict(a=40.0, b=50.0))
+    assert numbers['groups']['old'] == dict(mIoU=45.0, runs=dict(a=40.0, b=50.0))
 
 
-def test_the_picture_grows_with_the_classes_and_takes_any_number_of_runs(tmp_path):
+def test_the_image_grows_with_the_classes_and_takes_any_number_of_runs(tmp_path):
     heights = {}
-    for lines, classes in ((1, 3), (2, 3), (3, 150)):
+    for groups, classes in ((1, 3), (2, 3), (3, 150)):
         found = {f'class {number}': float(number % 100) for number in range(classes)}
         scores = {
-            f'run {line}': dict(it=summary(50.0, **found)) for line in range(lines)
+            f'run {group}': dict(it=summary(50.0, **found)) for group in range(groups)
         }
         compare_classes(scores, '', tmp_path)
-        heights[lines, classes] = cv2.imread(str(tmp_path / 'classes.png')).shape[0]
+        heights[groups, classes] = cv2.imread(str(tmp_path / 'classes.png')).shape[0]
     assert heights[1, 3] == heights[2, 3] > 100
     assert heights[3, 150] > 10 * 150  # pixels that a name needs
 
 
 def test_scores_that_a_test_left_are_taken_only_where_they_count_the_same(tmp_path):
-    lines = {name: [tmp_path / name] for name in ('one', 'two')}
+    groups = {name: [tmp_path / name] for name in ('one', 'two')}
 
     def write(name, images):
         folder = tmp_path / name / 'test'
@@ -67,12 +67,12 @@ def test_scores_that_a_test_left_are_taken_only_where_they_count_the_same(tmp_pa
         (folder / 'scores.json').write_text(json.dumps(content))
 
     write('one', 7)
-    with pytest.raises(FileNotFoundError, match=r'two/test/scores.json: tools/test.py'):
-        saved_scores(lines)
+    with pytest.raises(FileNotFoundError, match=r'two/test/scores.json: test the run'):
+        saved_scores(groups)
     write('two', 8)
     with pytest.raises(ValueError, match=r'count \[7, 8\] images'):
-        saved_scores(lines)
+        saved_scores(groups)
     write('two', 7)
-    scores, source = saved_scores(lines)
+    scores, source = saved_scores(groups)
     assert scores['two']['two']['classes'] == dict(sky=dict(IoU=5.0))
     assert 'test/scores.json' in source and '7 images' in source

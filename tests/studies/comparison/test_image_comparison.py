@@ -113,23 +113,23 @@ def test_class_differences_are_those_of_all_images_together(compared):
     assert numbers['difference']['sky']['road'] == pytest.approx(-of_sky)
     assert numbers['difference']['road']['road'] == pytest.approx(of_road)
     assert numbers['classes']['car'] == dict(sky=0, road=0)
-    assert numbers['lines']['sky']['mIoU'] == pytest.approx(of_sky / 3)
+    assert numbers['groups']['sky']['mIoU'] == pytest.approx(of_sky / 3)
     assert f' {-of_sky:.1f} |' in text and f' +{of_road:.1f} |' in text
 
 
-def test_seeds_of_a_line_are_averaged_and_its_first_is_drawn(make_run, tmp_path):
+def test_seeds_of_a_group_are_averaged_and_its_first_is_drawn(make_run, tmp_path):
     mixed = tmp_path / 'mixed'
     make_run('mixed/0', SKY), make_run('mixed/1', ROAD)
     out = tmp_path / 'out'
-    compare_images([mixed, make_run('car', CAR)], out, 1)
+    compare_images([mixed, make_run('car', CAR)], out, num_images=1)
     numbers = json.loads((out / 'images.json').read_text())
     for index, image in enumerate(numbers['images']):
         assert image['runs'].keys() == {'mixed/0', 'mixed/1', 'car'}
         assert image['runs']['mixed/1'] == expected(ROAD)[index]
         pair = expected(SKY)[index]['accuracy'] + expected(ROAD)[index]['accuracy']
         assert image['mean']['mixed']['accuracy'] == pytest.approx(pair / 2, abs=0.01)
-    lines = json.loads((out / 'classes.json').read_text())['lines']
-    assert lines['mixed']['runs'].keys() == {'mixed/0', 'mixed/1'}
+    groups = json.loads((out / 'classes.json').read_text())['groups']
+    assert groups['mixed']['runs'].keys() == {'mixed/0', 'mixed/1'}
 
 
 def test_no_image_is_kept_while_others_are_predicted(make_run, tmp_path, monkeypatch):
@@ -141,6 +141,7 @@ def test_no_image_is_kept_while_others_are_predicted(make_run, tmp_path, monkeyp
         return np.full(image.shape[:2], SKY, np.uint8)
 
     monkeypatch.setattr(module, 'predict', predict)
+    monkeypatch.setattr('illama_seg.studies.common.predict', predict)
     monkeypatch.setattr(
         module.LabelledImages,
         '__getitem__',
@@ -152,7 +153,7 @@ def test_no_image_is_kept_while_others_are_predicted(make_run, tmp_path, monkeyp
     )
     monkeypatch.setattr(module.LabelledImages, '__len__', lambda self: 20)
     monkeypatch.setattr(module.LabelledImages, 'name', lambda self, index: str(index))
-    compare_images([make_run('a', SKY)], tmp_path / 'out', 1)
+    compare_images([make_run('a', SKY)], tmp_path / 'out', num_images=1)
     assert len(most) > 20 and max(most) <= 2
 
 
@@ -188,18 +189,18 @@ def test_runs_of_other_data_are_not_compared_by_image(make_run, tmp_path, monkey
 
 def test_without_predictions_the_classes_come_from_the_tests(make_run, tmp_path):
     sky, out = make_run('sky', SKY), tmp_path / 'out'
-    said, files = compare_images([sky], out, 0)
-    assert f'no {sky}/test/scores.json: tools/test.py CONFIG CHECKPOINT' in said
+    said, files = compare_images([sky], out, num_images=0)
+    assert f'no {sky}/test/scores.json: test the run with' in said
     assert not files
     (config,), work_dir = sky.glob('*.py'), sky / 'test'
     run_tool('test', config, sky / 'iter_2.pth', '--work-dir', work_dir)
-    said, files = compare_images([sky], out, 0)
+    said, files = compare_images([sky], out, num_images=0)
     assert files == ['classes.png', 'classes.json'] and 'test/scores.json' in said
     saved = json.loads((out / 'classes.json').read_text())['classes']
-    compare_images([sky], out, 1)
+    compare_images([sky], out, num_images=1)
     assert json.loads((out / 'classes.json').read_text())['classes'] == saved
     (sky / 'iter_2.pth').unlink()
-    said, files = compare_images([sky], out, 1)
+    said, files = compare_images([sky], out, num_images=1)
     assert 'has no iter_2.pth' in said and files == ['classes.png', 'classes.json']
 
 
@@ -208,8 +209,8 @@ def test_classifications_have_no_images_and_nothing_is_said_of_them(tmp_path):
     path.parent.mkdir(parents=True)
     path.write_text('{"accuracy/top1": 50.0, "step": 1}')
     assert compare_images([tmp_path / 'run'], tmp_path / 'out') == ('', [])
-    with pytest.raises(ValueError, match='--images -1: expected 0 or more'):
-        compare_images([tmp_path / 'run'], tmp_path / 'out', -1)
+    with pytest.raises(ValueError, match='num_images=-1: expected at least 0'):
+        compare_images([tmp_path / 'run'], tmp_path / 'out', num_images=-1)
 
 
 @given(
@@ -219,7 +220,7 @@ def test_classifications_have_no_images_and_nothing_is_said_of_them(tmp_path):
         elements=st.sampled_from([0.0, 10.0, 20.0, 55.5, 100.0, np.nan]),
     )
 )
-def test_images_are_ranked_by_margin_and_by_the_best_and_worst_line(mious):
+def test_images_are_ranked_by_margin_and_by_the_best_and_worst_group(mious):
     lines = [f'run {number}' for number in range(len(mious))]
     kinds = rank_images(mious, lines)
     annotated = [i for i in range(mious.shape[1]) if not np.isnan(mious[:, i]).any()]

@@ -5,9 +5,11 @@ import pytest
 from illama_seg.studies import compare_complexity
 
 
-def test_closed_forms_and_counts_stand_side_by_side_for_any_size(tmp_path, reported):
+def test_closed_forms_are_compared_with_counts_for_any_size(tmp_path, reported):
     out = tmp_path / 'new'
-    numbers, table = compare_complexity([8, 24], [32, 40], [7], patch_size=16, out=out)
+    numbers, table = compare_complexity(
+        [8, 24], [32, 40], tokens=[7], patch_size=16, out=out
+    )
     assert json.loads((out / 'complexity.json').read_text()) == numbers
     rows = {(row['tokens'], row['dims']): row for row in numbers['rows']}
     # 2 x 2 patches, 3 x 3 as 40 is padded to 48, and the tokens given.
@@ -19,7 +21,7 @@ def test_closed_forms_and_counts_stand_side_by_side_for_any_size(tmp_path, repor
     assert row['counted']['causal'] == 1280 + 200 + 15 * 8
     assert row['counted']['strict'] == 1280 + 2 * 15 * 8
     head, shown = reported('complexity.json', numbers)
-    assert len(head) == 7 and shown[0][:3] == ('5', '8', '1,680')
+    assert len(head) == 9 and shown[0][:3] == ['5', '8', '1,680']
     line = next(x for x in table.splitlines() if '|  5 |  8 |' in x)
     assert '1,584' in line and '1,600' in line and '+1.01%' in line
 
@@ -27,11 +29,11 @@ def test_closed_forms_and_counts_stand_side_by_side_for_any_size(tmp_path, repor
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        (dict(dims=[]), r'--dims \[\]'),
-        (dict(sizes=[0]), r'--sizes \[0\]'),
-        (dict(sizes=[]), 'and a size or tokens'),
-        (dict(tokens=[-1]), r'--tokens \[-1\]'),
-        (dict(patch_size=0), '--patch-size 0'),
+        (dict(dims=[]), r'dims=\[\]: expected at least one'),
+        (dict(sizes=[0]), r'sizes=\[0\]'),
+        (dict(sizes=[]), 'expected a size or a number of tokens'),
+        (dict(tokens=[-1]), r'tokens=\[-1\]'),
+        (dict(patch_size=0), 'patch_size=0'),
     ],
 )
 def test_an_option_out_of_its_range_is_refused(options, text, tmp_path):

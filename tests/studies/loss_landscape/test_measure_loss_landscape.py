@@ -26,7 +26,7 @@ def measured(tmp_path_factory):
     model.head.fc.weight.data.normal_(std=0.4)
     checkpoint = save(model, folder / 'run' / 'digits.pth')
     numbers, table = measure_loss_landscape(
-        CONFIG, [checkpoint], folder / 'out', radius=0.5, **SMALL
+        CONFIG, [checkpoint], out=folder / 'out', radius=0.5, **SMALL
     )
     return checkpoint, folder / 'out', numbers, table
 
@@ -42,8 +42,8 @@ def computed(monkeypatch, undrawn):
     """What is computed anew: the losses in their order."""
     losses, real = [], loss_landscape._loss
 
-    def loss(parts):
-        losses.append(real(parts))
+    def loss(*batches):
+        losses.append(real(*batches))
         return losses[-1]
 
     monkeypatch.setattr(loss_landscape, '_loss', loss)
@@ -91,8 +91,8 @@ def test_the_reports_page_has_the_figures_of_the_grid(measured, reported):
         lowest=loss.min(),
         median=np.median(loss),
         highest=loss.max(),
-        **{'within 1': (loss <= loss[1, 1] + 1).mean()},
     )
+    assert shown['within +1'] == f'{(loss <= loss[1, 1] + 1).mean():.1%}'
     for name, value in expected.items():
         assert float(shown[name]) == pytest.approx(value, rel=1e-3), name
 
@@ -120,7 +120,7 @@ def test_a_call_cut_off_goes_on_and_ends_with_the_same_numbers(
     for left in (3 if cut else 2, 0):
         computed.clear()
         again, _ = measure_loss_landscape(
-            CONFIG, [checkpoint], tmp_path, radius=0.5, **SMALL
+            CONFIG, [checkpoint], out=tmp_path, radius=0.5, **SMALL
         )
         assert again == numbers and len(computed) == left
     assert len(file.read_text().splitlines()) == 10
@@ -130,15 +130,15 @@ def test_an_interruption_leaves_what_was_computed(measured, tmp_path, monkeypatc
     checkpoint, _, numbers, _ = measured
     real, calls = loss_landscape._loss, []
 
-    def interrupted(parts):
+    def interrupted(*batches):
         calls.append(1)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return real(parts)
+        return real(*batches)
 
     monkeypatch.setattr(loss_landscape, '_loss', interrupted)
     with pytest.raises(KeyboardInterrupt):
-        measure_loss_landscape(CONFIG, [checkpoint], tmp_path, radius=0.5, **SMALL)
+        measure_loss_landscape(CONFIG, [checkpoint], out=tmp_path, radius=0.5, **SMALL)
     lines = (tmp_path / 'points_run_digits.jsonl').read_text().splitlines()
     assert len(lines) == 1 + 3
     first = json.loads(lines[1])
@@ -148,10 +148,10 @@ def test_an_interruption_leaves_what_was_computed(measured, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        (dict(seed=1), 'seed=0 where it is 1 now'),
-        (dict(num_images=21), 'images=20 where it is 21 now'),
-        (dict(radius=1.0), r'radius=0\.5 where it is 1\.0 now'),
-        (dict(points=5), 'points=3 where it is 5 now'),
+        (dict(seed=1), 'seed=0 instead of 1'),
+        (dict(num_images=21), 'images=20 instead of 21'),
+        (dict(radius=1.0), r'radius=0\.5 instead of 1\.0'),
+        (dict(points=5), 'points=3 instead of 5'),
     ],
 )
 def test_points_of_other_settings_are_refused_and_kept(
@@ -161,8 +161,8 @@ def test_points_of_other_settings_are_refused_and_kept(
     file = copied(measured, tmp_path, 5)
     before = file.read_text()
     options = SMALL | dict(radius=0.5) | options
-    with pytest.raises(ValueError, match=f'{text}: .* --out, or begin .* --restart'):
-        measure_loss_landscape(CONFIG, [checkpoint], tmp_path, **options)
+    with pytest.raises(ValueError, match=rf'{text}: .* \(out\), or .* \(restart\)'):
+        measure_loss_landscape(CONFIG, [checkpoint], out=tmp_path, **options)
     assert file.read_text() == before and not computed
 
 
@@ -176,13 +176,14 @@ def test_points_of_other_weights_in_a_file_of_the_same_name_are_refused(
     file.write_text('\n'.join([json.dumps(moved), *points]) + '\n')
     options = SMALL | dict(radius=0.5)
     with pytest.raises(ValueError, match='weights='):
-        measure_loss_landscape(CONFIG, [other], tmp_path, **options)
-    measure_loss_landscape(CONFIG, [other], tmp_path, restart=True, **options)
+        measure_loss_landscape(CONFIG, [other], out=tmp_path, **options)
+    measure_loss_landscape(CONFIG, [other], out=tmp_path, restart=True, **options)
     assert len(computed) == 9
 
 
 @pytest.mark.parametrize(
-    ('place', 'text'), [(0, 'has no settings of this tool'), (2, 'line 3, is damaged')]
+    ('place', 'text'),
+    [(0, 'does not start with the settings'), (2, 'line 3, is damaged')],
 )
 def test_a_damaged_file_of_points_is_refused(measured, tmp_path, place, text):
     checkpoint, *_ = measured
@@ -191,7 +192,7 @@ def test_a_damaged_file_of_points_is_refused(measured, tmp_path, place, text):
     lines[place] = lines[place][:20]
     file.write_text('\n'.join(lines))
     with pytest.raises(ValueError, match=text):
-        measure_loss_landscape(CONFIG, [checkpoint], tmp_path, radius=0.5, **SMALL)
+        measure_loss_landscape(CONFIG, [checkpoint], out=tmp_path, radius=0.5, **SMALL)
 
 
 # What it takes
@@ -201,7 +202,7 @@ def test_random_weights_and_earlier_models_stand_beside(measured, tmp_path):
     _, folder, numbers, _ = measured
     beside = [folder / 'loss_landscape.json']
     both, table = measure_loss_landscape(
-        CONFIG, ['random'], tmp_path, beside, radius=0.5, **SMALL
+        CONFIG, ['random'], out=tmp_path, beside=beside, radius=0.5, **SMALL
     )
     assert both['models'][1:] == numbers['models'] and 'random weights' in table
     wide, narrow = (
@@ -215,15 +216,14 @@ def test_a_loss_that_is_not_finite_is_a_hole(measured, tmp_path, monkeypatch):
     checkpoint, *_ = measured
     real, calls = loss_landscape._loss, []
 
-    def loss(parts):
+    def loss(batches, ignore_index):
         calls.append(1)
-        batches = list(parts)
-        if len(calls) == 1:
-            batches = [(logits * torch.nan, labels) for logits, labels in batches]
-        return real(iter(batches))
+        scale = torch.nan if len(calls) == 1 else 1
+        scaled = ((logits * scale, *others) for logits, *others in batches)
+        return real(scaled, ignore_index)
 
     monkeypatch.setattr(loss_landscape, '_loss', loss)
-    numbers, table = measure_loss_landscape(CONFIG, [checkpoint], tmp_path, **SMALL)
+    numbers, table = measure_loss_landscape(CONFIG, [checkpoint], out=tmp_path, **SMALL)
     grid = numbers['models'][0]['loss']
     assert grid[0][0] is None and grid[1][1] > 0 and 'nan' not in table
     text = (tmp_path / 'loss_landscape.json').read_text()
@@ -235,7 +235,7 @@ def test_a_segmentors_loss_is_of_the_labelled_pixels(run, tmp_path, undrawn):
     numbers, _ = measure_loss_landscape(
         run.config,
         [run.checkpoint],
-        tmp_path,
+        out=tmp_path,
         points=3,
         radius=0.2,
         split='test',
@@ -260,26 +260,28 @@ def test_a_segmentors_loss_is_of_the_labelled_pixels(run, tmp_path, undrawn):
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        (dict(points=4), '--points 4 .* an odd number from 3 on'),
-        (dict(radius=0.0), r'--radius 0\.0'),
-        (dict(num_images=0), '--num-images 0'),
-        (dict(split='val'), '--split val'),
-        (dict(batch_size=0), '--batch-size 0'),
-        (dict(seed=-1), 'seed=-1: expected a number from 0 on'),
-        (dict(beside=['none.json']), '--beside: no file none.json'),
-        (dict(beside=[__file__]), r'expected a loss_landscape\.json of this tool'),
+        (dict(points=4), 'points=4: .* an odd number from 3 on'),
+        (dict(radius=0.0), r'radius=0\.0'),
+        (dict(num_images=0), 'num_images=0'),
+        (dict(split='val'), "split='val'"),
+        (dict(batch_size=0), 'batch_size=0'),
+        (dict(seed=-1), 'seed.-1: expected a number from 0 on'),
+        (dict(beside=['none.json']), "beside='none.json': no such file"),
+        (dict(beside=[__file__]), r'expected the loss_landscape\.json of an'),
     ],
 )
 def test_an_option_out_of_its_range_is_refused(options, text, tmp_path):
     options = dict(points=3) | options
     with pytest.raises((ValueError, FileNotFoundError), match=text):
-        measure_loss_landscape(CONFIG, ['random'], tmp_path / 'out', **options)
+        measure_loss_landscape(CONFIG, ['random'], out=tmp_path / 'out', **options)
     assert not (tmp_path / 'out').exists()
 
 
 def test_data_of_more_classes_than_the_model_are_refused(tmp_path):
     options = OPTIONS | {'model.head.num_classes': 3}
-    with pytest.raises(ValueError, match=r'has 3 classes, the test data .* a label 9'):
+    with pytest.raises(
+        ValueError, match=r'has 3 classes, the test data .* 10: expected'
+    ):
         measure_loss_landscape(
-            CONFIG, ['random'], tmp_path, split='test', cfg_options=options
+            CONFIG, ['random'], out=tmp_path, split='test', cfg_options=options
         )

@@ -161,7 +161,7 @@ def test_categories_that_do_not_fit_the_classes_are_refused(mapping, text):
 
 
 def test_classes_without_any_category_are_refused_with_the_way_out():
-    with pytest.raises(ValueError, match=r'\(0, 1\): 0 of the .* --categories FILE'):
+    with pytest.raises(ValueError, match=r'\(0, 1\): 0 of the .* Set categories to'):
         category_numbers(2, ['0', '1'])
 
 

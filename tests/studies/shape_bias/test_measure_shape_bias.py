@@ -64,9 +64,10 @@ def measure(images, tmp_path, monkeypatch):
     )
 
     def call(*sources, folder=images, **options):
-        return *measure_shape_bias(CONFIG, sources, folder, out=tmp_path, **options), (
-            tmp_path
+        measured = measure_shape_bias(
+            CONFIG, sources, images=folder, out=tmp_path, **options
         )
+        return *measured, tmp_path
 
     return call
 
@@ -157,16 +158,22 @@ def test_an_image_named_otherwise_is_refused(name, text, measure, tmp_path):
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        (dict(), 'nothing to count: give CONFIG and CHECKPOINT'),
-        (dict(config=CONFIG, sources=['a.pth']), r'a\.pth: a model needs the images'),
+        (dict(), 'nothing to count: expected a config, a checkpoint'),
+        (
+            dict(config=CONFIG, sources=['a.pth']),
+            r'a\.pth: a model needs a',
+        ),
         (dict(decisions=['none.csv']), 'no file of decisions none.csv'),
         (dict(decisions=[Path(__file__).parent / 'none']), 'no file of decisions'),
         (
             dict(config=CONFIG, sources=['a'], images='nowhere', batch_size=1),
-            '--images: no folder nowhere',
+            "images='nowhere': no such folder",
         ),
-        (dict(decisions=['a.csv'], batch_size=0), '--batch-size 0'),
-        (dict(decisions=['a.csv'], categories='none.json'), 'no file none.json'),
+        (dict(decisions=['a.csv'], batch_size=0), 'batch_size=0'),
+        (
+            dict(decisions=['a.csv'], categories='none.json'),
+            "'none.json': no such",
+        ),
     ],
 )
 def test_what_is_missing_is_named(options, text, tmp_path):
@@ -178,10 +185,10 @@ def test_what_is_missing_is_named(options, text, tmp_path):
 @pytest.mark.parametrize('text', ['{', '[]', '{"cat": 3}'])
 def test_categories_that_are_no_lists_are_refused(text, measure, tmp_path):
     (tmp_path / 'bad.json').write_text(text)
-    with pytest.raises(ValueError, match=r'--categories .*bad\.json'):
+    with pytest.raises(ValueError, match=r'categories=.*bad\.json'):
         measure('shape', categories=tmp_path / 'bad.json')
 
 
 def test_an_empty_folder_of_decisions_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r'expected \.csv files in the folder'):
+    with pytest.raises(ValueError, match=r'no \.csv file in the folder'):
         measure_shape_bias(decisions=[tmp_path])

@@ -1,0 +1,143 @@
+"""Steps that several studies share: options, folders, earlier results, evaluation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+from tqdm import tqdm
+
+from illama_seg.apis.models import dataset_meta
+from illama_seg.apis.prediction import predict
+from illama_seg.apis.user_errors import check_writable, options_explained
+from illama_seg.datasets.labelled import LabelledImages
+from illama_seg.errors import MissingFileError, UserError
+from illama_seg.evaluation import ConfusionMatrix
+
+
+def check_at_least(least: int, **parameters: Any) -> None:
+    """Refuse numbers, and lists with numbers, below ``least``; None is accepted.
+
+    Raises:
+        UserError: names the first parameter that is too small.
+    """
+    for name, value in parameters.items():
+        numbers = value if isinstance(value, (list, tuple)) else [value]
+        if any(number is not None and number < least for number in numbers):
+            raise UserError(f'expected at least {least}', **{name: value})
+
+
+def check_share(**parameters: float) -> None:
+    """Refuse shares that are not between 0 and 1.
+
+    Raises:
+        UserError: names the parameter.
+    """
+    for name, value in parameters.items():
+        if not 0 < value < 1:
+            raise UserError('expected a share between 0 and 1', **{name: value})
+
+
+def results_path(out: str | Path | None, cfg: Config, name: str) -> Path:
+    """Path of a folder or JSON file for results; its folder is made.
+
+    Args:
+        out: path; by default ``name`` in the config's work dir.
+        cfg: config.
+        name: name of the folder, or of the file with its suffix.
+
+    Raises:
+        UserError: if the folder cannot be written.
+    """
+    path = Path(out or Path(cfg.work_dir) / name)
+    check_writable(path.parent if Path(name).suffix else path)
+    return path
+
+
+def read_earlier(
+    paths: Sequence[str | Path], name: str, check: Callable[[list[dict]], Any]
+) -> list[dict]:
+    """Read ``models`` of the JSON files of earlier calls.
+
+    Args:
+        paths: JSON files.
+        name: usual name of such a file.
+        check: called with each file's models before anything is measured; raises a
+            KeyError, TypeError, IndexError or ValueError where one lacks something.
+
+    Raises:
+        MissingFileError: if a file is missing.
+        UserError: if a file is of another kind.
+    """
+    earlier: list[dict] = []
+    for path in paths:
+        try:
+            models = json.loads(Path(path).read_text())['models']
+            check(models)
+        except FileNotFoundError as error:
+            raise MissingFileError('no such file', beside=str(path)) from error
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise UserError(
+                f'expected the {name} of an earlier call with the same settings '
+                f'({type(error).__name__}: {error})',
+                beside=str(path),
+            ) from error
+        earlier += models
+    return earlier
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that results depend on."""
+    return dict(torch=torch.__version__, timm=timm.__version__)
+
+
+def spread(total: int, count: int) -> list[int]:
+    """At most ``count`` different indices, spread evenly over ``range(total)``."""
+    places = np.linspace(0, total - 1, min(count, total))
+    return places.round().astype(int).tolist()
+
+
+def build_model(cfg: Config) -> nn.Module:
+    """Build the config's model in eval mode with random weights, loading none.
+
+    Raises:
+        UserError: if an option does not fit.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    cfg.model.init_cfg = cfg.model.backbone.init_cfg = None
+    with options_explained(cfg):
+        return MODELS.build(cfg.model).eval()
+
+
+def evaluate(
+    model: nn.Module, pairs: LabelledImages, title: str = 'evaluating'
+) -> tuple[dict, np.ndarray]:
+    """Predict every image and compare it with its labels.
+
+    Args:
+        model: segmentor with ``dataset_meta``.
+        pairs: images and labels; one is in memory at a time.
+        title: name of the progress bar.
+
+    Returns:
+        Summary of the :class:`ConfusionMatrix`, and (num_images, 2): mIoU and pixel
+        accuracy of each image in percent, NaN where nothing is labelled.
+    """
+    total = ConfusionMatrix(dataset_meta(model)['classes'])
+    scores = np.full((len(pairs), 2), np.nan)
+    for index, (image, label, _) in enumerate(tqdm(pairs, title, unit='image')):
+        matrix = ConfusionMatrix(total.classes)
+        matrix.update(label, predict(model, image))
+        total.counts += matrix.counts
+        if matrix.counts.any():
+            summary = matrix.summary()
+            scores[index] = summary['mIoU'], summary['aAcc']
+    return total.summary(), scores
