@@ -36,7 +36,8 @@ from mmengine.runner import EpochBasedTrainLoop
 from pretrain import recipe
 
 from illama_seg.apis import build_trainer
-from illama_seg.engine import FiniteLossHook, InterruptionHook, ResumeHook, loops
+from illama_seg.engine import FiniteLossHook, InterruptionHook, ResumeHook
+from illama_seg.engine.long_runs import loops
 from illama_seg.engine.long_runs.checkpoint import SafeCheckpointHook
 from illama_seg.engine.long_runs.seeding import seed_sample
 
