@@ -1,11 +1,15 @@
-"""The README and the pages of docs/, taken apart."""
+"""The README, CONTRIBUTING.md and the pages of docs/, taken apart."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+PAGES = [
+    ROOT / 'README.md',
+    ROOT / 'CONTRIBUTING.md',
+    *sorted((ROOT / 'docs').glob('*.md')),
+]
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 
 

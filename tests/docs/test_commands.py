@@ -45,9 +45,11 @@ def test_every_relative_link_and_picture_of_a_page_exists(name):
             assert anchor in map(slug, headings), target
 
 
-def test_the_readme_leads_to_every_page():
-    linked = set(re.findall(r'\]\((docs/\w+\.md)\)', TEXTS['README.md']))
-    assert set(NAMES) - {'README.md'} <= linked
+def test_the_readme_leads_to_the_index_and_the_index_to_every_page():
+    assert '](docs/index.md)' in TEXTS['README.md']
+    linked = re.findall(r'\]\(([\w/.]+\.md)\)', TEXTS['docs/index.md'])
+    listed = {f'docs/{target}'.replace('docs/../', '') for target in linked}
+    assert set(NAMES) - {'README.md', 'docs/index.md'} == listed
 
 
 @every_page
@@ -144,8 +146,8 @@ def test_a_command_that_is_not_understood_fails(monkeypatch):
             understood(call, monkeypatch)
 
 
-def test_imagenet_is_trained_and_tested_by_commands_of_the_readme():
-    text = section(TEXTS['README.md'], 'Pretraining')
+def test_imagenet_is_trained_and_tested_by_commands_of_the_page():
+    text = section(TEXTS['docs/pretraining.md'], 'Pretraining')
     assert {'tools/dist_train.sh', 'tools/train.py', 'tools/test.py'} <= {
         word for call in calls(text) for word in call.split()
     }

@@ -63,7 +63,7 @@ def run_calls(text):
             assert not end.code, f'{call}: {end.code}'
 
 
-def test_colours_become_class_numbers_and_every_fifth_picture_is_for_validation(folder):
+def test_colours_become_class_numbers_and_every_fifth_image_is_for_validation(folder):
     labels = np.asarray(Image.open(folder / 'labels/field_0.png'))
     assert labels[:4, :4].tolist() == [[255] * 4] * 4
     assert set(np.unique(labels)) == {0, 1, 2, 255}
