@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from typing import Any, cast
 
 import torch
 from mmengine.config import Config
@@ -51,7 +52,7 @@ def build_trainer(
     """
     check_writable(cfg.work_dir, '--work-dir')
     check_data(cfg, ('train', 'val'))
-    check_pretrained(cfg)
+    opened = check_pretrained(cfg)
     check_schedule(cfg)
     set_accumulation(cfg)
     if auto_scale_lr:
@@ -66,6 +67,7 @@ def build_trainer(
     join_processes_without_gpus(cfg)
     with options_explained(cfg):
         runner = build_long_run(cfg, runner_type)
+    cast(Any, runner).pretrained = opened  # not read again while held
     runner.auto_scale_lr = scaling_of_an_iteration(cfg)
     runner.register_hook(TimeEstimateHook(ESTIMATED_AFTER))
     runner.register_hook(PlainCheckpointHook())

@@ -17,7 +17,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
+from illama_seg.checkpoints import CURVE, fetch_checkpoint, read_checkpoint
 from illama_seg.errors import UserError
 
 _NOT_RUN = 'raise UserError('
@@ -116,17 +116,13 @@ def _known(filename: str, models: Mapping[str, str]) -> str:
 
 
 def _history(value: Any) -> Any:
-    """A curve from the plain data that stands for it in a file.
+    """Build a curve from its plain data.
 
-    What does not fit stays as it is: mmengine leaves it out, with a warning.
+    Other data is returned as it is: mmengine drops it with a warning.
     """
-    if not isinstance(value, dict) or 'log_history' not in value:
-        return value
     try:
-        log, count = value['log_history'], value['count_history']
-        return HistoryBuffer(
-            log.cpu().numpy(), count.cpu().numpy(), int(value['max_length'])
-        )
+        log, count, length = (value[key] for key in CURVE)
+        return HistoryBuffer(log.cpu().numpy(), count.cpu().numpy(), int(length))
     except Exception:  # a tensor has many ways not to be a column of numbers
         return value
 

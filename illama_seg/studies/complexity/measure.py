@@ -11,9 +11,10 @@ import torch
 from prettytable import PrettyTable
 
 from illama_seg.errors import UserError
+from illama_seg.layers.architectures import ARCHITECTURES
 from illama_seg.studies.complexity.counts import closed_forms, count_self_attention
 
-DIMS = (192, 384, 768, 1024)  # Tiny to Large, Table 11
+DIMS = tuple(sizes['embed_dims'] for sizes in ARCHITECTURES.values())
 NOTES = dict(
     closed_form='Table 2 of arXiv 2404.06773, multiply-accumulates',
     counted='multiply-accumulates; causal: every score, and the weights that the soft '
