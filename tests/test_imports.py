@@ -23,7 +23,7 @@ ALLOWED = {
     'files': ({'errors'}, {'tqdm'}),
     'version': (set(), {'cv2', 'packaging'}),
     'quiet': (set(), set()),
-    'machine': ({'errors', 'files'}, {'torch'}),
+    'machine': ({'errors'}, {'torch'}),
     'layers': ({'errors', 'machine'}, {'torch', 'triton'}),
     'checkpoints': (
         {'errors', 'files', 'layers'},
@@ -31,7 +31,7 @@ ALLOWED = {
     ),
     # The engine writes what the checkpoints read: one format.
     'engine': (
-        {'errors', 'files', 'machine', 'checkpoints'},
+        {'errors', 'machine', 'checkpoints'},
         {'torch', 'mmengine', 'numpy'},
     ),
     'datasets': ({'errors', 'files'}, ANYTHING),
@@ -43,7 +43,10 @@ ALLOWED = {
         {'errors', 'layers', 'backbones'},
         {'torch', 'mmengine', 'torchao'},
     ),
-    'integrations': ({'errors', 'backbones', 'checkpoints', 'datasets'}, ANYTHING),
+    'integrations': (
+        {'errors', 'layers', 'backbones', 'checkpoints', 'datasets'},
+        ANYTHING,
+    ),
     'apis': (BELOW_APIS, ANYTHING),
     'studies': (BELOW_APIS | {'apis'}, ANYTHING),
     'reports': (BELOW_APIS | {'apis', 'studies'}, ANYTHING),

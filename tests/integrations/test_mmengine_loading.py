@@ -7,8 +7,8 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from mmseg.apis import MMSegInferencer
 from torch import nn
 
-from illama_seg import mmengine_loading
 from illama_seg.checkpoints import read_checkpoint
+from illama_seg.integrations import mmengine_loading
 
 
 @pytest.fixture
