@@ -13,20 +13,28 @@ PACKAGE = Path(illama_seg.__file__).parent
 ANYTHING = None
 
 # Part of the package -> (its other parts that it may import, other distributions).
-LOWER = {'errors', 'layers', 'checkpoints', 'datasets', 'evaluation'}
+LOWER = {'errors', 'files', 'layers', 'checkpoints', 'datasets', 'evaluation'}
 BELOW_APIS = LOWER | {
     'machine', 'quiet', 'version', 'engine', 'backbones', 'pretrain', 'visualization',
     'quantization',
 }  # fmt: skip
 ALLOWED = {
     'errors': (set(), set()),
+    'files': ({'errors'}, {'tqdm'}),
     'version': (set(), {'cv2', 'packaging'}),
     'quiet': (set(), set()),
     'machine': ({'errors'}, {'torch'}),
     'layers': ({'errors', 'machine'}, {'torch', 'triton'}),
-    'checkpoints': ({'errors', 'layers'}, {'torch', 'safetensors'}),
-    'engine': ({'errors', 'machine', 'checkpoints'}, {'torch', 'mmengine', 'numpy'}),
-    'datasets': ({'errors'}, ANYTHING),
+    'checkpoints': (
+        {'errors', 'files', 'layers'},
+        {'torch', 'safetensors', 'filelock'},
+    ),
+    # The engine writes what the checkpoints read: one format.
+    'engine': (
+        {'errors', 'machine', 'checkpoints'},
+        {'torch', 'mmengine', 'numpy'},
+    ),
+    'datasets': ({'errors', 'files'}, ANYTHING),
     'backbones': ({'errors', 'layers', 'checkpoints'}, {'torch', 'mmengine'}),
     'evaluation': ({'errors', 'layers', 'checkpoints', 'datasets'}, ANYTHING),
     'pretrain': (LOWER, ANYTHING),
@@ -35,7 +43,10 @@ ALLOWED = {
         {'errors', 'layers', 'backbones'},
         {'torch', 'mmengine', 'torchao'},
     ),
-    'integrations': ({'errors', 'backbones', 'checkpoints', 'datasets'}, ANYTHING),
+    'integrations': (
+        {'errors', 'layers', 'backbones', 'checkpoints', 'datasets'},
+        ANYTHING,
+    ),
     'apis': (BELOW_APIS, ANYTHING),
     'studies': (BELOW_APIS | {'apis'}, ANYTHING),
     'reports': (BELOW_APIS | {'apis', 'studies'}, ANYTHING),

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from illama_seg.apis.user_errors import options_explained
-from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
+from illama_seg.checkpoints import Checkpoint, open_checkpoint
 from illama_seg.errors import UserError
 from illama_seg.pretrain import check_classes, check_topk
 
@@ -33,15 +33,18 @@ def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
             check_topk(option, cfg.get(option), cfg.model.head.num_classes)
 
 
-def check_pretrained(cfg: Config) -> None:
-    """Fetch and read the checkpoints, before the model is built."""
-    if cfg.get('load_from'):
-        read_checkpoint(fetch_checkpoint(cfg.load_from), mmap=True)
+def check_pretrained(cfg: Config) -> list[Checkpoint]:
+    """Open the checkpoints now, not after the model is built.
+
+    They are not read again while the caller holds them.
+    """
+    sources = [cfg.load_from] if cfg.get('load_from') else []
     for module in (cfg.model, cfg.model.backbone):
         init_cfgs = module.get('init_cfg') or []
         for init_cfg in init_cfgs if isinstance(init_cfgs, list) else [init_cfgs]:
             if isinstance(init_cfg, dict) and init_cfg.get('checkpoint'):
-                read_checkpoint(fetch_checkpoint(init_cfg['checkpoint']), mmap=True)
+                sources.append(init_cfg['checkpoint'])
+    return [open_checkpoint(source) for source in sources]
 
 
 def check_schedule(cfg: Config) -> None:

@@ -19,17 +19,14 @@ from torch import nn
 
 from illama_seg.apis.configs import config_folder, get_config
 from illama_seg.apis.user_errors import check_segmentation, options_explained
-from illama_seg.checkpoints import (
-    fetch_checkpoint,
-    find_weights,
-    our_names,
-    read_checkpoint,
-)
+from illama_seg.checkpoints import Checkpoint, open_checkpoint, our_names
 from illama_seg.errors import UserError
 
 
 def load_segmentor(
-    config: str | Path | Config, checkpoint: str | Path, device: str | None = None
+    config: str | Path | Config,
+    checkpoint: Checkpoint | str | Path,
+    device: str | None = None,
 ) -> nn.Module:
     """Build a segmentor and load all its weights, without running code from the file.
 
@@ -49,18 +46,18 @@ def load_segmentor(
     """
     cfg = config if isinstance(config, Config) else Config.fromfile(config)
     check_segmentation(cfg)
-    state = read_checkpoint(fetch_checkpoint(checkpoint), mmap=True)
+    checkpoint = open_checkpoint(checkpoint)
     device = usable_device(device)
     with options_explained(cfg):
         model = init_model(cfg, None, device)
-    load_weights(model, state, checkpoint)
-    meta = state.get('meta', {}).get('dataset_meta')
+    load_weights(model, checkpoint)
+    meta = checkpoint.dataset_meta
     if not meta:
         raise UserError(
-            f'{checkpoint} has no class names (meta.dataset_meta): expected a '
+            f'{checkpoint.source} has no class names (meta.dataset_meta): expected a '
             'checkpoint written by a training'
         )
-    model.dataset_meta = dict(meta)
+    model.dataset_meta = meta
     return model
 
 
@@ -99,15 +96,16 @@ def annotation_ids(meta: dict) -> np.ndarray:
     return ids + bool(meta.get('reduce_zero_label'))
 
 
-def load_weights(model: nn.Module, state: dict, source: str | Path) -> None:
-    """Load a checkpoint; refuse one that does not fit exactly.
+def load_weights(model: nn.Module, source: Checkpoint | str | Path) -> None:
+    """Load a checkpoint and refuse one that does not fit exactly.
 
     Takes the authors' released classifiers too.
 
     Raises:
         UserError: names the file and the first keys that do not fit.
     """
-    weights, _ = find_weights(state, source)
+    checkpoint = open_checkpoint(source)
+    weights = checkpoint.weights
     if any(key.startswith('blocks.') for key in weights):
         weights = our_names(weights)
     expected = model.state_dict()
@@ -122,16 +120,16 @@ def load_weights(model: nn.Module, state: dict, source: str | Path) -> None:
     if faults:
         shown = '\n  '.join(faults[:5])
         raise UserError(
-            f'{source} is not a checkpoint of this model, {len(faults)} of '
-            f'{len(expected)} keys do not fit:\n  {shown}\nUse the config it was '
-            'trained with; mmengine keeps a copy of it in the work dir'
+            f'{checkpoint.source} is not a checkpoint of this model, {len(faults)} of '
+            f'{len(expected)} keys do not fit:\n  {shown}\nUse the config it was trained '
+            'with; mmengine keeps a copy of it in the work dir'
         )
     model.load_state_dict(weights)
 
 
 def get_model(
     name: str,
-    pretrained: bool | str | Path = False,
+    pretrained: bool | Checkpoint | str | Path = False,
     device: str = 'cpu',
     cfg_options: dict | None = None,
 ) -> nn.Module:
@@ -167,18 +165,17 @@ def get_model(
     else:
         for part in parts:
             part.init_cfg = None
-    # Before the slow building of the model.
-    state = None if source is None else read_checkpoint(fetch_checkpoint(source))
+    # Before the model is built, which may take a while.
+    checkpoint = None if source is None else open_checkpoint(source)
     init_default_scope(cfg.default_scope)  # mmseg's inference needs it afterwards too
     with options_explained(cfg):
         model = MODELS.build(cfg.model)
         with _no_list_of_parameters():
             model.init_weights()
-    if state is not None:
-        load_weights(model, state, str(source))
-        meta = state.get('meta')
-        if isinstance(meta, dict) and meta.get('dataset_meta'):
-            model.dataset_meta = dict(meta['dataset_meta'])
+    if checkpoint is not None:
+        load_weights(model, checkpoint)
+        if checkpoint.dataset_meta:
+            model.dataset_meta = checkpoint.dataset_meta
     model.cfg = cfg
     return model.to(usable_device(device)).eval()
 

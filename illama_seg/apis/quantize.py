@@ -19,9 +19,7 @@ from illama_seg.apis.models import dataset_meta, load_weights
 from illama_seg.apis.prediction import predict
 from illama_seg.apis.user_errors import check_seed, options_explained
 from illama_seg.checkpoints import (
-    fetch_checkpoint,
-    find_weights,
-    read_checkpoint,
+    open_checkpoint,
     weights_path,
     write_weights,
 )
@@ -114,8 +112,8 @@ def export_quantized(
 
 def load_with_kind(cfg: Config, source: str | Path) -> tuple[nn.Module, str]:
     """Model of a checkpoint, and 'float', 'trained' or 'integers' for what it holds."""
-    state = read_checkpoint(fetch_checkpoint(source), mmap=True)
-    weights, _ = find_weights(state, source)
+    checkpoint = open_checkpoint(source)
+    weights = checkpoint.weights
     kind = 'float'
     if holds_integers(weights):
         kind = 'integers'
@@ -123,15 +121,14 @@ def load_with_kind(cfg: Config, source: str | Path) -> tuple[nn.Module, str]:
         kind = 'trained'
     backbone = FLOAT if kind == 'float' else QUANTIZED
     model = _build(cfg, backbone, integers=kind == 'integers')
-    load_weights(model, state, source)
+    load_weights(model, checkpoint)
     for name, value in model.state_dict().items():  # an integer would hide them
         if not value.isfinite().all():
             raise UserError(
                 f'{source}: {name} has values that are not finite: expected a '
                 'checkpoint of a training that did not diverge'
             )
-    known = (state.get('meta') or {}).get('dataset_meta')
-    cast(Any, model).dataset_meta = dict(known or _data_meta(cfg))
+    cast(Any, model).dataset_meta = checkpoint.dataset_meta or _data_meta(cfg)
     return model, kind
 
 

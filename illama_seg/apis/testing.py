@@ -27,7 +27,7 @@ from illama_seg.apis.user_errors import (
     explain_building,
     options_explained,
 )
-from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
+from illama_seg.checkpoints import open_checkpoint
 from illama_seg.errors import UserError
 from illama_seg.machine.precision import Precision, choose_precision
 from illama_seg.quiet import quiet_terminal
@@ -71,7 +71,7 @@ def build_tester(
                 )
             check_writable(folder, name)
     check_data(cfg, ('test',))
-    state = read_checkpoint(fetch_checkpoint(checkpoint), mmap=True)
+    weights = open_checkpoint(checkpoint)
     if show_dir is not None:
         cfg.default_hooks.visualization.update(draw=True)
         cfg.visualizer.save_dir = str(show_dir)
@@ -95,7 +95,7 @@ def build_tester(
     explain_building(runner, cfg)
     print_log(f'precision: {precision.reason}', logger='current')
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    load_weights(model.module if tta else model, state, checkpoint)
+    load_weights(model.module if tta else model, weights)
     if segments:
         runner.register_hook(ScoresWriter(cfg.work_dir, precision.name))
     if out is not None:

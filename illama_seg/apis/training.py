@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from typing import Any, cast
 
 import torch
 from mmengine.config import Config
@@ -58,7 +59,7 @@ def build_trainer(
     """
     check_writable(cfg.work_dir, 'work_dir')
     check_data(cfg, ('train', 'val'))
-    check_pretrained(cfg)
+    opened = check_pretrained(cfg)
     check_schedule(cfg)
     if auto_scale_lr:
         enable_auto_scale_lr(cfg)
@@ -76,6 +77,7 @@ def build_trainer(
         runner = runner_type.from_cfg(cfg)
     explain_building(runner, cfg)
     check_batch_norm(runner)
+    cast(Any, runner).pretrained = opened  # not read again while held
     return runner
 
 

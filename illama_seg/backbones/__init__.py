@@ -1,5 +1,6 @@
 """The backbone, registered with MMEngine's root registry."""
 
-from illama_seg.backbones.illama import ARCHITECTURES, ILLaMA
+from illama_seg.backbones.illama import ILLaMA
+from illama_seg.layers.architectures import ARCHITECTURES
 
 __all__ = ['ARCHITECTURES', 'ILLaMA']

@@ -22,15 +22,7 @@ from illama_seg.layers import (
     resize_pos_embed,
     rotary_table,
 )
-
-# arXiv 2404.06773, Table 11. The head dimension is 64 in all of them.
-ARCHITECTURES = {
-    'tiny': dict(embed_dims=192, num_layers=12, num_heads=3),
-    'small': dict(embed_dims=384, num_layers=12, num_heads=6),
-    'base': dict(embed_dims=768, num_layers=12, num_heads=12),
-    'large': dict(embed_dims=1024, num_layers=24, num_heads=16),
-}
-INIT_STD = 0.02
+from illama_seg.layers.architectures import INIT_STD, resolve_arch
 
 
 @MODELS.register_module()
@@ -109,7 +101,7 @@ class ILLaMA(BaseModule):
             raise UserError(
                 f'ILLaMA drop_path_rate={drop_path_rate}: expected a number in [0, 1)'
             )
-        embed_dims, num_layers, num_heads = _resolve_arch(arch)
+        embed_dims, num_layers, num_heads = resolve_arch(arch)
         self.arch = arch if isinstance(arch, str) else 'custom'
         self.embed_dims, self.num_heads = embed_dims, num_heads
         self.out_indices = _resolve_indices(out_indices, num_layers)
@@ -279,22 +271,6 @@ def _record_grid(
 def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise UserError(f'ILLaMA {option}={value!r}: expected one of {choices}')
-
-
-def _resolve_arch(arch: str | dict) -> tuple[int, int, int]:
-    keys = ('embed_dims', 'num_layers', 'num_heads')
-    if isinstance(arch, str):
-        _check_choice('arch', arch, tuple(ARCHITECTURES))
-        arch = ARCHITECTURES[arch]
-    elif not isinstance(arch, dict) or set(arch) != set(keys):
-        raise UserError(f'ILLaMA arch={arch}: expected a dict with the keys {keys}')
-    embed_dims, num_layers, num_heads = (arch[key] for key in keys)
-    if min(embed_dims, num_layers, num_heads) < 1 or embed_dims % (2 * num_heads):
-        raise UserError(
-            f'ILLaMA arch={arch}: expected positive numbers, embed_dims a multiple of '
-            '2 * num_heads (rotary positions turn pairs of channels in each head)'
-        )
-    return embed_dims, num_layers, num_heads
 
 
 def _resolve_indices(indices: int | Sequence[int], num_layers: int) -> tuple[int, ...]:

@@ -11,29 +11,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from illama_seg.checkpoints.fingerprints import sha256_of
-from illama_seg.checkpoints.loading import find_weights, is_grid, listed, noted_grid
-from illama_seg.checkpoints.reading import (
-    HASH_SUFFIX,
-    fetch_checkpoint,
-    read_checkpoint,
-)
-from illama_seg.checkpoints.writing import SUFFIXES, write_weights
+from illama_seg.checkpoints.checkpoint import Checkpoint, listed, open_checkpoint
+from illama_seg.checkpoints.reading import HASH_SUFFIX
+from illama_seg.checkpoints.writing import SUFFIXES, save_weights
 from illama_seg.errors import UserError
+from illama_seg.files import digest_of
 
 NAMES = ('released', 'ours')
 
 
 @dataclass
 class ConvertReport:
-    """What a conversion read and wrote.
+    """Summary of a conversion.
 
     Attributes:
         source: file that was read.
         target: file that was written.
-        names: 'released' or 'ours', the names of the keys in ``target``.
+        names: 'released' or 'ours': naming scheme of the keys in ``target``.
         keys: keys in ``target``.
-        num_parameters: numbers in all tensors.
+        num_parameters: number of values in all tensors.
         dtypes: dtype -> number of tensors.
         grid: (h, w) of the positional embedding, if the file notes it.
         left_out: entries of ``source`` that are no weights, such as 'optimizer'.
@@ -64,37 +60,34 @@ class ConvertReport:
 
 
 def convert_checkpoint(
-    source: str | Path, target: str | Path, names: str | None = None
+    source: Checkpoint | str | Path, target: str | Path, names: str | None = None
 ) -> ConvertReport:
     """Write the weights of a checkpoint under other names or in another format.
 
-    Only names and container change: every tensor keeps its bits and its dtype, which is
-    checked by reading the file that was written. The released names are those of a
+    Only names and container change: every tensor keeps its bits and its dtype; the
+    written file is read again to check that. The released names are those of a
     backbone with or without classifier (``blocks.0...``, ``head.weight``), ours those
     of a model around it (``backbone.blocks.0...``, ``head.fc.weight``). The file's
     name gets the first digits of its sha256, as OpenMMLab does (``name-0123abcd.pth``).
-    The grid of the positional embedding is kept where it is noted, the names of the
-    classes (``meta.dataset_meta``) from one .pth in our names to another.
+    A noted grid of the positional embedding is kept; the names of the classes
+    (``meta.dataset_meta``) are kept from one .pth in our names to another.
 
     Args:
-        source: path or URL of a released file, a checkpoint of ours, a bare state dict
-            or a ``.safetensors``.
-        target: file name that ends in .pth or .safetensors, or a folder that exists:
-            then the file is called, and of the kind, as ``source``.
+        source: checkpoint, path or URL.
+        target: file name that ends in .pth or .safetensors, or an existing folder:
+            then name and suffix are those of ``source``.
         names: 'released' or 'ours'; those of ``source`` by default.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it cannot be read safely, holds no backbone, or more than a
-            backbone with a classifier where the released names are asked for.
+        MissingFileError, ConnectionError: see :func:`open_checkpoint`.
+        UserError: if the file cannot be read safely, holds no backbone, or holds more
+            than a backbone with a classifier, for which there are no released names.
     """
     if names not in (None, *NAMES):
-        raise UserError(f'names={names!r}: expected one of {NAMES}')
-    path = fetch_checkpoint(source)
-    wanted = _target(path, Path(target).expanduser())
-    checkpoint = read_checkpoint(path)
-    tensors, holder = find_weights(checkpoint, path)
-    prefix = 'backbone.' if any(key.startswith('backbone.') for key in tensors) else ''
+        raise UserError(f'expected one of {NAMES}', names=names)
+    checkpoint = open_checkpoint(source)
+    path, tensors, prefix = checkpoint.path, checkpoint.weights, checkpoint.prefix
+    renamed = _target(path, Path(target).expanduser())
     if not any(key.startswith(f'{prefix}blocks.') for key in tensors):
         raise UserError(
             f'{path} holds no backbone: expected keys such as {prefix}blocks.0.norm1.'
@@ -103,14 +96,10 @@ def convert_checkpoint(
     source_names = 'ours' if prefix else 'released'
     names = names or source_names
     weights = _renamed(tensors, source_names, names, path)
-    grid = noted_grid(holder, prefix.rstrip('.'))
-    positions = tensors.get(f'{prefix}pos_embed')
-    if positions is None or not is_grid(grid, positions.shape[1] - 1):
-        grid = None
-    meta, left_out = _beside(checkpoint, holder)
-    if meta and (names == 'released' or wanted.suffix != '.pth'):
+    meta, left_out = _beside(checkpoint)
+    if meta and (names == 'released' or renamed.suffix != '.pth'):
         left_out.append('meta.dataset_meta')
-    named = _write(weights, wanted, grid, meta)
+    named = _write(weights, renamed, checkpoint.grid, meta)
     dtypes = [str(value.dtype).removeprefix('torch.') for value in weights.values()]
     return ConvertReport(
         source=path,
@@ -119,7 +108,7 @@ def convert_checkpoint(
         keys=list(weights),
         num_parameters=sum(value.numel() for value in weights.values()),
         dtypes=dict(Counter(dtypes)),
-        grid=grid,
+        grid=checkpoint.grid,
         left_out=left_out,
     )
 
@@ -129,8 +118,9 @@ def _target(source: Path, target: Path) -> Path:
         return target
     if not target.is_dir():
         raise UserError(
-            f'{target}: expected a folder that exists, or a name that ends in '
-            f'{" or ".join(SUFFIXES)}'
+            'expected an existing folder, or a name that ends in '
+            + ' or '.join(SUFFIXES),
+            target=str(target),
         )
     suffix = source.suffix if source.suffix in SUFFIXES else '.pth'
     # Not with_suffix: '-75.0' is no suffix.
@@ -148,8 +138,8 @@ def _renamed(
     if others := [key for key in tensors if not key.startswith(known)]:
         raise UserError(
             f'{path} holds more than a backbone with a classifier ({listed(others)}), '
-            'for which there are no released names: keep ours, or save load_released('
-            "FILE), the backbone's weights alone"
+            "for which there are no released names: use names='ours', or save "
+            "load_released(FILE), the backbone's weights alone"
         )
     return {
         key.removeprefix('backbone.').replace('head.fc.', 'head.'): value
@@ -158,7 +148,7 @@ def _renamed(
 
 
 def our_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A released classifier's weights under the names of an ``ImageClassifier``."""
+    """Rename a released classifier's weights to those of an ``ImageClassifier``."""
     return {
         'head.fc.' + key.removeprefix('head.')
         if key.startswith('head.')
@@ -167,15 +157,14 @@ def our_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _beside(
-    checkpoint: Mapping[str, Any], holder: Mapping[str, Any]
-) -> tuple[dict[str, Any], list[str]]:
-    """The classes of a data set, and the names of all else that is no weight."""
-    others = [str(key) for key, value in holder.items() if not _is_tensor(value)]
-    if holder is checkpoint:
+def _beside(checkpoint: Checkpoint) -> tuple[dict[str, Any], list[str]]:
+    """Return the classes of the data set, and the names of all other non-weights."""
+    content, container = checkpoint.content, checkpoint.container
+    others = [str(k) for k, value in container.items() if not isinstance(value, Tensor)]
+    if container is content:
         return {}, others
-    others += [str(key) for key, value in checkpoint.items() if value is not holder]
-    meta = checkpoint.get('meta')
+    others += [str(key) for key, value in content.items() if value is not container]
+    meta = content.get('meta')
     if not isinstance(meta, Mapping) or 'dataset_meta' not in meta:
         return {}, others
     others.remove('meta')
@@ -183,33 +172,29 @@ def _beside(
     return {'dataset_meta': meta['dataset_meta']}, others
 
 
-def _is_tensor(value: Any) -> bool:
-    return isinstance(value, Tensor)
-
-
 def _write(
     weights: Mapping[str, Tensor],
-    wanted: Path,
+    target: Path,
     grid: tuple[int, int] | None,
     meta: Mapping[str, Any],
 ) -> Path:
-    """Write, read again, and move to the name with the digest."""
-    wanted.parent.mkdir(parents=True, exist_ok=True)
-    # In a folder of its own: `wanted` may be the source itself.
-    with tempfile.TemporaryDirectory(dir=wanted.parent) as folder:
-        part = Path(folder) / wanted.name
-        write_weights(weights, part, grid, meta)
-        written, _ = find_weights(read_checkpoint(part, mmap=True), part)
+    """Write, read again, and rename to the name with the digest."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        part = Path(folder) / target.name
+        save_weights(weights, part, grid, meta)
+        written = open_checkpoint(part).weights
         assert written.keys() == weights.keys()
         assert all(_are_same(written[key], weights[key]) for key in weights)
-        plain = HASH_SUFFIX.sub(wanted.suffix, wanted.name).removesuffix(wanted.suffix)
-        named = wanted.with_name(f'{plain}-{sha256_of(part)[:8]}{wanted.suffix}')
+        stem = HASH_SUFFIX.sub(target.suffix, target.name).removesuffix(target.suffix)
+        digest = digest_of(part, 'sha256')[:8]
+        named = target.with_name(f'{stem}-{digest}{target.suffix}')
         os.replace(part, named)
     return named
 
 
 def _are_same(one: Tensor, other: Tensor) -> bool:
-    """Bit for bit, also where they are not numbers."""
+    """Compare bit for bit, NaN included."""
     if one.dtype != other.dtype or one.shape != other.shape:
         return False
     one, other = (x.contiguous().flatten().view(torch.uint8) for x in (one, other))

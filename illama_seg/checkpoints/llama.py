@@ -10,12 +10,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from illama_seg.checkpoints.loading import listed
-from illama_seg.checkpoints.released import SIZES
+from illama_seg.checkpoints.checkpoint import listed
 from illama_seg.errors import MissingFileError, UserError
 from illama_seg.layers import swiglu_hidden_dims
+from illama_seg.layers.architectures import resolve_arch
 
-HEAD_DIMS = 64  # of all named sizes (arXiv 2404.06773, Table 11)
 ROTARY_PAIRS = ('stored', 'adjacent')
 _INDEX = 'model.safetensors.index.json'
 _SINGLE = 'model.safetensors'
@@ -68,7 +67,7 @@ def select_llama_weights(
     """
     if rotary_pairs not in ROTARY_PAIRS:
         raise UserError(f'rotary_pairs={rotary_pairs!r}: expected {ROTARY_PAIRS}')
-    embed_dims, num_layers, num_heads = _resolve_arch(arch)
+    embed_dims, num_layers, num_heads = resolve_arch(arch)
     hidden_dims = swiglu_hidden_dims(embed_dims)
     folder = Path(folder).expanduser()
     files = _find_files(folder)
@@ -130,22 +129,6 @@ def rotary_rows(big_heads: int, big_head_dim: int, heads: int, head_dim: int) ->
     head = uniform_indices(big_heads, heads)[:, None, None] * big_head_dim
     pair = uniform_indices(big_head_dim // 2, head_dim // 2)[:, None]
     return (head + pair + torch.tensor([0, big_head_dim // 2])).flatten()
-
-
-def _resolve_arch(arch: str | Mapping[str, int]) -> tuple[int, int, int]:
-    sizes = {
-        name.lower(): (width, depth, width // HEAD_DIMS)
-        for width, (name, depth) in SIZES.items()
-    }
-    if isinstance(arch, str) and arch in sizes:
-        return sizes[arch]
-    keys = ('embed_dims', 'num_layers', 'num_heads')
-    if isinstance(arch, Mapping) and set(arch) == set(keys):
-        embed_dims, num_layers, num_heads = (arch[key] for key in keys)
-        return embed_dims, num_layers, num_heads
-    raise UserError(
-        f'arch={arch!r}: expected one of {tuple(sizes)} or a dict with the keys {keys}'
-    )
 
 
 def _find_files(folder: Path) -> dict[str, Path]:

@@ -2,50 +2,45 @@
 
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from illama_seg.checkpoints.reading import GRID_KEY, fetch_checkpoint, read_checkpoint
-from illama_seg.checkpoints.released import SIZES
+from illama_seg.checkpoints.checkpoint import Checkpoint, listed, open_checkpoint
 from illama_seg.errors import UserError
+from illama_seg.layers.architectures import ARCHITECTURES
 from illama_seg.layers.pos_embed import resize_pos_embed
 
-_MAX_LISTED = 8
+_Shapes = list[tuple[str, tuple[int, ...], tuple[int, ...]]]
 
 
 @dataclass
 class LoadReport:
-    """What became of each key of a checkpoint and of a backbone.
+    """Keys of a checkpoint and of a backbone, by what became of them.
 
     Attributes:
         source: path or URL of the checkpoint.
         matched: keys that were loaded.
         missing: keys of the backbone that the checkpoint lacks.
-        unexpected: keys of the checkpoint that the backbone has no use for.
+        unexpected: keys of the checkpoint that the backbone does not know.
         resized: (key, shape in the file, shape in the backbone), loaded after resizing.
         ignored: classifier or segmentor heads, and parts of the backbone not built.
-        left_out: the same of a classifier of another number of classes, not loaded.
-        mismatched: (key, shape in the file, shape in the backbone), not loaded.
+        left_out: as ``resized``, of a classifier of another number of classes; not
+            loaded.
+        mismatched: as ``resized``, of other keys; not loaded.
     """
 
     source: str
     matched: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
-    resized: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(
-        default_factory=list
-    )
+    resized: _Shapes = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
-    left_out: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(
-        default_factory=list
-    )
-    mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(
-        default_factory=list
-    )
+    left_out: _Shapes = field(default_factory=list)
+    mismatched: _Shapes = field(default_factory=list)
 
     @property
     def summary(self) -> str:
@@ -76,69 +71,61 @@ class LoadReport:
         return '\n'.join(lines)
 
 
-def load_released(path: str | Path) -> dict[str, Tensor]:
-    """Backbone weights of a checkpoint, in our names, which are the released ones.
+def load_released(source: Checkpoint | str | Path) -> dict[str, Tensor]:
+    """Return the backbone's weights under our names, which are the released ones.
 
-    Takes a released file (weights under 'model'), an mmengine checkpoint ('state_dict';
-    of a whole segmentor or classifier, the keys under 'backbone.'; the averaged weights
-    if the run had an EMAHook), a bare state dict, and ``.safetensors``. The classifier
-    of a released file comes along as ``head.weight`` and ``head.bias``.
+    Of an mmengine checkpoint of a whole segmentor or classifier, these are the keys
+    under 'backbone.'; the averaged weights if the training had an EMAHook. The
+    classifier of a released file is included as ``head.weight`` and ``head.bias``.
 
     Args:
-        path: local path or http(s) URL.
+        source: checkpoint, local path or http(s) URL.
 
     Returns:
         Key -> tensor on the CPU, in the dtype of the file.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ConnectionError: if a URL cannot be reached.
-        ValueError: if the file is no checkpoint, or asks for code to be run.
+        MissingFileError, ConnectionError, UserError: see :func:`open_checkpoint`.
     """
     # A copy: a mapped tensor would crash the process once the file is overwritten.
-    return {key: value.clone() for key, value in _read_weights(path)[0].items()}
+    weights = open_checkpoint(source).backbone
+    return {key: value.clone() for key, value in weights.items()}
 
 
 def load_into_backbone(
     backbone: nn.Module,
-    path_or_url: str | Path,
+    source: Checkpoint | str | Path,
     logger: logging.Logger | None = None,
 ) -> LoadReport:
     """Load a checkpoint into a backbone, at any resolution, and report on every key.
 
-    The positional embedding is resized to ``backbone.grid_size``, from the grid that
-    our own .pth files note, else from a square one; tensors are cast to the dtype of
+    The positional embedding is resized to ``backbone.grid_size``, from the grid noted
+    in our own .pth files, else from a square one; tensors are cast to the dtype of
     the parameters. A classifier (``head``) of another number of classes is left out.
-    The report is logged; that, keys of the backbone that the file lacks, and unknown
-    keys of the file are logged again as warnings.
+    Logs the report; missing keys, unexpected keys and a classifier that is left out
+    are also logged as warnings.
 
     Args:
         backbone: module with the parameter ``pos_embed`` and the attributes
-            ``grid_size``, the (h, w) that it is made for, and ``cls_position``.
-        path_or_url: see ``load_released``.
-        logger: where the report goes; the logger 'illama_seg' by default.
+            ``grid_size``, (h, w) of the positional embedding, and ``cls_position``.
+        source: checkpoint, local path or http(s) URL.
+        logger: logger of the report; 'illama_seg' by default.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ConnectionError: if a URL cannot be reached.
-        ValueError: if the file cannot be read safely, holds no key of the backbone, or
-            is of another size.
+        MissingFileError, ConnectionError, UserError: see :func:`open_checkpoint`.
+        UserError: if the file holds no key of the backbone, or is of another size.
     """
     logger = logger or logging.getLogger('illama_seg')
-    weights, heads, noted = _read_weights(path_or_url)
-    target = backbone.state_dict()
-    source = str(path_or_url)
-    if source.startswith(('http://', 'https://')):
-        kept = fetch_checkpoint(source)
-        source = f'{source} (kept in {kept}; delete it to download it again)'
-    report = LoadReport(source, ignored=heads)
+    checkpoint = open_checkpoint(source)
+    weights, target = checkpoint.backbone, backbone.state_dict()
+    report = LoadReport(str(checkpoint), ignored=checkpoint.heads)
     if weights.keys().isdisjoint(target):
         raise UserError(
-            f'{source} holds no key of the backbone.\n  first keys found: '
+            f'{checkpoint} holds no key of the backbone.\n  first keys found: '
             f'{listed(weights)}\n  first keys expected: {listed(target)}'
         )
     if 'pos_embed' in weights and 'pos_embed' in target:
-        _fit_pos_embed(weights, noted, target['pos_embed'], backbone, report)
+        _fit_pos_embed(weights, checkpoint.grid, target['pos_embed'], backbone, report)
     for key, value in weights.items():
         if key not in target:
             unused = _is_not_built(key, target)
@@ -153,6 +140,11 @@ def load_into_backbone(
     if report.mismatched:
         raise UserError(_explain_mismatch(report, weights, target))
     backbone.load_state_dict({k: weights[k] for k in report.matched}, strict=False)
+    _log(report, logger)
+    return report
+
+
+def _log(report: LoadReport, logger: logging.Logger) -> None:
     logger.info('%s', report)
     if report.missing:
         logger.warning('not in the checkpoint, left as is: %s', listed(report.missing))
@@ -165,108 +157,24 @@ def load_into_backbone(
             ours,
         )
     if report.unexpected:
-        logger.warning('of no use to the model: %s', listed(report.unexpected))
-    return report
-
-
-def load_classifier(path_or_url: str | Path) -> dict[str, Tensor]:
-    """Weight (num_classes, C) and bias (num_classes,) of a checkpoint's classifier.
-
-    Args:
-        path_or_url: see ``load_released``.
-
-    Returns:
-        'weight' and 'bias' on the CPU; empty if the file has no classifier.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ConnectionError: if a URL cannot be reached.
-        ValueError: if the file is no checkpoint, or asks for code to be run.
-    """
-    tensors = _read_tensors(path_or_url)[0]
-    for prefix in ('head.fc.', 'head.'):  # ours and mmpretrain's, the released files'
-        keys = {key: prefix + key for key in ('weight', 'bias')}
-        if tensors.keys() >= set(keys.values()):
-            return {key: tensors[name].clone() for key, name in keys.items()}
-    return {}
-
-
-def _read_weights(
-    path_or_url: str | Path,
-) -> tuple[dict[str, Tensor], list[str], Any]:
-    """Backbone weights, keys of a segmentor's or classifier's heads, grid if noted."""
-    tensors, weights = _read_tensors(path_or_url)
-    prefix = 'backbone.'
-    if not any(key.startswith(prefix) for key in tensors):
-        return tensors, [], noted_grid(weights, '')
-    heads = [key for key in tensors if not key.startswith(prefix)]
-    inside = (key for key in tensors if key.startswith(prefix))
-    grid = noted_grid(weights, 'backbone')
-    return {key.removeprefix(prefix): tensors[key] for key in inside}, heads, grid
-
-
-def _read_tensors(
-    path_or_url: str | Path,
-) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
-    """All tensors of a file, and the mapping that held them, with its notes."""
-    checkpoint = read_checkpoint(fetch_checkpoint(path_or_url), mmap=True)
-    return find_weights(checkpoint, path_or_url)
-
-
-def find_weights(
-    checkpoint: Mapping[str, Any], source: str | Path
-) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
-    """Tensors of a checkpoint, and the dict that they stand in.
-
-    Raises:
-        ValueError: names ``source``, if there are none.
-    """
-    weights = checkpoint
-    for key in ('model', 'state_dict'):
-        if isinstance(checkpoint.get(key), Mapping):
-            weights = checkpoint[key]
-            break
-    tensors = {
-        str(key).removeprefix('module.'): value
-        for key, value in weights.items()
-        if isinstance(value, Tensor)
-    }
-    if not tensors:
-        raise UserError(
-            f'{source} holds no weights: expected tensors, by themselves or under '
-            f"'model' or 'state_dict', found the keys {listed(checkpoint)}"
-        )
-    return tensors, weights
-
-
-def noted_grid(weights: Mapping[str, Any], module: str) -> Any:
-    """What the file says, in the metadata that torch keeps with a state dict."""
-    notes = getattr(weights, '_metadata', None)
-    note = notes.get(module) if isinstance(notes, Mapping) else None
-    return note.get(GRID_KEY) if isinstance(note, Mapping) else None
-
-
-def is_grid(noted: Any, num_patches: int) -> bool:
-    if not isinstance(noted, tuple) or len(noted) != 2:
-        return False
-    return all(type(n) is int for n in noted) and math.prod(noted) == num_patches
+        logger.warning('not used by the model: %s', listed(report.unexpected))
 
 
 def _fit_pos_embed(
     weights: dict[str, Tensor],
-    noted: Any,
-    wanted: Tensor,
+    noted: tuple[int, int] | None,
+    expected: Tensor,
     backbone: nn.Module,
     report: LoadReport,
 ) -> None:
     pos_embed = weights['pos_embed']
-    old, new = tuple(pos_embed.shape), tuple(wanted.shape)
+    old, new = tuple(pos_embed.shape), tuple(expected.shape)
     if len(old) != 3 or old[::2] != new[::2] or old[1] < 2:
         return
     grid_size: Any = backbone.grid_size
     new_grid, num_patches = tuple(grid_size), old[1] - 1
     side = math.isqrt(num_patches)
-    if is_grid(noted, num_patches):
+    if noted:
         grid = noted
     elif side * side == num_patches:  # as all released files
         grid = side, side
@@ -276,23 +184,22 @@ def _fit_pos_embed(
         raise UserError(
             f'{report.source}: pos_embed has {num_patches} patch positions, which make '
             f'no square grid, so it cannot be resized to the {new[1] - 1} of the '
-            'model. A .pth written by tools/train.py notes its grid; a file without '
-            'that needs model.backbone.img_size to be the size it was trained at'
+            'model. The .pth of a training notes its grid; without that note set '
+            'model.backbone.img_size to the size it was trained at'
         )
-    if grid == new_grid:
-        return
-    cls_position: Any = backbone.cls_position
-    weights['pos_embed'] = resize_pos_embed(
-        pos_embed.float(), grid, new_grid, cls_position
-    )
-    report.resized.append(('pos_embed', old, new))
+    if grid != new_grid:
+        cls_position: Any = backbone.cls_position
+        weights['pos_embed'] = resize_pos_embed(
+            pos_embed.float(), grid, new_grid, cls_position
+        )
+        report.resized.append(('pos_embed', old, new))
 
 
 def _is_not_built(key: str, target: Mapping[str, Tensor]) -> bool:
-    """Whether a released file has this key and the model, by its options, has not.
+    """Return True for a released file's key that the model's options leave out.
 
-    The classifier; the final norm, where feature maps are wanted; the blocks after
-    the last one that is read.
+    Such keys are the classifier, the final norm (with feature maps as output) and the
+    blocks after the last output.
     """
     if key.startswith('blocks.'):
         index = key.split('.')[1]
@@ -328,7 +235,7 @@ def _explain_mismatch(
             f'Both look like {_size(target)}: make patch_size, in_channels and the '
             'feed-forward of the model those of the file, or use another checkpoint.'
         )
-    lines.append('To train from scratch: --cfg-options model.backbone.init_cfg=None')
+    lines.append('To train from scratch, set model.backbone.init_cfg=None')
     return '\n'.join(lines)
 
 
@@ -346,14 +253,8 @@ def _num_blocks(weights: Mapping[str, Tensor]) -> int:
 def _size(weights: Mapping[str, Tensor]) -> str:
     width, num_blocks = _width(weights), _num_blocks(weights)
     # A model may stop at the last block that is read, so it may have fewer blocks.
-    name, max_blocks = SIZES.get(width, ('', 0))
-    known = num_blocks <= max_blocks
-    label = f'iLLaMA-{name}' if known else 'an iLLaMA of custom size'
+    label = 'an iLLaMA of custom size'
+    for name, sizes in ARCHITECTURES.items():
+        if sizes['embed_dims'] == width and num_blocks <= sizes['num_layers']:
+            label = f'iLLaMA-{name.title()}'
     return f'{label} ({width} wide, {num_blocks} blocks)'
-
-
-def listed(keys: Iterable[str]) -> str:
-    keys = [str(key) for key in keys]
-    rest = len(keys) - _MAX_LISTED
-    more = f', ... and {rest} more' if rest > 0 else ''
-    return ', '.join(keys[:_MAX_LISTED]) + more

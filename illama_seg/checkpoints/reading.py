@@ -1,29 +1,31 @@
 """Fetch checkpoint files and read them without running the code in them."""
 
-import http.client
 import logging
-import os
 import pickle
 import pickletools
 import re
-import tempfile
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
 import torch
+from filelock import FileLock
 from safetensors import safe_open
 from torch import Tensor
 
 from illama_seg.checkpoints.fingerprints import check_trusted
 from illama_seg.checkpoints.released import RELEASED
-from illama_seg.checkpoints.unpickling import ALLOWED, Unfit, allowed_globals, plain
+from illama_seg.checkpoints.unpickling import (
+    ALLOWED,
+    UnusableContentError,
+    allowed_globals,
+    replace_stand_ins,
+)
 from illama_seg.errors import MissingFileError, UserError
+from illama_seg.files import atomic, download
 
 _LOGGER = logging.getLogger('illama_seg')
 # In the metadata of a backbone's state dict: the (h, w) of its positional embedding; in
@@ -32,8 +34,6 @@ GRID_KEY = 'grid_size'
 # OpenMMLab and torch hub end a name in the start of the file's sha256; eight digits
 # that read as a date are none. torch's own pattern takes the 83 of '-83.0.pth' for one.
 HASH_SUFFIX = re.compile(r'-(?!(?:19|20)\d{6}\.)([0-9a-f]{8,64})\.[A-Za-z]+$')
-
-
 _TORCH_OWN = ('torch.', 'collections.', '_codecs.')
 
 
@@ -45,11 +45,11 @@ def read_checkpoint(
 ) -> dict[str, Any]:
     """Read a local checkpoint file without running any code in it.
 
-    Weights, containers, numbers, strings and ``argparse.Namespace`` come back as they
-    were saved. Of the rest that mmengine saves numpy's numbers and arrays come back as
-    numbers and tensors, a ``HistoryBuffer`` as a dict of the tensors ``log_history``
-    and ``count_history`` and of ``max_length``, anything else as ``Opaque``. Names
-    added by ``torch.serialization.add_safe_globals`` are allowed too.
+    Weights, containers, numbers, strings and ``argparse.Namespace`` are returned as
+    they were saved; numpy's numbers and arrays as numbers and tensors; an mmengine
+    ``HistoryBuffer`` as a dict with the keys ``CURVE``; every other object that
+    mmengine saves as ``Opaque``. Names added by
+    ``torch.serialization.add_safe_globals`` are allowed too.
 
     Args:
         path: a ``.safetensors`` file, or any file written by ``torch.save``.
@@ -61,14 +61,14 @@ def read_checkpoint(
         The dict that the file holds.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file asks for code to be run, is truncated, unpacks to more
-            than it is, holds itself, or is no checkpoint.
+        MissingFileError: if there is no such file.
+        UserError: if the file asks for code to be run, is truncated, decompresses to
+            more than its size, contains a reference cycle, or is no checkpoint.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         known = RELEASED.get(path.name)
-        hint = f'; it can be had from {known.url}' if known else ''
+        hint = f'; download it from {known.url}' if known else ''
         raise MissingFileError(f'no checkpoint file at {path}{hint}')
     _check_packing(path)
     try:
@@ -81,10 +81,10 @@ def read_checkpoint(
                 weights_only=True,
                 mmap=mmap and zipfile.is_zipfile(path),
             )
-        content = plain(content)
+        content = replace_stand_ins(content)
     except (OSError, MemoryError):
         raise
-    except Unfit as error:
+    except UnusableContentError as error:
         raise UserError(f'{path} was refused: {error}') from error
     except Exception as error:  # every reader has errors of its own for a bad file
         raise UserError(_explain(path, error)) from error
@@ -96,21 +96,21 @@ def read_checkpoint(
 
 
 def fetch_checkpoint(path_or_url: str | Path, folder: str | Path | None = None) -> Path:
-    """Local path of a checkpoint; a URL is downloaded once.
+    """Return the local path of a checkpoint; download a URL once.
 
     A name that ends in 8 or more digits of a sha256 (``name-0123abcd.pth``) is checked
-    against it. A download is kept only if it is complete and can be read safely. Of the
-    released files no checksums are published: theirs are noted in ``TRUSTED``, beside
-    the file, when it first comes, and have to stay the same. A file from elsewhere lies
-    in a folder of its own for each URL, unless its name has a hash.
+    against it. A download is kept only if it is complete and can be read safely. No
+    checksums of the released files are published: the first download's sha256 is noted
+    beside it in ``TRUSTED``, and later downloads must have the same one. Files from
+    other URLs are kept in a folder for each URL, unless the name has a hash.
 
     Args:
         path_or_url: local path, passed through with ``~`` expanded, or http(s) URL.
-        folder: where downloads are kept; torch hub's cache by default.
+        folder: folder of the downloads; torch hub's cache by default.
 
     Raises:
         ConnectionError: if the URL cannot be reached.
-        ValueError: if the file has another hash, or is no readable checkpoint.
+        UserError: if the file has another hash, or is no readable checkpoint.
     """
     url = str(path_or_url)
     if not url.lower().startswith(('http://', 'https://')):
@@ -121,23 +121,22 @@ def fetch_checkpoint(path_or_url: str | Path, folder: str | Path | None = None) 
     is_released = name in RELEASED and url.partition('?')[0] == RELEASED[name].url
     target = Path(folder or Path(torch.hub.get_dir()) / 'checkpoints') / name
     if not (is_released or HASH_SUFFIX.search(name)):
-        # Its name says nothing of its content: others of that name are other files.
+        # Files of the same name from other URLs have other contents.
         target = target.parent / sha256(url.encode()).hexdigest()[:16] / name
     if not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(target.parent):
+        with FileLock(target.with_name(f'.{name}.lock')):
             if not target.is_file():
                 _download(url, target, is_released)
                 return target
     _LOGGER.info('using %s, downloaded before', target)
     if is_released:
-        with _lock(target.parent):
-            check_trusted(target, target)
+        check_trusted(target, target)
     return target
 
 
 def note_grid(weights: OrderedDict, module: str, grid: tuple[int, int]) -> None:
-    """Keep the grid of ``module``'s positions beside the weights, as torch does."""
+    """Note the grid of ``module``'s positional embedding, as torch notes versions."""
     notes = getattr(weights, '_metadata', OrderedDict())
     weights._metadata = notes | {module: {GRID_KEY: grid}}  # type: ignore[attr-defined]
 
@@ -156,62 +155,38 @@ def _read_safetensors(path: Path, device: str) -> OrderedDict[str, Tensor]:
 def _download(url: str, target: Path, is_released: bool) -> None:
     _LOGGER.info('downloading %s to %s', url, target)
     digest = HASH_SUFFIX.search(target.name)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        part = Path(folder) / target.name
+    with atomic(target) as part:
         try:
-            torch.hub.download_url_to_file(url, str(part), digest and digest[1])
-        except (OSError, http.client.HTTPException) as error:
+            download(url, part, digest[1] if digest else '', 'sha256', attempts=1)
+        except ConnectionError as error:
             raise ConnectionError(
-                f'could not download {url}: {error}\n'
-                f'Without a network, put the file at {target},\n'
-                'or use a local file: --cfg-options '
-                'model.backbone.init_cfg.checkpoint=/path/to/file.pth\n'
-                'or train from scratch: --cfg-options model.backbone.init_cfg=None'
+                f'{error}\nWithout a network, put the file at {target}, or set '
+                'model.backbone.init_cfg.checkpoint to a local file.\nTo train from '
+                'scratch, set model.backbone.init_cfg=None'
             ) from error
-        except RuntimeError as error:  # torch's word for a wrong hash
-            raise UserError(f'{url}: {error}; nothing was kept') from error
         try:
-            # urllib ends quietly when a connection breaks: only reading tells.
             read_checkpoint(part, mmap=True)
         except ValueError as error:
             reason = str(error).replace(str(part), target.name)
             raise UserError(f'{url}: the download was not kept. {reason}') from error
         if is_released:
             check_trusted(part, target)
-        os.replace(part, target)
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Let one process of a machine download while the others wait for the file."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: each process downloads, the last one is kept
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # some network file systems have no locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _check_packing(path: Path) -> None:
-    """Refuse a zip that would fill the memory: torch only stores, byte for byte."""
+    """Refuse a compressed zip, which could fill the memory: torch never compresses."""
     try:
         if path.suffix == '.safetensors' or not zipfile.is_zipfile(path):
             return
         with zipfile.ZipFile(path) as archive:
             declared = sum(member.file_size for member in archive.infolist())
     except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):
-        return  # torch says what is wrong with it
+        return  # torch explains it
     size = path.stat().st_size
     if declared > size:
         raise UserError(
             f'{path} was refused: it unpacks to {declared:,} bytes and has {size:,}, '
-            'where torch.save does not compress. If you compressed it and trust it, '
+            'but torch.save does not compress. If you compressed it and trust it, '
             'read it with torch.load and save it again'
         )
 
@@ -223,7 +198,7 @@ def _explain(path: Path, error: Exception) -> str:
         return (
             f'{path} was refused, and nothing in it was run: it asks for {name}, and a '
             'pickle can run any code while it is read. If you trust the file, read it '
-            'where it can do no harm, with torch.load(..., weights_only=False), and '
+            'in a sandbox, with torch.load(..., weights_only=False), and '
             'save its weights with safetensors.torch.save_file; or allow that name by '
             'torch.serialization.add_safe_globals before reading it here.'
         )
@@ -235,9 +210,9 @@ def _explain(path: Path, error: Exception) -> str:
 
 
 def _foreign_global(path: Path) -> str | None:
-    """First name that the pickles in a file import and that is not allowed.
+    """Return the first forbidden name that the pickles in a file import.
 
-    torch names it only for pickle protocol 2; it stops before it in newer ones.
+    torch reports it only for pickle protocol 2.
     """
     strings: list[str] = []
     memo: dict[Any, Any] = {}

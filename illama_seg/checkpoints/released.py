@@ -4,18 +4,15 @@ from dataclasses import dataclass
 
 _BASE_URL = 'https://huggingface.co/techmonsterwang/iLLaMA/resolve/main/'
 
-# Embedding width -> name and depth (arXiv 2404.06773, Table 11).
-SIZES = {192: ('Tiny', 12), 384: ('Small', 12), 768: ('Base', 12), 1024: ('Large', 24)}
-
 
 @dataclass(frozen=True)
 class ReleasedFile:
     """One released classifier.
 
     Attributes:
-        url: where the file is.
-        arch: ``arch`` of the backbone it fits.
-        img_size: image side it was trained at last.
+        url: address of the file.
+        arch: ``arch`` of the backbone that it fits.
+        img_size: image side in pixels at the end of its training.
         top1: ImageNet-1K top-1 accuracy in percent (arXiv 2404.06773).
     """
 

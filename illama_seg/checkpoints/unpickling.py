@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Opaque:
-    """Stands for an object in a checkpoint that is neither a weight nor plain data."""
+    """Stand-in for an object that is neither a weight nor plain data."""
 
     args: tuple = ()
     state: Any = None
@@ -43,11 +43,12 @@ def _no_bytes(*args: Any) -> bytes | Opaque:
     return Opaque(*args) if args else b''
 
 
-# What mmengine puts in a checkpoint beside the weights: the message hub's curves and
-# numpy values. They are only noted, and `plain` makes plain data of them. The real
-# HistoryBuffer would not be harmless: its __setstate__ writes functions from the file
-# into a table that all buffers share, and it comes with getattr, which reaches
-# anything.
+# Keys of the plain data of a curve (mmengine's HistoryBuffer) in a checkpoint.
+CURVE = ('log_history', 'count_history', 'max_length')
+# Types that mmengine puts in a checkpoint beside the weights: the message hub's curves
+# and numpy values. The real HistoryBuffer would not be harmless: its __setstate__
+# writes functions from the file into a table that all buffers share, and its pickle
+# needs getattr, which reaches anything.
 _STAND_INS: dict[str, Callable[..., Any]] = {
     'builtins.bytes': _no_bytes,
     'builtins.getattr': Opaque,
@@ -77,7 +78,7 @@ ALLOWED = {*_STAND_INS, 'argparse.Namespace'}
 
 @contextmanager
 def allowed_globals() -> Iterator[None]:
-    """Allow our names, and the user's where they do not clash with ours."""
+    """Allow our names, and the user's unless they are among ours."""
     theirs: list[Any] = torch.serialization.get_safe_globals()
     ours: list[Any] = [(stand_in, name) for name, stand_in in _STAND_INS.items()]
     ours.append((argparse.Namespace, 'argparse.Namespace'))
@@ -98,27 +99,28 @@ def _global_name(item: Any) -> str:
     return f'{item.__module__}.{item.__qualname__}'
 
 
-class Unfit(ValueError):
-    """What a file holds can be read, but not be worked with."""
+class UnusableContentError(ValueError):
+    """The file is readable, but its contents are unusable."""
 
 
-def plain(value: Any) -> Any:
-    """Put plain data where stand-ins hold any; dicts and lists are changed in place.
+def replace_stand_ins(value: Any) -> Any:
+    """Replace stand-ins by plain data; dicts and lists are changed in place.
 
     Raises:
-        Unfit: if it holds itself, or a part of it so often that whoever walks through
-            it would not come to an end; if a tensor has less memory than numbers.
+        UnusableContentError: if the structure is cyclic or expands to more than
+            ``_MAX_VALUES`` values, or a tensor's storage is smaller than its shape
+            needs.
     """
-    return _plain(value, {})[0]
+    return _replaced(value, {})[0]
 
 
-def _plain(value: Any, seen: dict[int, tuple[Any, Any]]) -> tuple[Any, int]:
-    """What takes the value's place, and how many values there are in it.
+def _replaced(value: Any, seen: dict[int, tuple[Any, Any]]) -> tuple[Any, int]:
+    """Return the value without stand-ins, and the number of values in it.
 
     Args:
         value: any.
-        seen: id -> the value, which keeps the id its own, and what is returned for it;
-            None as long as its parts are looked at.
+        seen: id -> the value, held so that its id stays unique, and the result; None
+            while its parts are being replaced.
     """
     if not isinstance(value, (dict, list, tuple, Opaque, Tensor)):
         return value, 1
@@ -127,18 +129,20 @@ def _plain(value: Any, seen: dict[int, tuple[Any, Any]]) -> tuple[Any, int]:
         counts = [1]
 
         def part(old: Any) -> Any:
-            new, count = _plain(old, seen)
+            new, count = _replaced(old, seen)
             counts.append(count)
             return new
 
         new = _new(value, part)
         if sum(counts) > _MAX_VALUES:
-            raise Unfit(f'a part of it stands in it more than {_MAX_VALUES:,} times')
+            raise UnusableContentError(
+                f'a part of it stands in it more than {_MAX_VALUES:,} times'
+            )
         seen[id(value)] = value, (new, sum(counts))
-    found = seen[id(value)][1]
-    if found is None:
-        raise Unfit('a part of it holds itself')
-    return found
+    result = seen[id(value)][1]
+    if result is None:
+        raise UnusableContentError('a part of it holds itself')
+    return result
 
 
 def _new(value: Any, part: Callable[[Any], Any]) -> Any:
@@ -159,30 +163,28 @@ def _new(value: Any, part: Callable[[Any], Any]) -> Any:
         array = _tensor(dtype, shape, is_fortran, data)
         return value if array is None else array
     elif isinstance(value, _History) and isinstance(value.state, dict):
-        log, count = (
-            part(value.state.get(f'_{key}_history')) for key in ('log', 'count')
-        )
+        log, count = (part(value.state.get(f'_{key}')) for key in CURVE[:2])
         if isinstance(log, Tensor) and isinstance(count, Tensor):
             length = value.state.get('max_length')
-            return dict(log_history=log, count_history=count, max_length=length)
+            return dict(zip(CURVE, (log, count, length), strict=True))
     return value
 
 
 def _check_memory(value: Tensor) -> None:
-    """Refuse an expanded view: a few bytes may say that they are any size."""
+    """Refuse an expanded view, whose few bytes could claim any size."""
     if value.layout != torch.strided:
         return
     needed = value.numel() * value.element_size()
     held = value.untyped_storage().nbytes()
     if needed > held:
-        raise Unfit(
+        raise UnusableContentError(
             f'a tensor of shape {tuple(value.shape)} in it needs {needed:,} bytes and '
             f'has {held:,}. If it is an expanded view, save its .contiguous()'
         )
 
 
 def _tensor(dtype: Any, shape: Any, is_fortran: Any, data: Any) -> Tensor | None:
-    """An array from numpy's pickle; None if it is of no simple type."""
+    """Return an array of numpy's pickle as a tensor; None if it has no simple type."""
     if not isinstance(dtype, _DType) or not dtype.args or not isinstance(data, bytes):
         return None
     kind, order = _NUMPY_TYPES.get(dtype.args[0]), (dtype.state or ('', '<'))[1]

@@ -1,7 +1,5 @@
-"""Write weights as files that the readers here take."""
+"""Write weights as .pth or .safetensors files."""
 
-import os
-import tempfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +11,7 @@ from torch import Tensor
 
 from illama_seg.checkpoints.reading import GRID_KEY, note_grid
 from illama_seg.errors import UserError
+from illama_seg.files import atomic
 
 SUFFIXES = ('.pth', '.safetensors')
 
@@ -23,11 +22,11 @@ def write_weights(
     grid: tuple[int, int] | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write weights to a file, which appears once it is complete.
+    """Write weights to a file atomically.
 
-    The same weights give the same bytes, whatever the file is called. A ``.pth`` with
-    keys under 'backbone.' is laid out as mmengine does it (``state_dict``, ``meta``),
-    any other as the released ones (``model``); a ``.safetensors`` holds no ``meta``.
+    The same weights give the same bytes, whatever the file's name. A ``.pth`` with
+    keys under 'backbone.' has mmengine's layout (``state_dict``, ``meta``), any other
+    ``.pth`` that of the released files (``model``); a ``.safetensors`` has no ``meta``.
 
     Args:
         weights: key -> tensor.
@@ -36,35 +35,41 @@ def write_weights(
         meta: plain data, for a ``.pth`` with keys under 'backbone.'.
 
     Raises:
-        ValueError: if the suffix is another one.
+        UserError: if the suffix is another one.
     """
-    path = weights_path(path)
+    with atomic(weights_path(path)) as part:
+        save_weights(weights, part, grid, meta)
+
+
+def save_weights(
+    weights: Mapping[str, Tensor],
+    path: Path,
+    grid: tuple[int, int] | None,
+    meta: Mapping[str, Any] | None,
+) -> None:
+    """Write weights as :func:`write_weights` does, but not atomically."""
     # Copies: no views of larger tensors, and none that share memory.
     state = OrderedDict(
         (key, value.detach().clone(memory_format=torch.contiguous_format))
         for key, value in weights.items()
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        part = Path(folder) / path.name
-        if path.suffix == '.safetensors':
-            notes = {GRID_KEY: f'{grid[0]}x{grid[1]}'} if grid else {}
-            save_file(state, part, {'format': 'pt'} | notes)
-        else:
-            is_ours = any(key.startswith('backbone.') for key in state)
-            if grid:
-                note_grid(state, 'backbone' if is_ours else '', grid)
-            content = {'meta': dict(meta or {}), 'state_dict': state}
-            with open(part, 'wb') as file:  # by its name torch would put it inside
-                torch.save(content if is_ours else {'model': state}, file)
-        os.replace(part, path)
+    if path.suffix == '.safetensors':
+        notes = {GRID_KEY: f'{grid[0]}x{grid[1]}'} if grid else {}
+        save_file(state, path, {'format': 'pt'} | notes)
+        return
+    is_ours = any(key.startswith('backbone.') for key in state)
+    if grid:
+        note_grid(state, 'backbone' if is_ours else '', grid)
+    content = {'meta': dict(meta or {}), 'state_dict': state}
+    with open(path, 'wb') as file:  # given a name, torch would write it into the file
+        torch.save(content if is_ours else {'model': state}, file)
 
 
 def weights_path(path: str | Path) -> Path:
-    """Where :func:`write_weights` can write.
+    """Return a path that :func:`write_weights` can write, with ``~`` expanded.
 
     Raises:
-        ValueError: if the suffix is neither ``.pth`` nor ``.safetensors``.
+        UserError: if the suffix is neither ``.pth`` nor ``.safetensors``.
     """
     path = Path(path).expanduser()
     if path.suffix not in SUFFIXES:

@@ -1,7 +1,7 @@
-"""The loaders of mmcv and mmseg, which decode no picture of an absurd size.
+"""Image loaders of mmcv and mmseg that refuse an image of an absurd size.
 
-They take the place of the originals under their names: configs, ``inference_model`` and
-``MMSegInferencer`` ask for them by these.
+They replace the originals under the same names, which configs, ``inference_model`` and
+``MMSegInferencer`` use.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
 
 @TRANSFORMS.register_module(force=True)
 class LoadImageFromFile(mmcv_transforms.LoadImageFromFile):
-    """mmcv's, with its arguments.
+    """Loader with the arguments of mmcv's.
 
     Raises:
-        ValueError: if the header of the image declares too many pixels, or no size;
+        UserError: if the header of the image declares too many pixels, or no size;
             names the file.
     """
 
@@ -36,10 +36,10 @@ class LoadImageFromFile(mmcv_transforms.LoadImageFromFile):
 
 @SEG_TRANSFORMS.register_module(force=True)
 class LoadAnnotations(mmseg_transforms.LoadAnnotations):
-    """mmseg's, with its arguments.
+    """Loader with the arguments of mmseg's.
 
     Raises:
-        ValueError: as ``LoadImageFromFile``, of the annotation.
+        UserError: as ``LoadImageFromFile``, for the annotation.
     """
 
     def transform(self, results: dict) -> dict:

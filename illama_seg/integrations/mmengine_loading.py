@@ -1,8 +1,9 @@
 """Let mmengine read checkpoints without running the code in them.
 
-With this, whatever loads through mmengine's ``CheckpointLoader`` is safe: ``resume``
-and ``load_from`` of its runners, ``init_cfg``, ``mmengine.hub``, ``init_model`` and
-``MMSegInferencer`` of mmseg. By itself it unpickles what torch refuses to read.
+This makes everything safe that loads through mmengine's ``CheckpointLoader``:
+``resume`` and ``load_from`` of its runners, ``init_cfg``, ``mmengine.hub``,
+``init_model`` and ``MMSegInferencer`` of mmseg. mmengine alone unpickles files that
+torch refuses to read.
 """
 
 from __future__ import annotations
@@ -17,22 +18,22 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
+from illama_seg.checkpoints import CURVE, fetch_checkpoint, read_checkpoint
 from illama_seg.errors import UserError
 
-_NOT_RUN = 'raise ValueError('
+_NOT_RUN = 'raise ValueError('  # in a config there are only Python's own names
 
 
 # mmengine cuts the first ten letters, 'load_from_', off these names in its log.
 def load_from_local(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """Read a file, as ``read_checkpoint`` does, and give mmengine its own objects back.
+    """Read a file by :func:`read_checkpoint`, with the curves as ``HistoryBuffer``.
 
-    The message hub's curves become ``HistoryBuffer`` again. A config in a checkpoint is
-    a program that ``MMSegInferencer(weights=FILE)`` and ``resume`` would run: its text
-    is kept as comments, and running it raises an error that names the file.
+    A config in a checkpoint is a program that ``MMSegInferencer(weights=FILE)`` and
+    ``resume`` would run: its text is kept as comments, and running it raises an error
+    that names the file.
 
     Raises:
-        FileNotFoundError, ValueError: see ``read_checkpoint``.
+        MissingFileError, UserError: see :func:`read_checkpoint`.
     """
     content = read_checkpoint(filename, map_location or 'cpu')
     hub = content.get('message_hub')
@@ -54,7 +55,7 @@ def load_from_http(filename: str, map_location: Any = None) -> dict[str, Any]:
 
 
 def load_from_ceph(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """Read what an object store holds."""
+    """Read a file of an object store."""
     backend = get_file_backend(filename, backend_args={'backend': 'petrel'})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / (PurePosixPath(filename).name or 'checkpoint')
@@ -63,10 +64,10 @@ def load_from_ceph(filename: str, map_location: Any = None) -> dict[str, Any]:
 
 
 def load_from_pavi(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """Refuse: its client is not public.
+    """Refuse to read from Pavi, whose client is not public.
 
     Raises:
-        ValueError: always.
+        UserError: always.
     """
     raise UserError(f'{filename}: download the file, and give its path')
 
@@ -116,23 +117,19 @@ def _known(filename: str, models: Mapping[str, str]) -> str:
 
 
 def _history(value: Any) -> Any:
-    """A curve from the plain data that stands for it in a file.
+    """Build a curve from its plain data.
 
-    What does not fit stays as it is: mmengine leaves it out, with a warning.
+    Other data is returned as it is: mmengine drops it with a warning.
     """
-    if not isinstance(value, dict) or 'log_history' not in value:
-        return value
     try:
-        log, count = value['log_history'], value['count_history']
-        return HistoryBuffer(
-            log.cpu().numpy(), count.cpu().numpy(), int(value['max_length'])
-        )
+        log, count, length = (value[key] for key in CURVE)
+        return HistoryBuffer(log.cpu().numpy(), count.cpu().numpy(), int(length))
     except Exception:  # a tensor has many ways not to be a column of numbers
         return value
 
 
 def _commented_out(text: str, filename: str) -> str:
-    """The text of a config, as a program that does nothing but say why."""
+    """Turn a config into a program that only raises an error with the reason."""
     if text.startswith(_NOT_RUN):
         return text
     reason = (

@@ -4,10 +4,10 @@ import os
 
 
 def limit_pixels() -> None:
-    """Set OpenCV's limit, unless the user did.
+    """Set OpenCV's limit, unless the user did, to that of ``datasets.images``.
 
-    OpenCV reads the variable once, when it is first imported. Its own limit is twice
-    this one, which ``illama_seg.datasets.images`` takes over.
+    OpenCV reads the variable once, when it is first imported. Its own default is twice
+    this limit.
     """
     if not os.environ.get('OPENCV_IO_MAX_IMAGE_PIXELS'):
         os.environ['OPENCV_IO_MAX_IMAGE_PIXELS'] = str(2**29)

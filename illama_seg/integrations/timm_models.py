@@ -7,9 +7,14 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from illama_seg.backbones import ARCHITECTURES, ILLaMA
-from illama_seg.backbones.illama import INIT_STD
-from illama_seg.checkpoints import RELEASED, fetch_checkpoint, load_into_backbone
+from illama_seg.checkpoints import (
+    RELEASED,
+    Checkpoint,
+    load_into_backbone,
+    open_checkpoint,
+)
 from illama_seg.errors import UserError
+from illama_seg.layers.architectures import INIT_STD
 
 _POOLS = ('token', 'avg', '')
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -197,7 +202,7 @@ class TimmILLaMA(ILLaMA):
             blocks=blocks if coarse else [(blocks, None), (r'^norm', (99999,))],
         )
 
-    def load_pretrained(self, checkpoint: str) -> None:
+    def load_pretrained(self, checkpoint: Checkpoint | str) -> None:
         """Load a file of any resolution, safely, with a report on every key.
 
         A classifier of another number of classes is left out.
@@ -272,7 +277,7 @@ def _create(name: str, pretrained: bool, **options: Any) -> nn.Module:
                 "pretrained_cfg_overlay=dict(file='/path/to/file.pth')"
             )
         inner = model if isinstance(model, TimmILLaMA) else model.model
-        inner.load_pretrained(str(fetch_checkpoint(source, folder)))
+        inner.load_pretrained(open_checkpoint(source, folder))
     return model
 
 

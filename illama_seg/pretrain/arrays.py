@@ -1,13 +1,12 @@
-"""Small data sets that are held in memory: CIFAR-10, CIFAR-100, handwritten digits."""
+"""Small data sets held in memory: CIFAR-10, CIFAR-100, handwritten digits."""
 
 from __future__ import annotations
 
 import logging
-import os
 import pickle
+import shutil
 import tarfile
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,9 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 from torchvision import datasets
-from torchvision.datasets.utils import check_integrity, download_and_extract_archive
 
 from illama_seg.errors import MissingFileError, UserError
+from illama_seg.files import atomic, digest_of, download
 
 SIDE = 32
 
@@ -48,7 +47,7 @@ class ArrayDataset(BaseDataset):
         raise NotImplementedError
 
     def load_data_list(self) -> list[dict]:
-        """One dict of ``img`` and ``gt_label`` to an image."""
+        """Return a dict of ``img`` and ``gt_label`` for each image."""
         images, labels = self.read()
         num_classes = len(self.metainfo['classes'])
         wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
@@ -65,7 +64,7 @@ class ArrayDataset(BaseDataset):
 class DigitsDataset(ArrayDataset):
     """scikit-learn's bundled handwritten digits: 1,797 grey images of 8x8, 10 classes.
 
-    360 of them, each class in its share, are the test set; which ones is fixed.
+    A fixed stratified draw of 360 images is the test set.
     """
 
     METAINFO = dict(classes=tuple('0123456789'))
@@ -90,7 +89,7 @@ class DigitsDataset(ArrayDataset):
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Makes arrays and plain data; a pickle that asks for anything else is refused."""
+    """Unpickler of arrays and plain data; it refuses every other type."""
 
     NAMES = (
         ('numpy.core.multiarray', '_reconstruct'),
@@ -101,10 +100,10 @@ class _ArrayUnpickler(pickle.Unpickler):
     )
 
     def find_class(self, module: str, name: str) -> Any:
-        """The function or class of this name."""
+        """Return the function or class of this name."""
         if (module, name) not in self.NAMES:
             raise pickle.UnpicklingError(
-                f'it asks for {module}.{name}, and holds no mere arrays'
+                f'it asks for {module}.{name}, expected arrays only'
             )
         return super().find_class(module, name)
 
@@ -112,11 +111,11 @@ class _ArrayUnpickler(pickle.Unpickler):
 class _CIFARDataset(ArrayDataset):
     """CIFAR from its python or binary version, unpacked or as the archive.
 
-    Without either in ``data_root`` the python version is downloaded and checked.
+    If ``data_root`` has neither, the python version is downloaded and checked.
 
     Raises:
-        ConnectionError: if it is not there and cannot be downloaded.
-        ValueError: if a file is damaged.
+        ConnectionError: if it is missing and cannot be downloaded.
+        UserError: if a file is damaged.
     """
 
     READER: type[datasets.CIFAR10]
@@ -128,15 +127,21 @@ class _CIFARDataset(ArrayDataset):
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """Images (N, 32, 32, 3), RGB."""
         root = Path(self.data_root)
-        folder, archive, md5 = self.BINARY
+        folder, archive = (root / name for name in self.BINARY[:2])
         python = root / self.READER.base_folder, root / self.READER.filename
-        if any(path.exists() for path in python):
+        is_binary = folder.is_dir() or archive.is_file()
+        if any(path.exists() for path in python) or not is_binary:
             return self._read_python(root)
-        if not (root / folder).is_dir() and (root / archive).is_file():
-            _unpack(root / archive, md5, folder)
-        if (root / folder).is_dir():
-            return self._read_binary(root / folder)
-        return self._read_python(root)
+        if not folder.is_dir():
+            with FileLock(root / f'.{folder.name}.lock'):
+                if not folder.is_dir():  # another process may have unpacked it
+                    if not _has_md5(archive, self.BINARY[2]):
+                        raise UserError(
+                            f'{archive} is damaged: its md5 is not the published '
+                            f'{self.BINARY[2]}'
+                        )
+                    _unpack(archive, folder)
+        return self._read_binary(folder)
 
     def _read_binary(self, folder: Path) -> tuple[np.ndarray, np.ndarray]:
         size = self.LABEL_BYTES + 3 * SIDE * SIDE
@@ -165,50 +170,41 @@ class _CIFARDataset(ArrayDataset):
         return images.transpose(0, 2, 3, 1), labels
 
     def _read_python(self, root: Path) -> tuple[np.ndarray, np.ndarray]:
+        reader = self.READER
+        folder, archive = root / reader.base_folder, root / reader.filename
+        if not self._is_complete(folder):
+            root.mkdir(parents=True, exist_ok=True)
+            with FileLock(root / f'.{folder.name}.lock'):
+                if not self._is_complete(folder):  # another process may have done it
+                    if not _has_md5(archive, reader.tgz_md5):
+                        self._download(archive)
+                    _unpack(archive, folder)
+        return self._read_batches(folder)
+
+    def _is_complete(self, folder: Path) -> bool:
+        """Return True if all batches exist with the published checksums."""
+        batches = self.READER.train_list + self.READER.test_list
+        return all(_has_md5(folder / name, md5) for name, md5 in batches)
+
+    def _download(self, archive: Path) -> None:
+        url, root = self.READER.url, archive.parent
         try:
-            if not self._is_whole(root):
-                root.mkdir(parents=True, exist_ok=True)
-                with FileLock(root / f'.{self.READER.base_folder}.lock'):
-                    self._download_python(root)
-        except RuntimeError as error:  # torchvision's word for a wrong checksum
-            raise UserError(
-                f'{root}: {self.READER.filename} or what is unpacked from it is '
-                f'damaged ({error}): remove both'
-            ) from error
-        except OSError as error:
-            there = root / self.READER.base_folder, root / self.READER.filename
-            damaged = ' and '.join(str(path) for path in there if path.exists())
+            download(url, archive, self.READER.tgz_md5, attempts=1)
+        except ConnectionError as error:
+            found = root / self.READER.base_folder, archive
+            damaged = ' and '.join(str(path) for path in found if path.exists())
             if damaged:
                 raise UserError(
-                    f'{damaged}: damaged or not whole, and {self.READER.url} cannot be '
-                    f'downloaded: {error}. Remove what is damaged, and put a whole '
-                    f'{self.READER.filename} there'
+                    f'{damaged}: damaged or incomplete. {error}. Remove what is '
+                    f'damaged, or put a complete {archive.name} there'
                 ) from error
             raise ConnectionError(
-                f'no {type(self).__name__} in {root}, and {self.READER.url} cannot be '
-                f'downloaded: {error}\nWithout a network put there '
-                f'{self.READER.filename} or {self.BINARY[1]}, or name another folder: '
-                '--cfg-options train_dataloader.dataset.data_root=DIR '
+                f'no {type(self).__name__} in {root}. {error}\nWithout a network, put '
+                f'{archive.name} or {self.BINARY[1]} there, or set '
+                'train_dataloader.dataset.data_root=DIR '
                 'val_dataloader.dataset.data_root=DIR '
                 'test_dataloader.dataset.data_root=DIR'
             ) from error
-        return self._read_batches(root / self.READER.base_folder)
-
-    def _is_whole(self, root: Path) -> bool:
-        """Whether all batches are there, with the checksums published."""
-        folder = root / self.READER.base_folder
-        batches = self.READER.train_list + self.READER.test_list
-        return all(check_integrity(str(folder / name), md5) for name, md5 in batches)
-
-    def _download_python(self, root: Path) -> None:
-        if self._is_whole(root):  # another process was here
-            return
-        reader = self.READER
-        download_and_extract_archive(
-            reader.url, str(root), filename=reader.filename, md5=reader.tgz_md5
-        )
-        if not self._is_whole(root):
-            raise RuntimeError('its batches have other checksums')
 
     def _read_batches(self, folder: Path) -> tuple[np.ndarray, np.ndarray]:
         train = self.split == 'train'
@@ -252,7 +248,7 @@ class CIFAR10Dataset(_CIFARDataset):
 
 @DATASETS.register_module()
 class CIFAR100Dataset(_CIFARDataset):
-    """CIFAR-100: as CIFAR-10, 100 classes; their numbers are their names here."""
+    """CIFAR-100. Class names are not in the files, so the indices serve as names."""
 
     METAINFO = dict(classes=tuple(map(str, range(100))))
     READER = datasets.CIFAR100
@@ -265,14 +261,13 @@ class CIFAR100Dataset(_CIFARDataset):
     LABEL_BYTES = 2
 
 
-def _unpack(archive: Path, md5: str, folder: str) -> None:
-    """Unpack what is published and nothing else; several processes may come here."""
-    root = archive.parent
-    with FileLock(root / f'.{folder}.lock'), TemporaryDirectory(dir=root) as scratch:
-        if (root / folder).is_dir():
-            return
-        if not check_integrity(archive, md5):
-            raise UserError(f'{archive} is damaged: its md5 is not the published {md5}')
+def _has_md5(path: Path, md5: str) -> bool:
+    return path.is_file() and digest_of(path, 'md5') == md5
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpack an archive that holds only this folder; replace an incomplete one."""
+    with atomic(folder) as part:
         with tarfile.open(archive) as file:
-            file.extractall(scratch, filter='data')
-        os.replace(Path(scratch) / folder, root / folder)
+            file.extractall(part.parent, filter='data')
+        shutil.rmtree(folder, ignore_errors=True)

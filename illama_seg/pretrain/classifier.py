@@ -10,7 +10,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from illama_seg.checkpoints import load_classifier, load_into_backbone
+from illama_seg.checkpoints import Checkpoint, load_into_backbone, open_checkpoint
 from illama_seg.errors import UserError
 from illama_seg.pretrain.structures import DataSample
 
@@ -80,14 +80,15 @@ class ImageClassifier(BaseModel):
         self.head.init_weights()
         if self.init_cfg is not None:
             logger = MMLogger.get_current_instance()
-            source = self.init_cfg['checkpoint']
-            report = load_into_backbone(self.backbone, source, logger)
+            checkpoint = open_checkpoint(self.init_cfg['checkpoint'])
+            report = load_into_backbone(self.backbone, checkpoint, logger)
             self.backbone.load_report = report
-            self._load_head(source, logger)
+            self._load_head(checkpoint, logger)
         self._is_init = True
 
-    def _load_head(self, source: str, logger: Any) -> None:
-        weights, own = load_classifier(source), self.head.fc.state_dict()
+    def _load_head(self, checkpoint: Checkpoint, logger: Any) -> None:
+        source, weights = checkpoint.source, checkpoint.classifier
+        own = self.head.fc.state_dict()
         if not weights:
             logger.warning('%s has no classifier: the head starts anew', source)
         elif weights['weight'].shape != own['weight'].shape:

@@ -11,9 +11,8 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from illama_seg.errors import UserError
+from illama_seg.layers.architectures import INIT_STD
 from illama_seg.pretrain.structures import DataSample
-
-INIT_STD = 0.02
 
 
 @MODELS.register_module()

@@ -19,7 +19,6 @@ from tqdm import tqdm
 from illama_seg.apis.configs import load_config
 from illama_seg.apis.models import load_weights, usable_device
 from illama_seg.apis.runs.overview import count_tokens, describe_attention
-from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
 from illama_seg.errors import UserError
 from illama_seg.machine import choices
 from illama_seg.machine.choices import device_name
@@ -89,8 +88,7 @@ def run_benchmark(
     shape = shape or training_shape(model)
     counts = _counts(cfg, shape)  # cheap, so a wrong shape is refused early
     if checkpoint is not None:
-        state = read_checkpoint(fetch_checkpoint(checkpoint), mmap=True)
-        load_weights(model, state, checkpoint)
+        load_weights(model, checkpoint)
     model.to(on)
     precision = choose_precision(on.type, 'auto' if amp else 'float32')
     dtype = precision.dtype

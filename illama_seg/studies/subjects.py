@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from illama_seg.apis.models import load_weights, usable_device
 from illama_seg.apis.user_errors import options_explained
-from illama_seg.checkpoints import fetch_checkpoint, find_weights, read_checkpoint
+from illama_seg.checkpoints import Checkpoint, open_checkpoint
 from illama_seg.errors import UserError
 from illama_seg.pretrain import LoadRGBImage
 
@@ -89,27 +89,27 @@ def build_classifier(
 
 def _of_config(source: str | Path, cfg: Config, device: str) -> Classifier:
     is_random = str(source) == RANDOM
-    state: dict[str, Any] = {}
+    checkpoint: Checkpoint | None = None
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     if not is_random:
-        state = read_checkpoint(fetch_checkpoint(source), mmap=True)
+        checkpoint = open_checkpoint(source)
         cfg.model.init_cfg = cfg.model.backbone.init_cfg = None
     with options_explained(cfg):
         model = MODELS.build(cfg.model)
         steps = Compose(cfg.test_dataloader.dataset.pipeline)
-    if is_random:
+    known = {}
+    if checkpoint is None:
         model.init_weights()
     else:
-        load_weights(model, state, source)
-    meta = state.get('meta')
-    known = meta.get('dataset_meta') if isinstance(meta, dict) else None
+        load_weights(model, checkpoint)
+        known = checkpoint.dataset_meta
     drawn = f'{Path(cfg.filename).stem} ({RANDOM} weights)'
     return Classifier(
         name=drawn if is_random else source_name(source),
         model=partial(_preprocessed, model.to(device).eval()),
         load=partial(_by_pipeline, steps),
         num_classes=cfg.model.head.num_classes,
-        classes=tuple((known or {}).get('classes') or ()) or _data_classes(cfg),
+        classes=tuple(known.get('classes') or ()) or _data_classes(cfg),
         device=device,
         module=model,
     )
@@ -141,10 +141,12 @@ def _of_timm(source: str, cfg: Config, device: str) -> Classifier:
     options: dict[str, Any] = dict(num_classes=num_classes)
     read: dict[str, Tensor] = {}
     if weights and weights != RANDOM:
-        file = fetch_checkpoint(weights)
-        # Refuses what is unsafe; then timm, which knows the names in other files.
-        read, _ = find_weights(read_checkpoint(file, mmap=True), file)
-        overlay = dict(file=str(file), num_classes=num_classes, custom_load=False)
+        # Refuses an unsafe file; timm, which knows the keys of other files, loads it.
+        checkpoint = open_checkpoint(weights)
+        read = checkpoint.weights
+        overlay = dict(
+            file=str(checkpoint.path), num_classes=num_classes, custom_load=False
+        )
         options.update(pretrained=True, pretrained_cfg_overlay=overlay)
     elif not weights:
         options = dict(pretrained=True)

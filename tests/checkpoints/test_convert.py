@@ -206,7 +206,7 @@ def test_truncated_safetensors_are_named_and_nothing_is_written(
 
 
 def test_mistakes_are_named(golden_checkpoint, tmp_path):
-    with pytest.raises(ValueError, match=r'folder that exists, or a name that ends in'):
+    with pytest.raises(ValueError, match=r'existing folder, or a name that ends in'):
         convert_checkpoint(golden_checkpoint, tmp_path / 'nowhere')
     with pytest.raises(ValueError, match=r"names='x': expected one of \('released'"):
         convert_checkpoint(golden_checkpoint, tmp_path, 'x')

@@ -556,7 +556,7 @@ def test_a_url_is_downloaded_once_and_its_hash_checked(cache, server, official):
     assert_same(load_released(f'{url}{name}?download=true'), official)
     assert fetch_checkpoint(url + name) == cache / name
     assert len(requests) == 1
-    assert [path.name for path in cache.iterdir()] == [name]
+    assert [path.name for path in cache.glob('[!.]*')] == [name]
 
 
 @pytest.mark.parametrize('name', ['illama-tiny-in1k-75.0.pth', 'vit-20220809.pth'])
@@ -567,8 +567,8 @@ def test_a_figure_or_a_date_in_a_name_is_no_hash(name, cache, server):
 @pytest.mark.parametrize(
     ('name', 'error', 'text'),
     [
-        ('x-0123abcd.pth', ValueError, 'invalid hash value'),
-        ('half.pth', ValueError, r'half\.pth is truncated'),
+        ('x-0123abcd.pth', ValueError, 'expected 0123abcd; nothing was kept'),
+        ('half.pth', ConnectionError, 'interrupted'),
         ('absent.pth', ConnectionError, '404'),
     ],
 )
@@ -576,7 +576,7 @@ def test_nothing_of_a_bad_download_is_kept(name, error, text, cache, server):
     with pytest.raises(error, match=text) as caught:
         fetch_checkpoint(server[0] + name)
     assert server[0] + name in str(caught.value)
-    assert not [path for path in cache.rglob('*') if path.is_file()]
+    assert not list(cache.rglob('[!.]*.*'))
 
 
 def test_without_a_network_the_error_says_what_to_do(cache):
@@ -586,11 +586,11 @@ def test_without_a_network_the_error_says_what_to_do(cache):
     for text in (
         'http://127.0.0.1:9/x.pth',
         str(folder / 'x.pth'),
-        '--cfg-options model.backbone.init_cfg.checkpoint=/path/to/file.pth',
-        '--cfg-options model.backbone.init_cfg=None',
+        'model.backbone.init_cfg.checkpoint to a local file',
+        'model.backbone.init_cfg=None',
     ):
         assert text in str(error.value)
-    assert not list(folder.iterdir())
+    assert not list(folder.glob('[!.]*'))
     (folder / 'x.pth').write_bytes(OFFICIAL.read_bytes())
     assert load_released('http://127.0.0.1:9/x.pth')
 
@@ -677,9 +677,9 @@ def test_a_damaged_record_is_named(content, trusted, server):
 
 def test_a_file_is_hashed_once_in_a_process(trusted, server, monkeypatch):
     hashed = []
-    real = fingerprints.sha256_of
+    real = fingerprints.digest_of
     monkeypatch.setattr(
-        fingerprints, 'sha256_of', lambda p: hashed.append(p) or real(p)
+        fingerprints, 'digest_of', lambda p, kind: hashed.append(p) or real(p, kind)
     )
     for _ in range(3):
         fetch_checkpoint(server[0] + TINY)

@@ -132,12 +132,11 @@ def test_weights_are_kept_in_the_cache_that_is_given(
 ):
     asked = []
 
-    def download(url, path, *args):
+    def download(url, path, *args, **options):
         asked.append(url)
-        with open(path, 'wb') as file:
-            file.write(golden_checkpoint.read_bytes())
+        path.write_bytes(golden_checkpoint.read_bytes())
 
-    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+    monkeypatch.setattr('illama_seg.checkpoints.reading.download', download)
     micro(pretrained=True, cache_dir=str(tmp_path))
     name = 'illama-tiny-in1k-75.0.pth'
     assert asked == [RELEASED[name].url]

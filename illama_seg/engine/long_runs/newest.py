@@ -11,7 +11,7 @@ from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from illama_seg.checkpoints import fetch_checkpoint, read_checkpoint
+from illama_seg.checkpoints import open_checkpoint
 from illama_seg.engine.long_runs.checkpoint import POINTER
 from illama_seg.errors import UserError
 
@@ -50,7 +50,7 @@ def check_resumable(runner: Runner) -> None:
     path = runner._load_from
     if not runner._resume or path is None:
         return
-    content = read_checkpoint(fetch_checkpoint(path), mmap=True)
+    content = open_checkpoint(path).content
     needed = ('state_dict', 'meta', 'message_hub', 'optimizer')
     lacking = [key for key in needed if not isinstance(content.get(key), dict)]
     if 'meta' not in lacking:

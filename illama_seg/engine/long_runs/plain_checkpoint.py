@@ -13,6 +13,8 @@ from mmengine.logging import HistoryBuffer
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from illama_seg.checkpoints import CURVE
+
 _NOTHING = object()
 _KEPT = (dict, OrderedDict, Counter)
 
@@ -51,8 +53,8 @@ def plain(value: Any, place: str, left_out: list[str]) -> Any:
     if value is None or kind in (bool, int, float, complex, str, bytes):
         return value
     if isinstance(value, HistoryBuffer):
-        log, count = map(torch.from_numpy, value.data)
-        return dict(log_history=log, count_history=count, max_length=value.max_length)
+        arrays = map(torch.from_numpy, value.data)
+        return dict(zip(CURVE, (*arrays, value.max_length), strict=True))
     if kind.__module__.partition('.')[0] in ('torch', 'numpy'):
         return value.tolist() if kind.__module__ == 'numpy' else value
     if isinstance(value, dict):

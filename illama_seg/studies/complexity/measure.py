@@ -8,12 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from illama_seg.errors import UserError
+from illama_seg.layers.architectures import ARCHITECTURES
 from illama_seg.studies.common import check_at_least, versions
 from illama_seg.studies.complexity.counts import closed_forms, count_self_attention
 from illama_seg.studies.section import Section
 from illama_seg.studies.tables import Table
 
-DIMS = (192, 384, 768, 1024)  # Tiny to Large, Table 11
+DIMS = tuple(sizes['embed_dims'] for sizes in ARCHITECTURES.values())
 NOTES = dict(
     closed_form='Table 2 of arXiv 2404.06773, multiply-accumulates',
     counted='multiply-accumulates; causal: every score, and the weights that the soft '

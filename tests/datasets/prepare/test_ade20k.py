@@ -281,10 +281,10 @@ def test_a_broken_zip_from_elsewhere_is_not_used_but_can_be_completed(
 
 def test_without_a_network_the_error_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(ade20k, 'URL', 'http://127.0.0.1:9/ade.zip')
-    monkeypatch.setattr('illama_seg.datasets.prepare.archives._WAIT', 0)
+    monkeypatch.setattr('illama_seg.files._WAIT', 0)
     with pytest.raises(ConnectionError) as error:
         prepare(tmp_path)
-    for text in ('http://127.0.0.1:9/ade.zip', 'prepare_ade20k.py FOLDER_OR_ZIP'):
+    for text in ('127.0.0.1:9/ade.zip', 'bytes are kept', '.zip.part', 'as the source'):
         assert text in str(error.value)
 
 
