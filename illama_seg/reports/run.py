@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine.config import Config
@@ -17,7 +16,7 @@ from illama_seg.apis.work_dir import find_run
 from illama_seg.datasets.labelled import LabelledImages
 from illama_seg.evaluation import colour_baseline, position_baseline
 from illama_seg.reports.tables import format_value
-from illama_seg.studies.common import check_at_least, evaluate, spread
+from illama_seg.studies.common import check_at_least, evaluate, spread, write_results
 from illama_seg.studies.tables import Table
 from illama_seg.visualization.curves import draw_curves, read_scalars
 from illama_seg.visualization.sheets import draw_rows
@@ -88,8 +87,7 @@ def report_run(
         for name, row in result['classes'].items()
     ]
     table = Table(['class', 'IoU, %', 'accuracy, %'], classes)
-    result['tables'] = [asdict(_facts(result)), asdict(table)]
-    (run / 'result.json').write_text(json.dumps(result, indent=1))
+    result = write_results(run / 'result.json', [_facts(result), table], **result)
     return result, scores_table(result)
 
 
@@ -113,9 +111,8 @@ def _report_log(run: Path, checkpoint: Path, scalars: list[Path]) -> tuple[dict,
         if key.startswith('accuracy/')
     }
     curves = draw_curves(scalars, run / 'curves.png')
-    result = dict(scores, checkpoint=checkpoint.name, curves=curves)
-    result['tables'] = [asdict(_facts(result))]
-    (run / 'result.json').write_text(json.dumps(result, indent=1))
+    result: dict[str, Any] = dict(scores, checkpoint=checkpoint.name, curves=curves)
+    result = write_results(run / 'result.json', [_facts(result)], **result)
     text = ', '.join(f'{key} {value:.1f}' for key, value in scores.items())
     return result, f'{checkpoint.name}: {text or "never validated"}, by the log'
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,12 @@ from illama_seg.errors import UserError
 from illama_seg.machine import choices
 from illama_seg.machine.choices import device_name
 from illama_seg.machine.precision import choose_precision
-from illama_seg.studies.common import build_model, check_at_least, results_path
+from illama_seg.studies.common import (
+    build_model,
+    check_at_least,
+    results_path,
+    write_results,
+)
 from illama_seg.studies.complexity.counts import count_multiply_accumulates
 from illama_seg.studies.peak_memory import MIB, forward_pass, peak_in_child
 from illama_seg.studies.section import Section
@@ -126,9 +129,7 @@ def run_benchmark(
         ),
     )
     tables = _tables(numbers)
-    numbers['tables'] = list(map(asdict, tables))
-    path.write_text(json.dumps(numbers, indent=1))
-    return numbers, as_text(tables)
+    return write_results(path, tables, **numbers), as_text(tables)
 
 
 def training_shape(model: nn.Module) -> tuple[int, int]:

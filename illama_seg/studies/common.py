@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from illama_seg.apis.user_errors import check_writable, options_explained
 from illama_seg.datasets.labelled import LabelledImages
 from illama_seg.errors import MissingFileError, UserError
 from illama_seg.evaluation import ConfusionMatrix
+from illama_seg.studies.tables import Table
 
 
 def check_at_least(least: int, **parameters: Any) -> None:
@@ -94,9 +96,24 @@ def read_earlier(
     return earlier
 
 
-def versions() -> dict[str, str]:
-    """Versions of the libraries that results depend on."""
-    return dict(torch=torch.__version__, timm=timm.__version__)
+def write_results(
+    path: Path, tables: Sequence[Table], indent: int | None = 1, **results: Any
+) -> dict:
+    """Write results with their tables and versions to a JSON file.
+
+    Args:
+        path: file to write.
+        tables: tables for the terminal and the report.
+        indent: indentation; None for a file of long curves.
+        **results: values that JSON can hold.
+
+    Returns:
+        Content of the file.
+    """
+    versions = dict(torch=torch.__version__, timm=timm.__version__)
+    content = dict(tables=list(map(asdict, tables)), **results, versions=versions)
+    path.write_text(json.dumps(content, indent=indent) + '\n')
+    return content
 
 
 def spread(total: int, count: int) -> list[int]:

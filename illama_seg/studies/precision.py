@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import statistics
@@ -10,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -27,7 +26,7 @@ from illama_seg.evaluation import ConfusionMatrix
 from illama_seg.machine.precision import choose_precision
 from illama_seg.quantization import in_integers, wrong_products
 from illama_seg.studies.benchmark import training_shape
-from illama_seg.studies.common import check_at_least, results_path
+from illama_seg.studies.common import check_at_least, results_path, write_results
 from illama_seg.studies.section import Section
 from illama_seg.studies.subjects import source_name
 from illama_seg.studies.tables import Table
@@ -99,20 +98,19 @@ def compare_precisions(
     results = [row.result for row in rows]
     integers = _integers()
     table = _table(results, f'8 bits {integers}' if wrong_products() else '')
-    numbers = dict(
-        tables=[asdict(table)],
+    numbers = write_results(
+        path,
+        [table],
         config=str(config),
         rows=results,
         threads=torch.get_num_threads(),
         repeat=repeat,
-        torch=torch.__version__,
         machine=platform.machine(),
         capability=torch.backends.cpu.get_cpu_capability(),
         half_precision=choose_precision('cpu').reason,
         integers=integers,
         notes=NOTES,
     )
-    path.write_text(json.dumps(numbers, indent=1))
     return numbers, str(table)
 
 

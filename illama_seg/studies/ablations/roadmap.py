@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-from dataclasses import asdict
 from pathlib import Path
 
 from mmengine.config import Config
@@ -12,6 +10,7 @@ from mmengine.config import Config
 from illama_seg.apis.configs import load_config
 from illama_seg.studies.ablations.draw import draw_roadmap, draw_schedules
 from illama_seg.studies.ablations.many_runs import train_runs
+from illama_seg.studies.common import write_results
 from illama_seg.studies.tables import Table
 
 PARTS = (
@@ -151,8 +150,9 @@ def run_roadmap(
     steps = {k: v for k, v in summary.items() if k not in SCHEDULES.values()}
     schedules = {mode: records[name] for mode, name in SCHEDULES.items()}
     table = table_of(summary)
-    numbers = dict(
-        tables=[asdict(table)],
+    numbers = write_results(
+        Path(out) / 'roadmap.json',
+        [table],
         data="scikit-learn's handwritten digits",
         epochs={name: cfg.train_cfg.max_epochs for name, cfg in runs.items()},
         soft_mask_ends=runs[SCHEDULES['constant']].custom_hooks[0].cutoff,
@@ -165,7 +165,6 @@ def run_roadmap(
             for mode, seeds in schedules.items()
         },
     )
-    (Path(out) / 'roadmap.json').write_text(json.dumps(numbers, indent=1))
     draw_roadmap(steps, Path(out) / 'roadmap.png')
     draw_schedules(schedules, numbers['soft_mask_ends'], Path(out) / 'soft_mask.png')
     return str(table)

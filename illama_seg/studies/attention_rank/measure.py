@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +21,7 @@ from illama_seg.studies.common import (
     read_earlier,
     results_path,
     spread,
-    versions,
+    write_results,
 )
 from illama_seg.studies.logits import load_images
 from illama_seg.studies.section import Section
@@ -120,17 +118,15 @@ def measure_attention_rank(
 def _write(folder: Path, models: list[dict]) -> dict:
     summary = _summary(models)
     every = range(1, max(model['layers'] for model in models) + 1)
-    numbers = dict(
-        tables=[asdict(_table(summary, models[0]['share'], every))],
+    return write_results(
+        folder / FILES[0],
+        [_table(summary, models[0]['share'], every)],
+        indent=None,
         summary=summary,
         models=models,
         notes=NOTES,
         precision='float32',
-        versions=versions(),
     )
-    # On one line: most of it are curves.
-    (folder / FILES[0]).write_text(json.dumps(numbers) + '\n')
-    return numbers
 
 
 def _infos(cfg: Config, images: Sequence[str | Path], count: int) -> list[dict]:

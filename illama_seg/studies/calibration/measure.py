@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +22,7 @@ from illama_seg.studies.common import (
     check_share,
     read_earlier,
     results_path,
-    versions,
+    write_results,
 )
 from illama_seg.studies.logits import ImageLogits, PixelLogits, model_logits
 from illama_seg.studies.section import Section
@@ -169,17 +167,15 @@ def _measure(
 
 def _write(folder: Path, results: list[dict], earlier: list[dict]) -> dict:
     models = [*results, *earlier]
-    numbers = dict(
-        tables=[asdict(_table(models))],
+    draw_calibration(models, folder / FILES[1])
+    _write_classes(folder / FILES[2], results)
+    return write_results(
+        folder / FILES[0],
+        [_table(models)],
         models=models,
         notes=NOTES,
         precision='float32',
-        versions=versions(),
     )
-    (folder / FILES[0]).write_text(json.dumps(numbers, indent=1))
-    draw_calibration(models, folder / FILES[1])
-    _write_classes(folder / FILES[2], results)
-    return numbers
 
 
 def _write_classes(path: Path, results: list[dict]) -> None:

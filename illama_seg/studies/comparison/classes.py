@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 
 from matplotlib.figure import Figure
 
 from illama_seg.errors import MissingFileError, UserError
+from illama_seg.studies.common import write_results
 from illama_seg.studies.section import Section
 from illama_seg.studies.tables import Table
 
@@ -51,8 +51,9 @@ def compare_classes(scores: Scores, source: str, out: Path) -> str:
     table = Table(
         ['IoU, %', *groups, *others], [['mean', *_cells(mious)], *cells], note=source
     )
-    numbers = dict(
-        tables=[asdict(table)],
+    write_results(
+        out / 'classes.json',
+        [table],
         source=source,
         unit='IoU in percent, mean over the runs of a group',
         groups={
@@ -65,7 +66,6 @@ def compare_classes(scores: Scores, source: str, out: Path) -> str:
         classes=rows,
         difference={name: _differences(row) for name, row in rows.items()},
     )
-    (out / 'classes.json').write_text(json.dumps(numbers, indent=1))
     _draw(scores, rows, source, out / 'classes.png')
     return str(table)
 

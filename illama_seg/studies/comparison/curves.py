@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -14,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from illama_seg.apis.user_errors import check_writable
 from illama_seg.apis.work_dir import Points, runs_in, scalars_of
 from illama_seg.errors import UserError
+from illama_seg.studies.common import write_results
 from illama_seg.studies.section import Section
 from illama_seg.studies.tables import Table
 from illama_seg.visualization.curves import METRICS, draw_mean
@@ -73,10 +72,8 @@ def compare_runs(runs: Sequence[str | Path], out: str | Path) -> str:
     out = Path(out)
     check_writable(out)
     table = _table(summary, metric)
-    numbers = dict(
-        tables=[asdict(table)], metric=metric, summary=summary, curves=groups
-    )
-    (out / 'compare.json').write_text(json.dumps(numbers, indent=1))
+    path = out / 'compare.json'
+    write_results(path, [table], metric=metric, summary=summary, curves=groups)
     _draw(groups, metric, out / 'compare.png')
     return str(table)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from illama_seg.errors import UserError
 from illama_seg.layers.architectures import ARCHITECTURES
-from illama_seg.studies.common import check_at_least, versions
+from illama_seg.studies.common import check_at_least, write_results
 from illama_seg.studies.complexity.counts import closed_forms, count_self_attention
 from illama_seg.studies.section import Section
 from illama_seg.studies.tables import Table
@@ -61,11 +60,9 @@ def compare_complexity(
     counts = [(-(-size // patch_size)) ** 2 + 1 for size in sizes]
     rows = [_row(n, d) for n in dict.fromkeys([*counts, *tokens]) for d in dims]
     table = _table(rows)
-    numbers = dict(tables=[asdict(table)], rows=rows, notes=NOTES, versions=versions())
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / 'complexity.json').write_text(json.dumps(numbers, indent=1))
-    return numbers, str(table)
+    path = Path(out) / 'complexity.json'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_results(path, [table], rows=rows, notes=NOTES), str(table)
 
 
 def _row(num_tokens: int, embed_dims: int) -> dict:

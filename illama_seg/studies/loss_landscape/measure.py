@@ -6,7 +6,6 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from illama_seg.studies.common import (
     check_at_least,
     read_earlier,
     results_path,
-    versions,
+    write_results,
 )
 from illama_seg.studies.logits import Batch, ImageLogits, PixelLogits, model_logits
 from illama_seg.studies.loss_landscape.draw import draw_loss_landscape
@@ -140,15 +139,15 @@ def measure_loss_landscape(
     models = [*results, *earlier]
     summary = _summary(models)
     table = _table(summary)
-    numbers = dict(
-        tables=[asdict(table)],
+    numbers = write_results(
+        folder / FILES[0],
+        [table],
+        indent=None,
         summary=summary,
         models=models,
         notes=NOTES,
         precision='float32',
-        versions=versions(),
     )
-    (folder / FILES[0]).write_text(json.dumps(numbers) + '\n')
     draw_loss_landscape(models, folder / FILES[1])
     return numbers, str(table)
 

@@ -6,7 +6,6 @@ import csv
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from mmengine.logging import print_log
@@ -16,7 +15,7 @@ from illama_seg.apis.configs import load_config
 from illama_seg.apis.images import find_images
 from illama_seg.apis.user_errors import check_writable
 from illama_seg.errors import MissingFileError, UserError
-from illama_seg.studies.common import check_at_least, versions
+from illama_seg.studies.common import check_at_least, write_results
 from illama_seg.studies.section import Section
 from illama_seg.studies.shape_bias.decisions import (
     Decision,
@@ -152,16 +151,11 @@ def measure_shape_bias(
         for name, made in subjects.items()
     ]
     tables = list(map(_table, rows))
-    report = dict(
-        tables=list(map(asdict, tables)),
-        models=rows,
-        notes=NOTES,
-        precision='float32',
-        versions=versions(),
-    )
-    (folder / FILES[0]).write_text(json.dumps(report, indent=1))
     draw_shape_bias(rows, folder / FILES[1])
     _write_csv(folder / FILES[2], rows)
+    report = write_results(
+        folder / FILES[0], tables, models=rows, notes=NOTES, precision='float32'
+    )
     return report, as_text(tables)
 
 

@@ -184,7 +184,7 @@ def test_what_cannot_be_counted_is_refused(logits, labels, text):
 
 
 def test_no_bins_and_no_samples_are_refused():
-    with pytest.raises(ValueError, match='0 bins: expected at least 1'):
+    with pytest.raises(ValueError, match='num_bins=0: expected at least 1'):
         CalibrationCounts(CLASSES, 0)
     with pytest.raises(ValueError, match='hold more images out'):
         fit_temperature(torch.zeros(0, 4), torch.zeros(0))
