@@ -76,7 +76,7 @@ def matmul_rate(device: str, dtype: torch.dtype) -> float:
 
 
 def operations(name: str, size: int, training: bool) -> float:
-    """Of an image's matrix products in Base, 2 a multiply-accumulate.
+    """FLOPs of an image's matrix products in Base, 2 per multiply-accumulate.
 
     The attention's products are counted in full for the formula and timm's ViT, by
     three quarters for the exact path at rate 0 and by half for the strict mask; a

@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved timing, peak memory, the plot, the record."""
+"""Shared parts of the benchmarks: interleaved timing, peak memory, the plot, the record."""
 
 import json
 import os
@@ -79,7 +79,7 @@ def _resident_peak() -> float:
 
 
 def peak_in_new_process(script: str, case: list, threads: int) -> float | None:
-    """What `script --case ...` prints; None where the machine's memory is too small.
+    """Output of `script --case ...`; None where the machine's memory is too small.
 
     On a CPU only a new process tells: what an earlier call freed stays resident. There
     the allocator gives back at once what is freed, or its reserves would be counted.

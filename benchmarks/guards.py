@@ -1,4 +1,4 @@
-"""What the guards of a long run cost: in a training iteration, and in a checkpoint.
+"""Cost of the guards of a long run: in a training iteration, and in a checkpoint.
 
     python benchmarks/guards.py [--dtypes float32] [--out DIR] [--quick]
 

@@ -1,4 +1,4 @@
-"""How threads should wait: a training alone, beside a busy process, and beside another.
+"""Wait policies of threads: a training alone, beside a busy process, beside another.
 
     python benchmarks/threads.py [--policies NAME ...] [--limit 2.5] [--out DIR]
 

@@ -1,4 +1,4 @@
-"""What every classification run shares: registration, logging, hooks, AdamW, metric.
+"""Shared settings of classification runs: registration, logging, hooks, AdamW, metric.
 
 AdamW as in Tables 13, 14 and 16 of arXiv 2404.06773: betas (0.9, 0.999), eps 1e-8, no
 weight decay on one-dimensional parameters, the positional embedding and the class

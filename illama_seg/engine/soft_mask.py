@@ -18,15 +18,15 @@ MODES = ('constant', 'linear')
 
 @HOOKS.register_module()
 class SoftMaskHook(Hook):
-    """Let the model see the future at first, then less and less of it.
+    """Decrease the soft mask rate during training, from bidirectional to causal.
 
-    The rate is a function of the iteration alone, so a resumed run goes on right. It is
-    1 at first; 'constant' keeps it until the cutoff, 'linear' takes it down to 0 over
+    The rate is a function of the iteration alone, so a resumed run has the right one.
+    It is 1 at first; 'constant' keeps it until the cutoff, 'linear' takes it down to 0 over
     the parameter updates before the cutoff, both ends included, as
     ``numpy.linspace(1, 0, updates)``. From the cutoff on it is 0. Validation during
-    training uses the rate of the moment; after training and in tests it is 0.
-    Checkpoints do not hold it. It is logged as the scalar ``soft_mask_rate``. A best
-    checkpoint of the time before the cutoff may be worth much less in a test.
+    training uses the current rate; after training and in tests it is 0. Checkpoints do
+    not hold it. It is logged as the scalar ``soft_mask_rate``. A best checkpoint saved
+    before the cutoff may score much lower in a test, where the rate is 0.
 
     Args:
         mode: 'constant' or 'linear'.

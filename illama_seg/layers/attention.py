@@ -116,7 +116,7 @@ def attention_map(attend: Attend, q: Tensor, k: Tensor) -> Tensor:
 
 
 def _one_dtype(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What autocast does for its own operators, for callers with float32 inputs."""
+    """Cast float32 inputs as autocast does for torch's own operators."""
     if not q.shape == k.shape == v.shape:
         raise UserError(
             f'self-attention: q {tuple(q.shape)}, k {tuple(k.shape)} and '

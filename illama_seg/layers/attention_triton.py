@@ -1,8 +1,8 @@
 """Exact soft-masked attention as fused Triton kernels, forward and backward.
 
-A program owns a block of rows and walks the other axis once. Its denominator runs
-over all keys; its values only over past ones when a = 0, which leaves three quarters
-of the products of bidirectional attention. A walk has four stretches: blocks before
+A program owns a block of rows and walks the other axis once. The softmax denominator
+sums over all keys. At a = 0 the value product covers past keys only: three quarters of
+the FLOPs of bidirectional attention. A walk has four stretches: blocks before
 the diagonal (0), blocks on it (1: S element by element), blocks after it (2), and
 the ragged last block (3). The gradients need no atomics, so they are deterministic.
 Shape letters: see attention.py.

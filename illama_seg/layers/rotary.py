@@ -69,10 +69,10 @@ def apply_rotary(x: Tensor, table: Tensor) -> Tensor:
 
 
 def _are_complex_numbers(pairs: Tensor) -> bool:
-    """Whether one complex product can stand for the six strided passes.
+    """Return True if one complex product can replace the six strided passes.
 
-    The same products and sums, in less than half the time. Compilers fuse the six, and
-    know no complex numbers.
+    It computes the same products and sums in less than half the time. Compilers fuse
+    the six passes and do not know complex numbers.
     """
     if torch.compiler.is_compiling() or pairs.device.type not in ('cpu', 'cuda'):
         return False

@@ -1,4 +1,4 @@
-"""How OpenMP's threads wait for one another: set before torch is loaded.
+"""Wait policy of OpenMP's threads, set before torch is loaded.
 
 A thread that waits spins first, by default for milliseconds. Where another process
 needs the core, that is time in which nobody computes: measured on two cores, two

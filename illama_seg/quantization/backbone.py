@@ -99,5 +99,5 @@ def in_integers(model: nn.Module) -> nn.Module:
 
 
 def holds_integers(weights: dict[str, Tensor]) -> bool:
-    """Whether these are the weights of a model in integers."""
+    """Return True if the weights are of a model in integers."""
     return any(value.dtype == torch.int8 for value in weights.values())

@@ -69,7 +69,7 @@ class QuantMLP(MLP):
 
 
 class Int8Attention(SelfAttention):
-    """What a :class:`QuantAttention` simulates, in integers; on a CPU."""
+    """Integer arithmetic of a :class:`QuantAttention`, on a CPU."""
 
     steps: Tensor
     qkv: Any
@@ -90,7 +90,7 @@ class Int8Attention(SelfAttention):
 
 
 class Int8SwiGLU(nn.Module):
-    """What a :class:`QuantSwiGLU` simulates; gate and up are one product."""
+    """Integer arithmetic of a :class:`QuantSwiGLU`; gate and up are one product."""
 
     def __init__(self, embed_dims: int, hidden_dims: int) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class Int8SwiGLU(nn.Module):
 
 
 class Int8MLP(nn.Module):
-    """What a :class:`QuantMLP` simulates."""
+    """Integer arithmetic of a :class:`QuantMLP`."""
 
     def __init__(self, embed_dims: int, hidden_dims: int) -> None:
         super().__init__()

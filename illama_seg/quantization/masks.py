@@ -1,4 +1,4 @@
-"""What the attention's mask does to an N x N matrix, before and after its softmax."""
+"""Masks of the attention as N x N matrices, before and after the softmax."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from torch import Tensor
 def mask_rows(
     mask: str, rate: float, rows: range, n: int, device: torch.device | str = 'cpu'
 ) -> tuple[Tensor | None, Tensor | None]:
-    """What a block of rows does not see, and what multiplies its probabilities.
+    """Return the hidden positions of a block of rows, and their factors.
 
     softmax(scores, -inf where hidden) * factor are the weights of the values, as
     layers/attention.py has it for each mask.

@@ -58,7 +58,7 @@ def test_what_was_exported_is_loaded_again_bit_by_bit(files, suffix, tmp_path):
 
 
 def test_an_exported_file_holds_plain_data_and_the_classes(files):
-    state = read_checkpoint(files[1])
+    state = open_checkpoint(files[1]).content
     assert state['meta']['dataset_meta']['classes'] == tuple('0123456789')
     torch.load(files[1], weights_only=True)
 

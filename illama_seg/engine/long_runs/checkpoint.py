@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there."""
+"""Atomic checkpoints."""
 
 from __future__ import annotations
 
@@ -94,14 +94,14 @@ class SafeCheckpointHook(CheckpointHook):
             }
 
     def _is_here(self, path: str) -> bool:
-        """Whether a file is directly in the folder of the checkpoints."""
+        """Return True if a file is directly in the folder of the checkpoints."""
         folder, own = os.path.dirname(path), str(self.out_dir)
         if self._local:
             return os.path.realpath(folder) == os.path.realpath(own)
         return folder == own.rstrip('/')
 
     def _is_name(self, name: str) -> bool:
-        """Whether a file of this hook, or of mmengine's, may be called so."""
+        """Return True if this hook, or mmengine's, may have given a file this name."""
         parts = re.split(r'\{.*?\}', self.filename_tmpl.replace('/', '_'))
         numbered = r'\d+'.join(map(re.escape, parts))
         pattern = rf'(best_.+_)?({numbered}|(iter|epoch)_\d+\.pth)'
@@ -235,7 +235,7 @@ class SafeCheckpointHook(CheckpointHook):
         return True
 
     def _write(self, runner: Runner, name: str, meta: dict, **options: Any) -> bool:
-        """Save under a name that only a whole file gets; whether that went well."""
+        """Save atomically; return False if the disk refused."""
         folder = Path(self.out_dir) if self._local else None
         options = (
             dict(
@@ -353,9 +353,9 @@ def check_finite(weights: Mapping[str, Any], iteration: int) -> None:
         if not torch.isfinite(value).all():
             raise UserError(
                 f'{name} is not finite after iteration {iteration}: nothing was saved, '
-                'and the checkpoints are as they were. Go on from the last one by '
-                '--resume, with a lower optim_wrapper.optimizer.lr, '
-                'optim_wrapper.clip_grad.max_norm=1, or without --amp'
+                'and the checkpoints are unchanged. Resume from the last one '
+                '(resume=True) with a lower optim_wrapper.optimizer.lr, '
+                'optim_wrapper.clip_grad.max_norm=1, or in float32'
             )
 
 

@@ -1,4 +1,4 @@
-"""Stop before a loss that is not finite spoils the weights."""
+"""Stop a training at a loss that is not finite."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class FiniteLossHook(Hook):
 
     The batch's files go into ``non_finite_loss.json`` in the work dir. On a GPU the
     answer is copied while the backward pass runs and waited for before the step, so the
-    queue of the device does not run dry. A loss scale (float16) skips such steps by
-    itself: there only ``patience`` iterations in a row are a failure, and steps that it
-    skips for their gradients, at a finite loss, never are.
+    queue of the device does not run dry. With float16 loss scaling such steps are
+    skipped anyway, so only ``patience`` consecutive non-finite losses are an error;
+    steps skipped for overflowing gradients are not counted.
 
     Args:
         patience: iterations in a row, with a loss scale.
@@ -124,11 +124,10 @@ class FiniteLossHook(Hook):
             runner.logger.error(f'{path} could not be written ({error}): {text}')
         raise UserError(
             f'the loss is {loss} in iteration {iteration}: the weights were not '
-            f'updated, the checkpoints are as they were, and the files of the batch '
-            f'are in {path}. Look at them (tools/data/check_dataset.py), then go on '
-            'from the last checkpoint by --resume, with a lower '
-            'optim_wrapper.optimizer.lr, optim_wrapper.clip_grad.max_norm=1, or '
-            'without --amp'
+            f'updated, the checkpoints are unchanged, and the files of the batch are '
+            f'listed in {path}. Check them, then resume from the last checkpoint '
+            '(resume=True) with a lower optim_wrapper.optimizer.lr, '
+            'optim_wrapper.clip_grad.max_norm=1, or in float32'
         )
 
 

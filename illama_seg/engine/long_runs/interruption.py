@@ -1,4 +1,4 @@
-"""Save and leave when the machine is wanted by somebody else."""
+"""Checkpoint and exit on SIGTERM or SIGUSR1 (preemption)."""
 
 from __future__ import annotations
 
@@ -31,16 +31,17 @@ class Interrupted(SystemExit):
 
 @HOOKS.register_module()
 class InterruptionHook(Hook):
-    """At SIGTERM or SIGUSR1 save after the current update and exit with code 75.
+    """Save after the current update and exit with code 75, at SIGTERM or SIGUSR1.
 
-    These are what Slurm and torchrun send before they kill. In a validation it does not
-    wait for the end. Processes that train together leave together, after the same
-    iteration, whichever got the signal. A second signal of the kind ends the process at
-    once. Signals can be met in the main thread only; elsewhere the hook does nothing,
-    nor with several processes where torch has no gloo.
+    Slurm and torchrun send these signals before they kill. A validation is broken off.
+    All processes of a training exit after the same iteration, whichever got the signal.
+    A second signal of the same kind ends the process at once. Only the main thread can
+    handle signals: elsewhere the hook does nothing, and neither does it with several
+    processes where torch has no gloo.
 
-    A checkpoint that is written before a validation says that it is due, and the run
-    that resumes from it does it first; the last one of a training only at a signal.
+    A checkpoint saved just before a validation records that the validation is pending;
+    the resumed run performs it first. At the end of a training this is recorded only
+    after a signal.
 
     Raises:
         Interrupted: a ``SystemExit``, once the checkpoint is written.
@@ -141,7 +142,7 @@ class InterruptionHook(Hook):
         self._handlers = {}
 
     def _is_asked(self) -> bool:
-        """Whether any process was asked; where there are several, one call before."""
+        """Return True if any process got a signal (several: by the previous call)."""
         if self._group is None:
             return self._signal is not None
         before = self._asked
@@ -167,18 +168,18 @@ class InterruptionHook(Hook):
         if saved:
             runner.logger.warning(
                 f'{name}: saved after iteration {done}, now it ends, with exit code '
-                f'{EXIT_CODE}. Run it again with --resume'
+                f'{EXIT_CODE}. Start it again with resume=True'
             )
             raise Interrupted(EXIT_CODE)
         runner.logger.error(
-            f'{name}: nothing could be saved after iteration {done}. --resume goes on '
-            'from the last checkpoint'
+            f'{name}: nothing could be saved after iteration {done}. resume=True '
+            'continues from the last checkpoint'
         )
         raise Interrupted(1)
 
 
 def _is_due(runner: Runner, done: int) -> bool:
-    """Whether mmengine's loop validates after so many iterations, or epochs."""
+    """Return True if mmengine's loop validates after ``done`` iterations or epochs."""
     loop: Any = runner.train_loop
     if runner.val_loop is None or not hasattr(loop, 'dynamic_milestones'):
         return False

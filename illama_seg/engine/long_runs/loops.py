@@ -1,4 +1,4 @@
-"""mmengine's training loops, resumed at any iteration as if never interrupted."""
+"""Training loops that resume at any iteration, with equal results."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ class _Stream:
 
 
 def _batches_from(dataloader: DataLoader, images: int) -> Any:
-    """Those of a pass after so many images of this process."""
+    """Batches of one epoch, skipping the first ``images`` samples of this rank."""
     sampler = _seeded_sampler(dataloader)
     if images and sampler is not None and dataloader.batch_size is not None:
         sampler.skip(images)
