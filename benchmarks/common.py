@@ -1,4 +1,4 @@
-"""Shared parts of the benchmarks: interleaved timing, peak memory, the plot, the record."""
+"""Interleaved timing, peak memory, plot and record of the benchmarks."""
 
 import json
 import os

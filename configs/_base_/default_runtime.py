@@ -1,4 +1,4 @@
-"""Shared settings of segmentation runs: registration, logging, hooks, and how to test."""
+"""Shared settings of segmentation runs: registration, logging, hooks, tests."""
 
 custom_imports = dict(
     imports=['illama_seg', 'illama_seg.apis.runs.overview'],

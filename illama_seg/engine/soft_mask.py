@@ -21,8 +21,8 @@ class SoftMaskHook(Hook):
     """Decrease the soft mask rate during training, from bidirectional to causal.
 
     The rate is a function of the iteration alone, so a resumed run has the right one.
-    It is 1 at first; 'constant' keeps it until the cutoff, 'linear' takes it down to 0 over
-    the parameter updates before the cutoff, both ends included, as
+    It is 1 at first; 'constant' keeps it until the cutoff, 'linear' decreases it to 0
+    over the parameter updates before the cutoff, both ends included, as
     ``numpy.linspace(1, 0, updates)``. From the cutoff on it is 0. Validation during
     training uses the current rate; after training and in tests it is 0. Checkpoints do
     not hold it. It is logged as the scalar ``soft_mask_rate``. A best checkpoint saved

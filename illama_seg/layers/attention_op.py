@@ -23,7 +23,7 @@ def heads_last(like: Tensor) -> Tensor:
 
 
 def _rows_in_one_piece(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Make the last stride 1; torch's CPU kernel does not check it and reads wrongly."""
+    """Make the last stride 1; torch's CPU kernel does not check it, and misreads."""
     return tuple(x if x.stride(-1) == 1 else x.contiguous() for x in tensors)
 
 
