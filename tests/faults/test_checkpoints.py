@@ -17,7 +17,7 @@ from tiny_long_runs import At, differing
 from toy_run import Messages, toy
 
 from illama_seg.apis.runs.resuming import newest_checkpoint
-from illama_seg.engine import checkpoint as checkpoint_module
+from illama_seg.engine.long_runs import checkpoint as checkpoint_module
 
 
 def names(folder):
