@@ -100,7 +100,7 @@ def _config_file(path: Path) -> Path:
             if beside and path.suffix == '.py'
             else ''
         )
-        + f'the nearest that can be given by name: {", ".join(nearest_names(path))}'
+        + f'the nearest names: {", ".join(nearest_names(path))}'
     )
 
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from illama_seg.apis.images import read_image, write_image
 from illama_seg.apis.models import annotation_ids, dataset_meta
-from illama_seg.apis.prediction import predict
+from illama_seg.apis.prediction import check_windows, predict
 from illama_seg.errors import UserError
 from illama_seg.visualization.overlays import add_legend, overlay
 
@@ -47,10 +47,11 @@ def segment_files(
         image.
 
     Raises:
-        UserError: if ``opacity`` is out of range or the folder cannot be written.
+        UserError: if an argument does not fit, or the folder cannot be written.
     """
     if not 0 <= opacity <= 1:
         raise UserError('expected a number in [0, 1]', opacity=opacity)
+    check_windows(model, full_size, blend, batch_size)
     out, meta = Path(out), dataset_meta(model)
     classes, palette, ids = meta['classes'], meta['palette'], annotation_ids(meta)
     summary: dict[str, dict[str, float]] = {}

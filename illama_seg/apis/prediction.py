@@ -42,34 +42,14 @@ def predict(
             or an argument does not fit the model.
     """
     segmentor = cast(Any, model)
-    if full_size and segmentor.test_cfg.get('mode', 'whole') != 'slide':
-        raise UserError(
-            "needs windows, but the config's test_cfg has mode="
-            f'{segmentor.test_cfg.get("mode", "whole")!r}: set '
-            'model.test_cfg.mode=slide model.test_cfg.crop_size=(512,512) '
-            'model.test_cfg.stride=(341,341)',
-            full_size=True,
-        )
-    if batch_size is not None and batch_size < 1:
-        raise UserError('expected at least 1', batch_size=batch_size)
-    padded = bool(segmentor.data_preprocessor.test_cfg)  # the whole image, not windows
-    if padded and (full_size or blend != 'mean' or batch_size):
-        raise UserError(
-            'full_size, blend and batch_size need windows, but the config pads the '
-            'whole image: set model.data_preprocessor.test_cfg=None'
-        )
+    check_windows(model, full_size, blend, batch_size)
     if batch_size is None:
         batch_size = 1 if next(model.parameters()).device.type == 'cpu' else 8
     size = image.shape[:2]
     labels = np.empty(size, np.uint8)
+    blocks = logit_blocks(model, image, batch_size, full_size=full_size, blend=blend)
     try:
-        if padded:
-            found = inference_model(model, image).pred_sem_seg.data[0]
-            return found.byte().cpu().numpy()
-        inputs = packed_inputs(segmentor, image, full_size)
-        for rows, columns, logits in sliding_logits(
-            segmentor, inputs, out_size=size, blend=blend, batch_size=batch_size
-        ):
+        for rows, columns, logits in blocks:
             if len(logits) == 1:
                 found = (logits.sigmoid() > segmentor.decode_head.threshold)[0]
             else:
@@ -84,6 +64,33 @@ def predict(
     return labels
 
 
+def check_windows(
+    model: nn.Module, full_size: bool, blend: str, batch_size: int | None
+) -> None:
+    """Refuse arguments of :func:`predict` that the model's test_cfg has no use for.
+
+    Raises:
+        UserError: names the argument and the setting.
+    """
+    segmentor = cast(Any, model)
+    if full_size and segmentor.test_cfg.get('mode', 'whole') != 'slide':
+        raise UserError(
+            "needs windows, but the config's test_cfg has mode="
+            f'{segmentor.test_cfg.get("mode", "whole")!r}: set '
+            'model.test_cfg.mode=slide model.test_cfg.crop_size=(512,512) '
+            'model.test_cfg.stride=(341,341)',
+            full_size=True,
+        )
+    if batch_size is not None and batch_size < 1:
+        raise UserError('expected at least 1', batch_size=batch_size)
+    padded = segmentor.data_preprocessor.test_cfg  # the image is not cut into windows
+    if padded and (full_size or blend != 'mean' or batch_size):
+        raise UserError(
+            'full_size, blend and batch_size need windows, but the config pads the '
+            'whole image: set model.data_preprocessor.test_cfg=None'
+        )
+
+
 def packed_inputs(model: Any, image: np.ndarray, full_size: bool = False) -> Tensor:
     """Apply the model's test pipeline to an image: (3, height, width) uint8."""
     left_out = ['LoadAnnotations', 'CheckAnnotations', *['Resize'] * full_size]
@@ -93,14 +100,23 @@ def packed_inputs(model: Any, image: np.ndarray, full_size: bool = False) -> Ten
 
 
 def logit_blocks(
-    model: nn.Module, image: np.ndarray, batch_size: int
+    model: nn.Module,
+    image: np.ndarray,
+    batch_size: int,
+    *,
+    full_size: bool = False,
+    blend: str = 'mean',
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """Yield rows, columns and logits (num_classes, rows, columns), block by block."""
     segmentor = cast(Any, model)
-    if segmentor.data_preprocessor.test_cfg:  # pads the whole image, not windows
-        whole = slice(None)
-        yield whole, whole, cast(Any, inference_model(model, image)).seg_logits.data
+    if segmentor.data_preprocessor.test_cfg:  # pads the image, has no windows
+        every = slice(None)
+        yield every, every, cast(Any, inference_model(model, image)).seg_logits.data
         return
-    inputs = packed_inputs(segmentor, image)
-    size = (image.shape[0], image.shape[1])
-    yield from sliding_logits(segmentor, inputs, out_size=size, batch_size=batch_size)
+    yield from sliding_logits(
+        segmentor,
+        packed_inputs(segmentor, image, full_size),
+        out_size=image.shape[:2],
+        blend=blend,
+        batch_size=batch_size,
+    )

@@ -23,7 +23,7 @@ def parse_args() -> argparse.Namespace:
         help='calibration.json of earlier calls, to show their models too',
     )
     parser.add_argument(
-        '--bins', dest='num_bins', type=int, default=15, help='bins of confidence'
+        '--num-bins', '--bins', type=int, default=15, help='bins of confidence'
     )
     parser.add_argument(
         '--held-out',

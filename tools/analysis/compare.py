@@ -18,6 +18,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--out', type=Path, default=Path('work_dirs/compare'))
     parser.add_argument(
+        '--num-images',
         '--images',
         type=int,
         default=2,
@@ -31,7 +32,7 @@ def main(args: argparse.Namespace) -> None:
     from illama_seg.studies import compare_images, compare_runs
 
     print(compare_runs(args.runs, args.out))
-    text, files = compare_images(args.runs, args.out, num_images=args.images)
+    text, files = compare_images(args.runs, args.out, num_images=args.num_images)
     if text:
         print(text)
     for name in ('compare.png', 'compare.json', *files):

@@ -14,7 +14,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--out', type=Path, default=Path('work_dirs/roadmap'))
     parser.add_argument(
-        '--seeds', dest='num_seeds', type=int, default=3, help='runs of each step'
+        '--num-seeds', '--seeds', type=int, default=3, help='runs of each step'
     )
     return parser.parse_args()
 

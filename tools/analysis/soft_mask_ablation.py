@@ -21,7 +21,7 @@ def parse_args() -> argparse.Namespace:
         help="none, constant, linear; by default none and the config's",
     )
     parser.add_argument(
-        '--seeds', dest='num_seeds', type=int, default=1, help='runs of each group'
+        '--num-seeds', '--seeds', type=int, default=1, help='runs of each group'
     )
     parser.add_argument(
         '--amp', action='store_true', help='half precision where it is faster here'
