@@ -19,7 +19,7 @@ class LoadRGBImage:
 
     Raises:
         ValueError: if the file is no image, is damaged, or declares too many pixels;
-            names it.
+            names the file.
     """
 
     def __call__(self, results: dict) -> dict:

@@ -5,11 +5,12 @@ import torch
 from mmengine.logging import MMLogger
 from mmseg.apis import inference_model
 
-from illama_seg.apis import get_config, get_model, hub, list_models, names
+from illama_seg.apis import get_config, get_model, list_models
+from illama_seg.apis.configs import config_folder
 from illama_seg.checkpoints import RELEASED
 
 DEMO = 'upernet_illama_demo'
-CONFIGS = names.config_folder()
+CONFIGS = config_folder()
 
 
 def state_of(model):
@@ -28,7 +29,6 @@ def _no_download(monkeypatch):
         raise AssertionError(f'downloads {args}')
 
     monkeypatch.setattr('urllib.request.urlopen', refuse)
-    monkeypatch.setattr('torch.hub.download_url_to_file', refuse)
 
 
 # Names
@@ -80,13 +80,13 @@ def test_an_installation_is_looked_at_before_what_lies_beside_it(
     package = tmp_path / 'illama_seg'
     monkeypatch.setattr(names, '_PACKAGE', package)
     with pytest.raises(FileNotFoundError, match='install illama_seg anew'):
-        names.config_folder()
+        config_folder()
     beside = tmp_path / 'configs'
     own = package / '.mim' / 'configs'
     for folder in (beside, own) if inside else (beside,):
         (folder / '_base_').mkdir(parents=True)
         (folder / '_base_' / 'default_runtime.py').touch()
-    assert names.config_folder() == (own if inside else beside)
+    assert config_folder() == (own if inside else beside)
 
 
 # Models
@@ -127,7 +127,10 @@ def test_true_takes_the_released_classifier_of_the_recipe(tmp_path, monkeypatch)
     path = tmp_path / 'released.pth'
     torch.save(dict(model=released), path)
     asked = []
-    monkeypatch.setattr(hub, 'fetch_checkpoint', lambda url: asked.append(url) or path)
+    monkeypatch.setattr(
+        'illama_seg.checkpoints.checkpoint.fetch_checkpoint',
+        lambda url, folder: asked.append(url) or path,
+    )
     model = get_model('illama_tiny_in1k', pretrained=True)
     assert asked == [RELEASED['illama-tiny-in1k-75.0.pth'].url]
     assert same(state_of(model), state)

@@ -10,7 +10,7 @@ from tiny_run import make_ade20k, run_tool, tiny_options
 
 from illama_seg.apis import export_quantized, load_config, quantize_after_training
 from illama_seg.apis.quantize import load_with_kind
-from illama_seg.checkpoints import find_weights, read_checkpoint
+from illama_seg.checkpoints import open_checkpoint, read_checkpoint
 from illama_seg.quantization import wrong_products
 from illama_seg.studies import compare_precisions
 
@@ -50,7 +50,7 @@ def test_what_was_exported_is_loaded_again_bit_by_bit(files, suffix, tmp_path):
     images = torch.randn(3, 3, 32, 32)
     with torch.inference_mode():
         assert model(images).equal(other(images))
-    kept = find_weights(read_checkpoint(path), path)[0]
+    kept = open_checkpoint(path).weights
     for key, value in model.state_dict().items():
         assert kept[key].equal(value) and kept[key].dtype == value.dtype, key
     weights = model.backbone.blocks[0].attn.qkv.weight

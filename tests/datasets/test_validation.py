@@ -408,5 +408,5 @@ def test_processes_find_what_one_finds_in_the_same_order(workers, root, monkeypa
 
 
 def test_no_processes_at_all_is_refused(root):
-    with pytest.raises(ValueError, match='--workers 0'):
+    with pytest.raises(ValueError, match='workers=0: expected at least 1'):
         check_splits(settings(root), HEADS, workers=0)
