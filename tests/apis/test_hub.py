@@ -5,7 +5,7 @@ import torch
 from mmengine.logging import MMLogger
 from mmseg.apis import inference_model
 
-from illama_seg.apis import get_config, get_model, list_models
+from illama_seg.apis import configs, get_config, get_model, list_models
 from illama_seg.apis.configs import config_folder
 from illama_seg.checkpoints import RELEASED
 
@@ -78,7 +78,7 @@ def test_an_installation_is_looked_at_before_what_lies_beside_it(
     inside, tmp_path, monkeypatch
 ):
     package = tmp_path / 'illama_seg'
-    monkeypatch.setattr(names, '_PACKAGE', package)
+    monkeypatch.setattr(configs, '_PACKAGE', package)
     with pytest.raises(FileNotFoundError, match='install illama_seg anew'):
         config_folder()
     beside = tmp_path / 'configs'
