@@ -54,7 +54,7 @@ class CheckAnnotations:
             reduced.
 
     Raises:
-        ValueError: names the annotation, what it holds, and what is expected.
+        UserError: names the annotation, what it holds, and what is expected.
     """
 
     def __init__(self, num_classes: int) -> None:

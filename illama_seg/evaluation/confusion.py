@@ -28,7 +28,7 @@ class ConfusionMatrix:
         """Count an annotation (H, W) and a prediction (H, W), both of class numbers.
 
         Raises:
-            ValueError: if the shapes differ or a number is out of range.
+            UserError: if the shapes differ or a number is out of range.
         """
         if label.shape != prediction.shape:
             raise UserError(

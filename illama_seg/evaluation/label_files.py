@@ -224,7 +224,7 @@ def read_labels(path: Path) -> np.ndarray:
     """Read a label image: (H, W) uint8; a palette's numbers, not its colours.
 
     Raises:
-        ValueError: if it is damaged, not one channel of 8 bits, or declares too many
+        UserError: if it is damaged, not one channel of 8 bits, or declares too many
             pixels; names the file.
     """
     try:

@@ -124,7 +124,7 @@ class TimmILLaMA(ILLaMA):
             tokens after the final norm, (B, N + 1, C), and these maps.
 
         Raises:
-            ValueError: if ``output_fmt`` is another one.
+            UserError: if ``output_fmt`` is another one.
         """
         if output_fmt not in ('NCHW', 'NLC'):
             raise UserError(f"output_fmt={output_fmt!r}: expected 'NCHW' or 'NLC'")
@@ -170,7 +170,7 @@ class TimmILLaMA(ILLaMA):
         """Replace the classifier; 0 classes remove it.
 
         Raises:
-            ValueError: if ``global_pool`` is none of 'token', 'avg', ''.
+            UserError: if ``global_pool`` is none of 'token', 'avg', ''.
         """
         if global_pool not in (None, *_POOLS):
             raise UserError(f'global_pool={global_pool!r}: expected one of {_POOLS}')
@@ -208,7 +208,7 @@ class TimmILLaMA(ILLaMA):
         A classifier of another number of classes is left out.
 
         Raises:
-            FileNotFoundError, ConnectionError, ValueError: see ``load_into_backbone``.
+            MissingFileError, ConnectionError, UserError: see ``load_into_backbone``.
         """
         load_into_backbone(self, checkpoint)
 

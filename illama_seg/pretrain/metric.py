@@ -24,7 +24,7 @@ class Accuracy(BaseMetric):
         prefix: prefix of the names; 'accuracy' by default.
 
     Raises:
-        ValueError: if a k is below 1 or above the number of classes.
+        UserError: if a k is below 1 or above the number of classes.
     """
 
     default_prefix = 'accuracy'

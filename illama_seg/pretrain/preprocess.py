@@ -34,7 +34,7 @@ class ClsDataPreprocessor(BaseDataPreprocessor):
         std: standard deviation of the same.
 
     Raises:
-        ValueError: for an argument out of its range.
+        UserError: for an argument out of its range.
     """
 
     mean: Tensor
@@ -80,7 +80,7 @@ class ClsDataPreprocessor(BaseDataPreprocessor):
             ``gt_score`` if images were mixed.
 
         Raises:
-            ValueError: if the images differ in size, or an odd number is to be mixed.
+            UserError: if the images differ in size, or an odd number is to be mixed.
         """
         data = self.cast_data(data)  # type: ignore[assignment]
         images, samples = data['inputs'], data.get('data_samples')
@@ -123,7 +123,7 @@ def collate_images(batch: Sequence[dict]) -> dict[str, Any]:
         list of B.
 
     Raises:
-        ValueError: if the images differ in size.
+        UserError: if the images differ in size.
     """
     images = [item['inputs'] for item in batch]
     _check_one_shape(images)

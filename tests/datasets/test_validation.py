@@ -223,7 +223,7 @@ PLANTED = {
     colours_for_an_annotation: (
         'not class numbers',
         'train',
-        ['ann/train/0.png: the annotation is a colour picture (RGB, (8, 12, 3))'],
+        ['ann/train/0.png: the annotation is a colour image (RGB, (8, 12, 3))'],
     ),
     jpeg_for_an_annotation: (
         'lossy annotation',

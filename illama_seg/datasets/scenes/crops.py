@@ -76,7 +76,7 @@ def write_scene_crops(
         Content of ``root/crops.json``: the parameters and the number of scenes.
 
     Raises:
-        ValueError: if an argument is out of its range, or ``root`` holds other files.
+        UserError: if an argument is out of its range, or ``root`` holds other files.
     """
     if min(num_train, num_val) < 1 or not 8 <= side <= min(SIZE):
         raise UserError(

@@ -37,7 +37,7 @@ def make_scene(
         else an ADE20K SceneParse150 id, one of `SCENE_IDS`.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        UserError: If an argument is out of its range.
     """
     _check_size(size)
     if split not in SPLITS:
@@ -102,7 +102,7 @@ def write_scenes(
         pixels (`pixel_share`) and of the scenes it occurs in (`scene_share`), 0 to 1.
 
     Raises:
-        ValueError: If an argument is out of its range or `root` holds something else.
+        UserError: If an argument is out of its range or `root` holds something else.
         PermissionError: If `root` cannot be written.
     """
     _check_size(size)
