@@ -15,8 +15,7 @@ def main() -> None:
         '--dims',
         nargs='+',
         type=int,
-        default=[192, 384, 768, 1024],
-        help='channels of a token; those of Tiny to Large',
+        help='channels of a token; by default those of Tiny to Large',
     )
     parser.add_argument(
         '--sizes', nargs='*', type=int, default=[224, 384], help='sides of images'

@@ -25,7 +25,7 @@ NOTES = dict(
 
 
 def compare_complexity(
-    dims: Sequence[int] = DIMS,
+    dims: Sequence[int] | None = None,
     sizes: Sequence[int] = (224, 384),
     tokens: Sequence[int] = (),
     patch_size: int = 16,
@@ -34,7 +34,7 @@ def compare_complexity(
     """Lay Table 2's closed forms and counts side by side; write complexity.json.
 
     Args:
-        dims: channels D of a token.
+        dims: channels D of a token; by default those of Tiny to Large.
         sizes: sides of square images in pixels.
         tokens: numbers of tokens N, further ones.
         patch_size: side of a patch in pixels.
@@ -46,6 +46,7 @@ def compare_complexity(
     Raises:
         ValueError: if an option is out of its range.
     """
+    dims = DIMS if dims is None else dims
     numbers_given = patch_size, *dims, *sizes, *tokens
     if min(numbers_given) < 1 or not dims or not (sizes or tokens):
         raise UserError(
