@@ -18,7 +18,7 @@ from illama_seg.layers.architectures import resolve_arch
 ROTARY_PAIRS = ('stored', 'adjacent')
 _INDEX = 'model.safetensors.index.json'
 _SINGLE = 'model.safetensors'
-# Ours, in a block: theirs, in a layer; more than one are stacked.
+# Our key in a block -> LLaMA's keys in a layer; more than one are stacked.
 _NAMES = {
     'norm1.weight': ('input_layernorm',),
     'attn.qkv.weight': ('self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj'),
@@ -33,27 +33,25 @@ _NAMES = {
 def select_llama_weights(
     folder: str | Path, arch: str | Mapping[str, int], rotary_pairs: str = 'stored'
 ) -> dict[str, Tensor]:
-    """Weights of iLLaMA's blocks, taken evenly from a LLaMA (arXiv 2404.06773).
+    """Select the weights of iLLaMA's blocks from a LLaMA (arXiv 2404.06773).
 
-    Block i gets layer i; of every dimension, rows and columns at even distances are
-    taken (weight selection, arXiv 2311.18823). LLaMA has nothing for the rest: patch
-    and position embeddings, class token, biases, final norm and classifier.
+    Block i gets layer i, with rows and columns at even distances (weight selection,
+    arXiv 2311.18823). LLaMA has no weights for the other parts: patch and position
+    embeddings, class token, biases, final norm and classifier.
 
-    Queries and keys are turned by rotary positions in pairs of channels. Hugging Face
-    stores the pair i of a head as its rows i and i + d / 2, iLLaMA pairs adjacent
-    channels (2i, 2i + 1). The paper's selection ignores that, so that what LLaMA turned
-    together is torn apart; 'stored' does as the paper. 'adjacent' takes whole heads
-    and whole pairs of q and k, both at even distances, and stores the pairs as iLLaMA
-    reads them: of a model of equal size the permutation of the rows that gives the
-    same attention scores as LLaMA's. The values are selected as in the paper.
+    Rotary positions turn pairs of channels in queries and keys. Hugging Face stores
+    pair i of a head as its rows i and i + d / 2, iLLaMA as (2i, 2i + 1). The paper's
+    selection ignores the pairs, and 'stored' does the same. 'adjacent' selects complete
+    heads and pairs of q and k at even distances and stores the pairs in iLLaMA's order,
+    so that a model of LLaMA's size has LLaMA's attention scores.
 
-    Only the shards with these layers are opened, and only the rows wanted are read, so
-    that LLaMA-2-7B takes little memory.
+    Only the shards of these layers are opened and only the selected rows are read, so
+    that LLaMA-2-7B needs little memory.
 
     Args:
         folder: Hugging Face LLaMA: ``config.json`` and ``model.safetensors``, or its
             shards with ``model.safetensors.index.json``.
-        arch: 'tiny', 'small', 'base' or 'large' (the paper does the first three), or
+        arch: 'tiny', 'small', 'base' or 'large' (the paper uses the first three), or
             a dict with the keys ``embed_dims``, ``num_layers`` and ``num_heads``.
         rotary_pairs: 'stored' or 'adjacent', see above.
 
@@ -61,12 +59,12 @@ def select_llama_weights(
         Key of the backbone -> tensor, in the dtype of the file.
 
     Raises:
-        FileNotFoundError: names the file that is missing.
-        ValueError: if the folder holds no LLaMA, one that is smaller than ``arch``, or
-            a file that is truncated.
+        MissingFileError: names the missing file.
+        UserError: if the folder holds no LLaMA, one that is smaller than ``arch``, or
+            a truncated file.
     """
     if rotary_pairs not in ROTARY_PAIRS:
-        raise UserError(f'rotary_pairs={rotary_pairs!r}: expected {ROTARY_PAIRS}')
+        raise UserError(f'expected one of {ROTARY_PAIRS}', rotary_pairs=rotary_pairs)
     embed_dims, num_layers, num_heads = resolve_arch(arch)
     hidden_dims = swiglu_hidden_dims(embed_dims)
     folder = Path(folder).expanduser()
@@ -105,10 +103,10 @@ def select_llama_weights(
 
 
 def uniform_indices(big: int, small: int) -> Tensor:
-    """``small`` of the indices 0 .. big - 1, at even distances; (small,) int64.
+    """Return ``small`` of the indices 0 .. big - 1, evenly spaced; (small,) int64.
 
     Raises:
-        ValueError: if there are fewer.
+        UserError: if there are fewer.
     """
     if not 1 <= small <= big:
         raise UserError(f'cannot take {small} of {big}')
@@ -118,13 +116,13 @@ def uniform_indices(big: int, small: int) -> Tensor:
 
 
 def rotary_rows(big_heads: int, big_head_dim: int, heads: int, head_dim: int) -> Tensor:
-    """Rows of q or k as Hugging Face stores them, whole pairs made adjacent.
+    """Return the rows of q or k in Hugging Face's order, with each pair adjacent.
 
     Returns:
         (heads * head_dim,) int64.
 
     Raises:
-        ValueError: if there are fewer heads, or fewer pairs in a head.
+        UserError: if there are fewer heads, or fewer pairs in a head.
     """
     head = uniform_indices(big_heads, heads)[:, None, None] * big_head_dim
     pair = uniform_indices(big_head_dim // 2, head_dim // 2)[:, None]
@@ -132,7 +130,7 @@ def rotary_rows(big_heads: int, big_head_dim: int, heads: int, head_dim: int) ->
 
 
 def _find_files(folder: Path) -> dict[str, Path]:
-    """Key, without a leading 'model.', -> file that holds it."""
+    """Return key, without a leading 'model.', -> file that holds it."""
     index, single = folder / _INDEX, folder / _SINGLE
     if index.is_file():
         places = _read_json(index).get('weight_map')
@@ -145,8 +143,7 @@ def _find_files(folder: Path) -> dict[str, Path]:
     else:
         raise MissingFileError(
             f'{folder} has neither {_INDEX} nor {_SINGLE}: expected a LLaMA in Hugging '
-            "Face's format. Of one in .bin files, transformers' save_pretrained makes "
-            'safetensors'
+            "Face's format. transformers' save_pretrained converts .bin files"
         )
     return {key.removeprefix('model.'): file for key, file in files.items()}
 
@@ -162,7 +159,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_heads(folder: Path) -> tuple[int, int]:
-    """Number of heads and their dimension."""
+    """Return the number of heads and their dimension."""
     path = folder / 'config.json'
     if not path.is_file():
         raise MissingFileError(
@@ -194,7 +191,7 @@ def _opened(path: Path) -> Any:
 def _select(
     files: Mapping[str, Path], key: str, sizes: tuple[int, int], rows: Tensor | None
 ) -> Tensor:
-    """Entries of a vector, or rows and columns of a matrix, at even distances."""
+    """Select entries of a vector, or rows and columns of a matrix, evenly spaced."""
     path = files.get(key)
     if path is None:
         raise UserError(f'no {key}: expected a LLaMA, found the keys {listed(files)}')
@@ -217,7 +214,7 @@ def _select(
             )
         if rows is None:
             rows = uniform_indices(shape[0], sizes[0])
-        # A row at a time: the others are never read.
+        # One row at a time, so that the others are never read.
         selected = torch.cat([part[row : row + 1] for row in rows.tolist()])
     if len(shape) == 1:
         return selected

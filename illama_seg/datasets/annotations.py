@@ -13,8 +13,8 @@ from illama_seg.errors import UserError
 IGNORED = 255
 
 
-def say_wrong_size(path: str, shape: tuple, image: str, size: tuple) -> str:
-    """An annotation (H, W, ...) that does not fit its image (H, W)."""
+def wrong_size_message(path: str, shape: tuple, image: str, size: tuple) -> str:
+    """Return the message for an annotation whose size is not that of its image."""
     return (
         f'{path}: the annotation is {shape} (height, width, ...), its image {image} is '
         f'{size}. Expected one label for each pixel of the image, as a single-channel '
@@ -22,10 +22,18 @@ def say_wrong_size(path: str, shape: tuple, image: str, size: tuple) -> str:
     )
 
 
-def say_wrong_label(
+def wrong_label_message(
     path: str, label: int, pixels: int, num_classes: int, shift: bool
 ) -> str:
-    """A label, as it is in the file, that no class has; shift: reduce_zero_label."""
+    """Return the message for a label in the file that no class has.
+
+    Args:
+        path: path of the annotation.
+        label: label in the file.
+        pixels: number of its pixels.
+        num_classes: number of classes.
+        shift: ``reduce_zero_label``.
+    """
     return (
         f'{path}: label {label} in {pixels} pixels; {num_classes} classes need '
         f'{"0 (ignored), 1" if shift else "0"}..{num_classes - 1 + shift} or {IGNORED} '
@@ -38,15 +46,15 @@ def say_wrong_label(
 class CheckAnnotations:
     """Stop at an annotation that does not fit its image or its classes.
 
-    Goes after ``LoadAnnotations``; does nothing where there is no annotation. Labels
-    out of range would otherwise crash a GPU kernel or be counted as other classes.
+    Follows ``LoadAnnotations``; does nothing without an annotation. Labels out of range
+    would otherwise crash a GPU kernel or count as other classes.
 
     Args:
         num_classes: labels are 0..num_classes - 1 and 255, after the zero label was
             reduced.
 
     Raises:
-        ValueError: names the annotation, what it holds, and what is expected.
+        UserError: names the annotation, what it holds, and what is expected.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -61,19 +69,19 @@ class CheckAnnotations:
         self._check_depth(path)
         if labels.shape != size:
             raise UserError(
-                say_wrong_size(path, labels.shape, results['img_path'], size)
+                wrong_size_message(path, labels.shape, results['img_path'], size)
             )
         wrong = labels[(labels >= self.num_classes) & (labels != IGNORED)]
         if wrong.size:
             shift = bool(results.get('reduce_zero_label'))
             label = int(wrong[0]) + shift
             raise UserError(
-                say_wrong_label(path, label, wrong.size, self.num_classes, shift)
+                wrong_label_message(path, label, wrong.size, self.num_classes, shift)
             )
         return results
 
     def _check_depth(self, path: str) -> None:
-        """mmseg casts labels to 8 bits: 260 would be read as 4."""
+        """Refuse labels above 8 bits, which mmseg would cast: 260 to 4."""
         if not osp.isfile(path):  # a file of another storage backend
             return
         with Image.open(path) as image:

@@ -1,4 +1,4 @@
-"""Refuse a picture by the size in its header, before anything is allocated for it."""
+"""Refuse an image by the size in its header, before memory is allocated for it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from illama_seg.errors import UserError
 
 VARIABLE = 'OPENCV_IO_MAX_IMAGE_PIXELS'  # set by illama_seg.integrations.opencv
 _SET = os.environ.get(VARIABLE, '')
-# 23,170 x 23,170, say: 1.6 GB as three channels of 8 bits.
+# For example 23,170 x 23,170: 1.6 GB as three channels of 8 bits.
 MAX_PIXELS = int(_SET) if _SET.isdecimal() else 2**29
 _JPEG_SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _JPEG_ALONE = {0x01, *range(0xD0, 0xD8)}  # markers that no length follows
@@ -31,16 +31,16 @@ def check_image(
 ) -> None:
     """Refuse an image whose header declares more than ``MAX_PIXELS`` pixels.
 
-    Another limit is set by the environment variable that OpenCV has for it.
+    OpenCV's environment variable sets another limit.
 
     Args:
-        path: of the image; a file that is not on this machine passes without content.
-        content: what is in the file, where it was read already.
-        is_known: refuse too what has no header that can be read here. OpenCV, which has
+        path: path of the image; without content, a file elsewhere is not checked.
+        content: content of the file, if it was read already.
+        is_known: also refuse an image without a readable header. OpenCV, which has
             formats of its own, may be about to decode it.
 
     Raises:
-        ValueError: names the file, the size found, the limit and the way out.
+        UserError: names the file, the size found, the limit and the fix.
     """
     if content is None and not os.path.isfile(path):
         return
@@ -62,30 +62,30 @@ def check_image(
 
 @contextmanager
 def bombs_refused(path: str | os.PathLike) -> Iterator[None]:
-    """Name the file where Pillow itself meets too many pixels in it.
+    """Name the file if Pillow itself refuses its number of pixels.
 
     Raises:
-        ValueError: as ``check_image``.
+        UserError: as ``check_image``.
     """
     try:
         yield
     except Image.DecompressionBombError as error:
-        raise _too_big(path, 'more than Pillow takes') from error
+        raise _too_big(path, 'more than Pillow accepts') from error
 
 
 def _too_big(path: str | os.PathLike, found: str) -> ValueError:
     return UserError(
         f'{path} was not decoded: its header says {found}, the limit is '
         f'{MAX_PIXELS:,} pixels. A small file that says so is made to fill the memory; '
-        f'for a real picture set {VARIABLE} in the environment to its number of pixels'
+        f'for a real image set {VARIABLE} in the environment to its number of pixels'
     )
 
 
 def open_image(path: str | Path) -> Image.Image:
-    """Open an image by Pillow, undecoded as yet, unless ``check_image`` refuses it.
+    """Open an image by Pillow without decoding it, after :func:`check_image`.
 
-    Decoding it belongs into ``bombs_refused`` too: a frame of a GIF may be larger than
-    its header says.
+    Decode it within :func:`bombs_refused`: a frame of a GIF may be larger than its
+    header says.
     """
     check_image(path)
     with bombs_refused(path):
@@ -93,14 +93,14 @@ def open_image(path: str | Path) -> Image.Image:
 
 
 def declared_size(file: BinaryIO) -> tuple[int, int] | None:
-    """(height, width) that a header declares; None where there is none to be read.
+    """Return the (height, width) that a header declares; None without a readable one.
 
-    Where a header says several, and decoders differ in which they take, the largest.
-    PNG, JPEG, TIFF, WebP, BMP and GIF are read here, since Pillow allocates for a WebP
-    when it opens one, and hides the size of what it refuses; other formats by Pillow.
+    Decoders differ in which of several sizes they use: the largest is returned. PNG,
+    JPEG, TIFF, WebP, BMP and GIF are read here, since Pillow allocates memory for a
+    WebP when it opens one, and hides the size of a refused image; Pillow reads others.
 
     Raises:
-        PIL.Image.DecompressionBombError: of Pillow, for a format that it reads.
+        PIL.Image.DecompressionBombError: if Pillow refuses a format that it reads.
     """
     head = file.read(32).ljust(32, b'\0')
     if head.startswith(b'\x89PNG\r\n\x1a\n'):
@@ -152,7 +152,7 @@ def _area(size: tuple[int, int]) -> int:
 
 
 def _next_marker(file: BinaryIO) -> int:
-    """Go behind the next marker; decoders skip whatever stands before one."""
+    """Go to the end of the next marker; decoders skip the bytes before it."""
     while len(block := file.read(1 << 12)) > 1:
         if found := _JPEG_MARKER.search(block):
             file.seek(found.end() - len(block), os.SEEK_CUR)
@@ -182,7 +182,7 @@ def _tiff_size(file: BinaryIO, head: bytes) -> tuple[int, int] | None:
             continue
         code, value = _TIFF_TYPES.get(kind), entry[12 if is_big else 8 :]
         if code is None or len(value) < _TIFF_BYTES[code.upper()]:
-            return None  # some decoder may know what this says
+            return None  # some decoder may know this type
         sides[tag] += unpack(order + code, value[: _TIFF_BYTES[code.upper()]])
     if not sides[256] or not sides[257]:
         return None
@@ -190,7 +190,7 @@ def _tiff_size(file: BinaryIO, head: bytes) -> tuple[int, int] | None:
 
 
 def _webp_size(head: bytes) -> tuple[int, int]:
-    """(width, height); a file of no known kind has no pixels."""
+    """Return (width, height); (0, 0) for an unknown kind."""
     if head[12:16] == b'VP8X':
         width, height = (int.from_bytes(head[i : i + 3], 'little') for i in (24, 27))
         return width + 1, height + 1

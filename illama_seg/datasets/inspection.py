@@ -1,4 +1,4 @@
-"""Look at every image and annotation of a data set, by many processes."""
+"""Decode every image and annotation of a data set in several processes."""
 
 from __future__ import annotations
 
@@ -17,24 +17,29 @@ from PIL import Image, UnidentifiedImageError
 from prettytable import PrettyTable
 from tqdm import tqdm
 
-from illama_seg.datasets.annotations import say_wrong_size
+from illama_seg.datasets.annotations import wrong_size_message
 from illama_seg.datasets.images import check_image
 from illama_seg.errors import UserError
 
 Pair = tuple[str, str | None]
-_NUMBERS = ('L', 'P', '1', 'I', 'I;16', 'I;16B')  # modes of one whole number a pixel
+_NUMBERS = ('L', 'P', '1', 'I', 'I;16', 'I;16B')  # modes of one integer a pixel
 _FEW = 64
-_ORIENTATION = 0x112  # in EXIF; 5 to 8 lie on their side
+_ORIENTATION = 0x112  # in EXIF; 5 to 8 are rotated by 90 degrees
 _SHOWN = 3
 
 
 @dataclass
 class Facts:
-    """What is in an image and its annotation.
+    """Content of an image and its annotation.
 
-    ``size`` and ``shape`` are (height, width) and that of the annotation as an array;
-    ``labels`` counts the pixels of each label as it is in the file; ``digest`` is of
-    the image file. ``faults`` has a kind and a message of each.
+    Attributes:
+        image: path of the image.
+        annotation: path of the annotation.
+        size: (height, width) of the image.
+        shape: shape of the annotation as an array.
+        labels: label in the file -> number of its pixels.
+        digest: checksum of the image file.
+        faults: (kind, message) of each error.
     """
 
     image: str
@@ -48,14 +53,14 @@ class Facts:
 
 @dataclass
 class Finding:
-    """What is wrong with a data set: one kind of fault, and all files that have it.
+    """One kind of error in a data set, and all files that have it.
 
     Attributes:
         kind: a few words.
-        split: where it was found.
-        messages: a sentence or two on each file; on the data set where it has no files.
-        files: paths of the files at fault.
-        level: 'fault', or 'warning' where it may be meant so.
+        split: split of the data set.
+        messages: message for each file, or for the data set.
+        files: paths of the wrong files.
+        level: 'fault', or 'warning' for what may be intended.
     """
 
     kind: str
@@ -65,7 +70,7 @@ class Finding:
     level: str = 'fault'
 
     def __str__(self) -> str:
-        """The first messages, and how many more there are."""
+        """Return the first messages and the number of the others."""
         many = f' ({len(self.messages):,} times)' if len(self.messages) > 1 else ''
         lines = [f'{self.level}: {self.split}: {self.kind}{many}']
         lines += [f'  {message}' for message in self.messages[:_SHOWN]]
@@ -75,7 +80,7 @@ class Finding:
 
 
 class Findings:
-    """Findings of several splits, grouped by their kind."""
+    """Findings of several splits, grouped by kind."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, str], Finding] = {}
@@ -83,7 +88,7 @@ class Findings:
     def add(
         self, split: str, kind: str, message: str, file: str = '', level: str = 'fault'
     ) -> None:
-        """Note one more."""
+        """Add a message to the finding of its kind."""
         fresh = Finding(kind, split, level=level)
         finding = self._found.setdefault((split, kind), fresh)
         finding.messages.append(message)
@@ -91,14 +96,14 @@ class Findings:
             finding.files.append(file)
 
     def sorted(self) -> list[Finding]:
-        """Faults first, then warnings, in the order of their discovery."""
+        """Return faults, then warnings, each in the order of discovery."""
         return sorted(self._found.values(), key=lambda found: found.level != 'fault')
 
 
 def class_table(
     classes: Iterable[str], splits: Mapping[str, Mapping[str, tuple[float, int]]]
 ) -> str:
-    """Share of the pixels, 0 to 1, and images of each class in each split."""
+    """Return a table of each class's share of the pixels and number of images."""
     names = list(classes)
     table = PrettyTable()
     table.add_column('class', [name.strip() for name in names], align='l')
@@ -111,14 +116,14 @@ def class_table(
 
 
 def inspect_pair(pair: Pair, backend_args: dict | None = None) -> Facts:
-    """Decode an image and its annotation, all of them, and count the labels."""
+    """Decode an image and its annotation completely, and count the labels."""
     facts = Facts(*pair)
     _read_image(facts, backend_args)
     if facts.annotation is not None:
         _read_labels(facts, facts.annotation, backend_args)
     if facts.size and facts.shape and facts.size != facts.shape:
         path = str(facts.annotation)
-        message = say_wrong_size(path, facts.shape, facts.image, facts.size)
+        message = wrong_size_message(path, facts.shape, facts.image, facts.size)
         facts.faults.append(('size mismatch', message))
     return facts
 
@@ -129,19 +134,19 @@ def inspect_pairs(
     workers: int | None = None,
     backend_args: dict | None = None,
 ) -> Iterator[Facts]:
-    """Facts of each pair, in their order, with a progress bar.
+    """Yield the facts of each pair, in order, with a progress bar.
 
     Args:
         pairs: paths of each image and of its annotation, None where there is none.
-        title: what stands before the progress bar.
+        title: text before the progress bar.
         workers: processes; by default as many as there are cores.
-        backend_args: of the data set's storage.
+        backend_args: storage backend of the data set.
 
     Raises:
-        ValueError: if ``workers`` is less than 1.
+        UserError: if ``workers`` is less than 1.
     """
     if workers is not None and workers < 1:
-        raise UserError(f'--workers {workers}: expected at least 1')
+        raise UserError('expected at least 1', workers=workers)
     work = partial(inspect_pair, backend_args=backend_args)
     bar = partial(tqdm, desc=title, total=len(pairs), unit='image', disable=None)
     workers = min(workers or _cores(), -(-len(pairs) // _FEW))
@@ -167,11 +172,11 @@ def _read_image(facts: Facts, backend_args: dict | None) -> None:
         check_image(facts.image, data)
         with Image.open(io.BytesIO(data)) as file:
             width, height = file.size
-            # OpenCV turns it as the camera was held; the annotation has to fit that.
+            # OpenCV applies the orientation, so the annotation has to fit the result.
             turned = file.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
             facts.size = (width, height) if turned else (height, width)
-            # A small version of a JPEG takes a fraction of the time, and its whole
-            # stream is read all the same.
+            # A small version of a JPEG takes a fraction of the time, but all of its
+            # stream is read.
             file.draft(None, (max(width // 8, 1), max(height // 8, 1)))
             file.load()
     except Exception as error:  # every decoder has errors of its own
@@ -190,7 +195,7 @@ def _read_labels(facts: Facts, path: str, backend_args: dict | None) -> None:
         return
     if mode not in _NUMBERS:
         message = (
-            f'{path}: the annotation is a colour picture ({mode}, {labels.shape}); '
+            f'{path}: the annotation is a colour image ({mode}, {labels.shape}); '
             'expected one class number for each pixel (a PNG of mode L or P). Turn its '
             'colours into numbers'
         )

@@ -25,8 +25,8 @@ class LabelledImages:
     def __init__(self, cfg: Config, split: str) -> None:
         init_default_scope(cfg.get('default_scope', 'mmseg'))
         settings = cfg[f'{split}_dataloader'].dataset
-        plain = ('LoadImageFromFile', 'LoadAnnotations', 'CheckAnnotations')
-        steps = [step for step in settings.pipeline if step['type'] in plain]
+        loading = ('LoadImageFromFile', 'LoadAnnotations', 'CheckAnnotations')
+        steps = [step for step in settings.pipeline if step['type'] in loading]
         self.dataset = DATASETS.build(dict(settings, pipeline=steps))
 
     def __len__(self) -> int:
@@ -40,5 +40,5 @@ class LabelledImages:
         return (self[index] for index in range(len(self)))
 
     def name(self, index: int) -> str:
-        """File name, without reading the file."""
+        """Return the file name of an image, without reading the file."""
         return Path(self.dataset.get_data_info(index)['img_path']).name

@@ -1,4 +1,4 @@
-"""Segmentation data sets whose errors name the folder or file at fault."""
+"""Segmentation data sets whose errors name the folder or file."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from illama_seg.errors import MissingFileError, UserError
 
 @DATASETS.register_module()
 class CheckedSegDataset(BaseSegDataset):
-    """An image folder beside an annotation folder, checked when it is listed.
+    """Data set of an image folder and an annotation folder, checked when listed.
 
-    For data of one's own, with ``metainfo=dict(classes=..., palette=...)``. Takes the
-    arguments of mmseg's ``BaseSegDataset``; ``img_suffix`` may be several.
+    Suitable for your own data, with ``metainfo=dict(classes=..., palette=...)``. The
+    arguments are those of mmseg's ``BaseSegDataset``, with one or more ``img_suffix``.
 
     Raises:
-        FileNotFoundError: a folder or an annotation is missing; the message shows the
-            layout expected and how to get the data.
-        ValueError: no image is in the folder; a file cannot be read.
+        MissingFileError: a folder or an annotation is missing; the message shows the
+            expected layout and how to get the data.
+        UserError: no image is in the folder; a file cannot be read.
     """
 
     HOW_TO_GET = ''
@@ -41,13 +41,15 @@ class CheckedSegDataset(BaseSegDataset):
             )
         img_dir = self.data_prefix['img_path']
         ann_dir = self.data_prefix.get('seg_map_path')
-        images = self._list(img_dir, self.img_suffix)
+        images = list_files(self, img_dir, self.img_suffix)
         if not images:
             raise UserError(
                 f'no image in {img_dir}: expected files ending in '
-                f'{" or ".join(self.img_suffix)}{self._help()}'
+                f'{" or ".join(self.img_suffix)}{how_to_get(self)}'
             )
-        annotations = set(self._list(ann_dir, self.seg_map_suffix)) if ann_dir else None
+        annotations = None
+        if ann_dir:
+            annotations = set(list_files(self, ann_dir, self.seg_map_suffix))
         samples = []
         for image in images:
             sample = dict(
@@ -83,20 +85,14 @@ class CheckedSegDataset(BaseSegDataset):
                 f'{type(error).__name__}: {error}'
             ) from error
 
-    def _list(self, folder: str, suffix: str | tuple[str, ...]) -> list[str]:
-        return list_files(self, folder, suffix)
-
-    def _help(self) -> str:
-        return how_to_get(self)
-
 
 def list_files(
     dataset: BaseSegDataset, folder: str, suffix: str | tuple[str, ...]
 ) -> list[str]:
-    """Sorted names of the files below one of a data set's folders.
+    """Return the sorted names of the files below one of a data set's folders.
 
     Raises:
-        FileNotFoundError: there is no such folder.
+        MissingFileError: if there is no such folder.
     """
     if not isdir(folder, backend_args=dataset.backend_args):
         raise MissingFileError(
@@ -114,13 +110,13 @@ def list_files(
 
 
 def how_to_get(dataset: BaseSegDataset) -> str:
-    """The layout expected and where to get the data, where the data set knows it."""
+    """Return the data set's expected layout and source, if it knows them."""
     text = getattr(dataset, 'HOW_TO_GET', '')
     return f'\n\n{text}' if text else ''
 
 
 def annotation_of(image: str, suffixes: Sequence[str], annotation_suffix: str) -> str:
-    """Name of an image's annotation: the one's suffix in place of the other's."""
+    """Return the name of an image's annotation: its suffix replaces the image's."""
     suffix = max((s for s in suffixes if image.endswith(s)), key=len, default='')
     return image[: len(image) - len(suffix)] + annotation_suffix
 
@@ -138,8 +134,8 @@ Expected layout (ADEChallengeData2016 as published):
   DATA_ROOT/annotations/{training,validation}/*.png    labels 0 (other) and 1..150
 Get it: python tools/data/prepare_ade20k.py [FOLDER_OR_ZIP]
 It downloads http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip
-(923 MB) into data/ade/ADEChallengeData2016. Or name your own folder, for training and
-validation: --cfg-options train_dataloader.dataset.data_root=DIR \
+(923 MB) into data/ade/ADEChallengeData2016. Or set your own folder, for training and
+validation: train_dataloader.dataset.data_root=DIR \
 val_dataloader.dataset.data_root=DIR test_dataloader.dataset.data_root=DIR
 To see the program run without it: configs/upernet_illama_demo.py (`make demo`)."""
 
@@ -201,5 +197,5 @@ Get it: python tools/data/prepare_camvid.py [FOLDER_OR_ARCHIVE] --out data/camvi
 
     @classmethod
     def get_label_map(cls, new_classes: Sequence | None = None) -> dict[int, int]:
-        """Void, label 11, becomes the ignored label, beside mmseg's own mapping."""
+        """Return mmseg's mapping, with label 11 (void) ignored."""
         return {**(super().get_label_map(new_classes) or {}), 11: IGNORED}

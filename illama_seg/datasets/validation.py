@@ -1,4 +1,4 @@
-"""Find what is wrong with the data sets of a config before a model learns from it."""
+"""Find errors in the data sets of a config before a training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmengine.registry import DATASETS, TRANSFORMS
 from mmseg.datasets import BaseSegDataset
 from PIL import Image
 
-from illama_seg.datasets.annotations import IGNORED, say_wrong_label
+from illama_seg.datasets.annotations import IGNORED, wrong_label_message
 from illama_seg.datasets.inspection import Facts, Finding, Findings, inspect_pairs
 from illama_seg.datasets.segmentation import annotation_of, list_files
 from illama_seg.errors import UserError
@@ -26,17 +26,19 @@ _NAMED = 12  # classes listed in a message
 
 @dataclass
 class CheckedSplit:
-    """What was found in one split of the data.
+    """Statistics of one split of the data.
 
     Attributes:
         name: 'train' or 'val'.
-        classes: their names.
-        labels: pixels of each label, as it is in the files.
-        pixels: pixels of each class as the model gets it, and of the ignored label 255.
-        images: images that each class occurs in.
-        sizes: images of each (height, width).
+        classes: names of the classes.
+        reduce_zero_label: label 0 in the files is ignored, 1 is the first class.
+        num_labels: number of labels that are classes in the files.
+        labels: label in the files -> number of its pixels.
+        pixels: class number for the model, or 255 (ignored) -> number of its pixels.
+        images: class number -> number of images that have it.
+        sizes: (height, width) -> number of images.
         wrong: labels that no class has.
-        sound: data sets with the samples, ready for their pipelines, without a fault.
+        sound: (data set, sample before its pipeline) of each pair without an error.
     """
 
     name: str
@@ -51,7 +53,7 @@ class CheckedSplit:
     sound: list[tuple[BaseSegDataset, dict]] = field(default_factory=list)
 
     def summary(self) -> dict:
-        """The numbers of it, for a JSON file; shares are of all pixels, 0 to 1."""
+        """Return the numbers for a JSON file; shares are of all pixels, 0 to 1."""
         total = max(sum(self.pixels.values()), 1)
         area = sorted(self.sizes, key=np.prod)
         return dict(
@@ -75,16 +77,16 @@ def check_splits(
     """Read every image and annotation; nothing is written.
 
     Args:
-        settings: the config of each split's data set.
-        heads: ``num_classes`` of each head, by the option that sets it.
+        settings: split -> config of its data set.
+        heads: key of the config -> ``num_classes`` of a head.
         workers: processes; by default as many as there are cores.
 
     Returns:
-        What was found in each split, and what is wrong.
+        Statistics of each split, and all errors.
 
     Raises:
-        FileNotFoundError: if a folder of the data is missing.
-        ValueError: if a data set cannot be listed.
+        MissingFileError: if a folder of the data is missing.
+        UserError: if a data set cannot be listed.
     """
     findings, splits = Findings(), {}
     seen: dict[str, tuple[str, str]] = {}
@@ -111,7 +113,7 @@ def check_splits(
                     name,
                     'number of classes',
                     f'{option}={count}, but the data set names {len(split.classes)} '
-                    f'classes: --cfg-options {option}={len(split.classes)}',
+                    f'classes: set {option}={len(split.classes)}',
                 )
     _check_zero_label(splits, findings)
     _check_classes(splits, findings)
@@ -119,7 +121,7 @@ def check_splits(
 
 
 def _datasets(settings: dict) -> Iterator[BaseSegDataset]:
-    """Data sets of a config, out of their wrappers, built without being listed."""
+    """Build the data sets of a config without wrappers and without listing files."""
     inner = settings.get('datasets') or [settings.get('dataset')]
     if inner[0] is not None:
         for part in inner:
@@ -137,7 +139,7 @@ def _datasets(settings: dict) -> Iterator[BaseSegDataset]:
 def _list_pairs(
     dataset: BaseSegDataset, split: str, findings: Findings
 ) -> list[tuple[str, str | None]]:
-    """Image and annotation of each sample; what has no partner is noted."""
+    """List image and annotation of each sample; report those without a partner."""
     if dataset.ann_file:
         samples = dataset.load_data_list()
         return [(s['img_path'], s.get('seg_map_path')) for s in samples]
@@ -181,9 +183,9 @@ def _list_pairs(
 
 
 def _label_table(dataset: BaseSegDataset) -> np.ndarray:
-    """What the pipeline makes of each label in a file, (256,) uint8.
+    """Return the class number that the pipeline reads for each label, (256,) uint8.
 
-    Asked of the pipeline itself, by a picture of all labels.
+    The pipeline itself reads an image of all labels.
     """
     step: Any = next(
         (
@@ -210,7 +212,7 @@ def _label_table(dataset: BaseSegDataset) -> np.ndarray:
 
 
 def _sample(dataset: BaseSegDataset, image: str, annotation: str | None) -> dict:
-    """A sample as the data set hands it to its pipeline."""
+    """Return a sample as the data set passes it to its pipeline."""
     sample: dict = dict(
         img_path=image,
         label_map=dataset.label_map,
@@ -234,7 +236,7 @@ def _check_split(
         wrong = [n for n in facts.labels if _is_wrong(n, table, len(split.classes))]
         if wrong:
             label = max(wrong)
-            message = say_wrong_label(
+            message = wrong_label_message(
                 str(facts.annotation),
                 label,
                 facts.labels[label],
@@ -293,7 +295,7 @@ def _check_twin(
 
 
 def _check_zero_label(splits: dict[str, CheckedSplit], findings: Findings) -> None:
-    """Do the labels count from 0 or from 1? Ask the labels of all splits together."""
+    """Check ``reduce_zero_label`` against the labels of all splits together."""
     groups: dict[bool, list[CheckedSplit]] = {}
     for split in splits.values():
         groups.setdefault(split.reduce_zero_label, []).append(split)
@@ -328,10 +330,9 @@ def _ask_zero_label(
 
     zero = share(0)
     cure = f'reduce_zero_label={not reduced}'
-    cure = (
-        f'--cfg-options train_dataloader.dataset.{cure} val_dataloader.dataset.{cure}'
+    cure = ' '.join(
+        f'{part}_dataloader.dataset.{cure}' for part in ('train', 'val', 'test')
     )
-    cure += f' test_dataloader.dataset.reduce_zero_label={not reduced}'
     if not reduced and max(wrong, default=0) == last:
         findings.add(
             name,
@@ -370,9 +371,9 @@ def _range(labels: Mapping[int, int]) -> str:
     known = sorted(n for n in labels if n != IGNORED)
     if not known:
         return 'only 255'
-    whole = len(known) == known[-1] - known[0] + 1
+    complete = len(known) == known[-1] - known[0] + 1
     shown = f'{known[0]}..{known[-1]}' if len(known) > 1 else f'{known[0]}'
-    return shown if whole else f'{shown} ({len(known)} of them)'
+    return shown if complete else f'{shown} ({len(known)} of them)'
 
 
 def _check_classes(splits: dict[str, CheckedSplit], findings: Findings) -> None:

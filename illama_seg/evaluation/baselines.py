@@ -1,4 +1,4 @@
-"""How much of a data set colour alone, or place alone, solves."""
+"""Baselines that know only the colour or only the position of a pixel."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,13 +13,13 @@ Pairs = Iterable[tuple[np.ndarray, np.ndarray]]
 def colour_baseline(
     train: Pairs, val: Pairs, classes: Sequence[str], bins: int = 16
 ) -> dict:
-    """Most frequent class of each colour: a per-pixel colour classifier.
+    """Predict the most frequent class of each pixel's colour.
 
     Args:
         train, val: pairs of an image (H, W, 3) uint8 and its labels (H, W); label 255
             is ignored.
         classes: names of the classes.
-        bins: cells a channel is cut into.
+        bins: number of intervals of each channel.
 
     Returns:
         The summary of a :class:`ConfusionMatrix` over ``val``.
@@ -38,12 +38,12 @@ def colour_baseline(
 def position_baseline(
     train: Pairs, val: Pairs, classes: Sequence[str], grid: int = 32
 ) -> dict:
-    """Most frequent class of each place: a model that ignores the image.
+    """Predict the most frequent class of each position, ignoring the image.
 
     Args:
         train, val: pairs of an image (H, W, 3) and its labels (H, W); 255 is ignored.
         classes: names of the classes.
-        grid: places along each side.
+        grid: cells along each side.
 
     Returns:
         The summary of a :class:`ConfusionMatrix` over ``val``.

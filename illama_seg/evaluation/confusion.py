@@ -8,9 +8,9 @@ from illama_seg.errors import UserError
 
 
 class ConfusionMatrix:
-    """Pixels counted by annotated and predicted class; memory does not grow.
+    """Counts of pixels by annotated and predicted class, in constant memory.
 
-    The figures are dataset-level, as ADE20K's benchmark defines them: for each class
+    The results are dataset-level, as ADE20K's benchmark defines them: for each class
     the sum of intersections over the sum of unions, then the mean over the classes that
     occur in the annotations or the predictions.
 
@@ -28,7 +28,7 @@ class ConfusionMatrix:
         """Count an annotation (H, W) and a prediction (H, W), both of class numbers.
 
         Raises:
-            ValueError: if the shapes differ or a number is out of range.
+            UserError: if the shapes differ or a number is out of range.
         """
         if label.shape != prediction.shape:
             raise UserError(
@@ -63,7 +63,7 @@ class ConfusionMatrix:
         return np.divide(hits, total, out=np.full(len(hits), np.nan), where=total > 0)
 
     def summary(self) -> dict:
-        """Percentages: mIoU, mAcc, aAcc (pixel accuracy), and the classes' own.
+        """Return mIoU, mAcc, aAcc (pixel accuracy) and each class's values in percent.
 
         ``final_score`` is that of ADE20K's benchmark, the mean of mIoU and aAcc.
         """
@@ -89,7 +89,7 @@ class ConfusionMatrix:
         )
 
     def most_confused(self, limit: int, by: str = 'pixels') -> list[dict]:
-        """Pairs of classes taken for each other, the worst first.
+        """Return the most confused pairs of classes, the worst first.
 
         Args:
             limit: pairs to list.

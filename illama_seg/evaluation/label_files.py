@@ -25,13 +25,13 @@ SHOWN = 8  # files named in a message
 
 @dataclass(frozen=True)
 class LabelIds:
-    """What the numbers in label images mean.
+    """Meaning of the numbers in label images.
 
     Args:
         classes: names of the classes.
         annotated: (256,) class number of each id in the annotations, ``IGNORED`` or
             ``UNKNOWN``.
-        predicted: (256,) the same of the ids in the predictions.
+        predicted: (256,) class number of each id in the predictions, likewise.
     """
 
     classes: tuple[str, ...]
@@ -52,7 +52,8 @@ class LabelIds:
         Args:
             classes: names of the classes.
             reduce_zero_label: id 0 is not annotated, ids 1, 2, ... are the classes.
-            label_map: of a data set of some of another's classes; applied afterwards.
+            label_map: id -> new id, for some of a data set's classes; applied
+                after ``reduce_zero_label``.
             ignore_index: a further id that is not counted, beside 255.
             predictions_from_zero: predictions are class numbers, whatever the ids of
                 the annotations.
@@ -86,8 +87,8 @@ def count_label_files(
 
     Args:
         predictions: folder, searched with its subfolders.
-        annotations: the same of the annotations.
-        ids: what the numbers in both mean.
+        annotations: folder of the annotations, likewise.
+        ids: meaning of the numbers in both.
         in_both: leave out the images that only one of the folders has.
         num_workers: processes; by default one for each core.
 
@@ -95,8 +96,8 @@ def count_label_files(
         The counts and the number of images.
 
     Raises:
-        FileNotFoundError: if a folder is missing or a file has no counterpart.
-        ValueError: if files are damaged, differ in size or hold other ids; names the
+        MissingFileError: if a folder is missing or a file has no counterpart.
+        UserError: if files are damaged, differ in size or hold other ids; names the
             first of them.
     """
     found, expected = _pngs(Path(predictions)), _pngs(Path(annotations))
@@ -106,7 +107,7 @@ def count_label_files(
     workers = num_workers or os.cpu_count() or 1
     matrix, faults = ConfusionMatrix(ids.classes), []
     count = partial(_count_chunk, Path(predictions), Path(annotations), ids)
-    # Forked, processes need not import torch again; none of it runs in them.
+    # Forked processes need not import torch again; they do not run it.
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context('fork' if 'fork' in methods else None)
     with (
@@ -127,7 +128,7 @@ def count_label_files(
 
 
 def _pngs(folder: Path) -> set[str]:
-    """Names below the folder, without suffix."""
+    """Return the names of the PNGs below the folder, without suffix."""
     if not folder.is_dir():
         raise MissingFileError(f'no folder {folder}')
     files = {
@@ -137,8 +138,8 @@ def _pngs(folder: Path) -> set[str]:
     }
     if not files:
         raise MissingFileError(
-            f'no PNG in {folder}: expected label images, one channel, as '
-            'tools/test.py --out and tools/infer.py (labels/) write them'
+            f'no PNG in {folder}: expected label images with one channel, such as '
+            'those of a test run'
         )
     return files
 
@@ -155,8 +156,8 @@ def _check_names(
             raise MissingFileError(
                 f'{len(names)} images of {here} are not in {there}: {shown}'
                 f'{", ..." if len(names) > SHOWN else ""}. Both folders need the same '
-                'names; to count only those in both ('
-                f'{len(found & expected)}): --partial'
+                'names; to count only the '
+                f'{len(found & expected)} in both, set in_both=True'
             )
 
 
@@ -183,7 +184,7 @@ def _count_chunk(
 def _compared(
     guess_path: Path, truth_path: Path, ids: LabelIds
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Class numbers of an annotation and of its prediction, checked."""
+    """Read and check an annotation and its prediction as class numbers."""
     truth_ids, guess_ids = read_labels(truth_path), read_labels(guess_path)
     if truth_ids.shape != guess_ids.shape:
         raise UserError(
@@ -197,23 +198,22 @@ def _compared(
         raise UserError(
             f'{truth_path}: id {unknown[0]} in {unknown.size} pixels; annotations of '
             f'these {len(ids.classes)} classes have {_spans(ids.annotated)}. Are '
-            '--config, --num-classes, --from-zero or --ignore-index those of another '
-            'data set?'
+            'classes, reduce_zero_label or ignore_index those of another data set?'
         )
     guess = ids.predicted[guess_ids]
     unknown = guess_ids[(guess == UNKNOWN) & (truth >= 0)]
     if unknown.size:
         raise UserError(
             f'{guess_path}: id {unknown[0]} in {unknown.size} pixels that are '
-            f'annotated; predictions need {_spans(ids.predicted, False)}. Ids of the '
-            'annotations go without --predictions-from-zero, class numbers from 0 with '
-            'it'
+            f'annotated; predictions need {_spans(ids.predicted, False)}. Set '
+            'predictions_from_zero for class numbers from 0, not for the ids of the '
+            'annotations'
         )
     return truth, guess
 
 
 def _spans(table: np.ndarray, with_ignored: bool = True) -> str:
-    """Ids of a table in words, such as '1..150 (classes), 0, 255 (not counted)'."""
+    """Describe the ids of a table, such as '1..150 (classes), 0, 255 (not counted)'."""
     numbers = np.flatnonzero(table >= 0)
     text = f'{numbers.min()}..{numbers.max()} (classes)'
     ignored = ', '.join(map(str, np.flatnonzero(table == IGNORED)))
@@ -224,7 +224,7 @@ def read_labels(path: Path) -> np.ndarray:
     """Read a label image: (H, W) uint8; a palette's numbers, not its colours.
 
     Raises:
-        ValueError: if it is damaged, not one channel of 8 bits, or declares too many
+        UserError: if it is damaged, not one channel of 8 bits, or declares too many
             pixels; names the file.
     """
     try:
@@ -236,8 +236,8 @@ def read_labels(path: Path) -> np.ndarray:
         labels = labels.astype(np.uint8)
     if labels.ndim != 2:
         raise UserError(
-            f'{path} has {labels.shape[2]} channels; expected one, of label ids (the '
-            'folder of --out of tools/test.py, not of --show-dir)'
+            f'{path} has {labels.shape[2]} channels; expected one, of label ids '
+            '(label images, not coloured overlays)'
         )
     if labels.dtype != np.uint8:
         if labels.max() > 255 or labels.min() < 0:

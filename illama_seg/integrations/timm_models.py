@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
@@ -17,19 +18,18 @@ from illama_seg.errors import UserError
 from illama_seg.layers.architectures import INIT_STD
 
 _POOLS = ('token', 'avg', '')
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class TimmILLaMA(ILLaMA):
-    """The backbone with a classifier, in the manner of timm's models.
+    """Backbone with a classifier and the interface of timm's models.
 
-    The keys of its state dict are those of the released files. Images of any size are
-    taken. ``set_soft_mask_rate`` is there as well.
+    The keys of its state dict are those of the released files. Images may have any
+    size.
 
     Args:
         arch: see :class:`~illama_seg.backbones.ILLaMA`.
-        img_size: image side, or (height, width), that the positional embedding is
-            made for.
+        img_size: image side, or (height, width), in pixels, of the positional
+            embedding.
         patch_size: side of a patch in pixels.
         in_chans: image channels.
         num_classes: outputs of the classifier; 0 for none.
@@ -41,7 +41,7 @@ class TimmILLaMA(ILLaMA):
         soft_mask_rate: share of the future that the soft mask lets through.
 
     Raises:
-        ValueError: for an argument out of its range.
+        UserError: for an argument out of its range.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class TimmILLaMA(ILLaMA):
         return self.norm(tokens)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """(B, N + 1, C) -> (B, num_classes), or what the classifier reads."""
+        """(B, N + 1, C) -> logits (B, num_classes), or the classifier's input."""
         if self.global_pool == 'token':
             x = x[:, -1]
         elif self.global_pool == 'avg':
@@ -108,23 +108,23 @@ class TimmILLaMA(ILLaMA):
         output_fmt: str = 'NCHW',
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Patches after some of the blocks.
+        """Return the patches after some of the blocks.
 
         Args:
             x: (B, in_chans, H, W).
-            indices: blocks, the last n of them if it is a number, all if None.
-            norm: apply the final norm to them.
-            stop_early: do not run the blocks after the last one of them.
+            indices: block numbers; an int n for the last n blocks; None for all.
+            norm: apply the final norm to the patches.
+            stop_early: do not run the blocks after the last index.
             output_fmt: 'NCHW' or 'NLC'.
-            intermediates_only: return the patches alone.
+            intermediates_only: return only the patches.
 
         Returns:
             One map for each index, (B, C, ceil(H / P), ceil(W / P)) for patch size P,
-            or (B, N, C); before it, unless ``intermediates_only``, what
-            ``forward_features`` gives for the last block that was run.
+            or (B, N, C). Unless ``intermediates_only``, a tuple of the last block's
+            tokens after the final norm, (B, N + 1, C), and these maps.
 
         Raises:
-            ValueError: if ``output_fmt`` is another one.
+            UserError: if ``output_fmt`` is another one.
         """
         if output_fmt not in ('NCHW', 'NLC'):
             raise UserError(f"output_fmt={output_fmt!r}: expected 'NCHW' or 'NLC'")
@@ -150,7 +150,7 @@ class TimmILLaMA(ILLaMA):
         prune_norm: bool = False,
         prune_head: bool = True,
     ) -> list[int]:
-        """Drop what features after these blocks do not need; the blocks' numbers."""
+        """Drop the layers after these blocks; return the blocks' numbers."""
         taken, last = feature_take_indices(len(self.blocks), indices)
         self.blocks = self.blocks[: last + 1]
         self.out_indices = (last,)
@@ -161,16 +161,16 @@ class TimmILLaMA(ILLaMA):
         return list(taken)
 
     def get_classifier(self) -> nn.Module:
-        """The layer that makes the logits."""
+        """Return the layer that computes the logits."""
         return self.head
 
     def reset_classifier(
         self, num_classes: int, global_pool: str | None = None
     ) -> None:
-        """Put a new classifier in; none for 0 classes.
+        """Replace the classifier; 0 classes remove it.
 
         Raises:
-            ValueError: if ``global_pool`` is none of 'token', 'avg', ''.
+            UserError: if ``global_pool`` is none of 'token', 'avg', ''.
         """
         if global_pool not in (None, *_POOLS):
             raise UserError(f'global_pool={global_pool!r}: expected one of {_POOLS}')
@@ -191,11 +191,11 @@ class TimmILLaMA(ILLaMA):
         self.with_cp = enable
 
     def no_weight_decay(self) -> set[str]:
-        """Parameters that timm's optimisers leave undecayed, beside 1-D ones."""
+        """Return the parameters without weight decay, besides 1-D ones."""
         return {'pos_embed', 'cls_token'}
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Groups of parameters for timm's layer-wise learning rate decay."""
+        """Return the parameter groups of timm's layer-wise learning rate decay."""
         blocks = r'^blocks\.(\d+)'
         return dict(
             stem=r'^(?:cls_token|pos_embed|patch_embed)',
@@ -208,7 +208,7 @@ class TimmILLaMA(ILLaMA):
         A classifier of another number of classes is left out.
 
         Raises:
-            FileNotFoundError, ConnectionError, ValueError: see ``load_into_backbone``.
+            MissingFileError, ConnectionError, UserError: see ``load_into_backbone``.
         """
         load_into_backbone(self, checkpoint)
 
@@ -217,7 +217,7 @@ class TimmILLaMA(ILLaMA):
 
 
 def _cfg(img_size: int, url: str = '') -> dict[str, Any]:
-    """Evaluation as in the paper: at 384 the image is warped, without a crop."""
+    """Return the paper's evaluation settings: at 384 warped, not cropped."""
     warped = img_size >= 384
     return dict(
         url=url,
@@ -225,8 +225,8 @@ def _cfg(img_size: int, url: str = '') -> dict[str, Any]:
         interpolation='bicubic',
         crop_pct=1.0 if warped else 0.875,
         crop_mode='squash' if warped else 'center',
-        mean=_MEAN,
-        std=_STD,
+        mean=IMAGENET_DEFAULT_MEAN,
+        std=IMAGENET_DEFAULT_STD,
         num_classes=1000,
         first_conv='patch_embed.proj',
         classifier='head',
@@ -242,9 +242,8 @@ def _name(arch: str, img_size: int) -> str:
 def _cfgs() -> dict[str, Any]:
     """Model, with a tag where there are released weights -> its configuration."""
     cfgs = {}
-    for name, file in RELEASED.items():
-        tag = 'in21k_ft_in1k' if 'in21k' in name else 'in1k'
-        key = f'{_name(file.arch, file.img_size)}.{tag}'
+    for file in RELEASED.values():
+        key = f'{_name(file.arch, file.img_size)}.{file.data}'
         cfgs[key] = _cfg(file.img_size, file.url)
     models = {key.split('.')[0] for key in cfgs}
     for arch in ARCHITECTURES:
@@ -258,7 +257,7 @@ default_cfgs = generate_default_cfgs(_cfgs())
 
 
 def _create(name: str, pretrained: bool, **options: Any) -> nn.Module:
-    """Build the model as timm does, and load its weights as this package does."""
+    """Build the model by timm, and load its weights by this package."""
     folder = options.pop('cache_dir', None)
     model = build_model_with_cfg(
         TimmILLaMA,
@@ -272,8 +271,8 @@ def _create(name: str, pretrained: bool, **options: Any) -> nn.Module:
         source = cfg.get('file') or cfg.get('url')
         if not source or cfg.get('source') in ('hf-hub', 'local-dir'):
             raise UserError(
-                f'no file or URL of pretrained weights for {name}; the released ones '
-                f'are those of {", ".join(_released())}. For a file of your own: '
+                f'no file or URL of pretrained weights for {name}; released: '
+                f'{", ".join(_released())}. For your own file: '
                 "pretrained_cfg_overlay=dict(file='/path/to/file.pth')"
             )
         inner = model if isinstance(model, TimmILLaMA) else model.model

@@ -31,7 +31,7 @@ class ArrayDataset(BaseDataset):
         kwargs: of mmengine's ``BaseDataset``: ``pipeline``, ``indices``, ...
 
     Raises:
-        ValueError: for another split.
+        UserError: for another split.
     """
 
     def __init__(self, split: str, data_root: str = '', **kwargs) -> None:

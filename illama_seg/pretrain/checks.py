@@ -1,4 +1,4 @@
-"""Whether data sets, classifier and accuracy speak of the same classes."""
+"""Checks that data sets, classifier and accuracy have the same classes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ def check_topk(option: str, evaluator: object, num_classes: int) -> None:
     """Compare the k of an accuracy with the classes, before anything is trained.
 
     Args:
-        option: the evaluator's name, 'val_evaluator'.
+        option: name of the evaluator, such as 'val_evaluator'.
         evaluator: its config, or a list of them.
-        num_classes: of the head.
+        num_classes: outputs of the head.
 
     Raises:
-        ValueError: names the option, the k and the number of classes.
+        UserError: names the option, the k and the number of classes.
     """
     for metric in evaluator if isinstance(evaluator, Sequence) else [evaluator]:
         topk = metric.get('topk', ()) if isinstance(metric, Mapping) else ()
@@ -24,7 +24,7 @@ def check_topk(option: str, evaluator: object, num_classes: int) -> None:
         if largest > num_classes:
             raise UserError(
                 f'{option}.topk={topk}, but there are {num_classes} classes: '
-                f'--cfg-options {option}.topk=1'
+                f'set {option}.topk=1'
             )
 
 
@@ -32,11 +32,11 @@ def check_classes(num_classes: int, classes: Mapping[str, Sequence[str]]) -> Non
     """Compare the classes of the splits with each other and with the head.
 
     Args:
-        num_classes: of the head.
+        num_classes: outputs of the head.
         classes: split ('train', 'val', 'test') -> names of its classes, in order.
 
     Raises:
-        ValueError: names the splits and the first class that differs, or the option.
+        UserError: names the splits and the first class that differs, or the option.
     """
     (first, names), *others = classes.items()
     for split, found in others:
@@ -58,5 +58,5 @@ def check_classes(num_classes: int, classes: Mapping[str, Sequence[str]]) -> Non
     if len(names) != num_classes:
         raise UserError(
             f'model.head.num_classes={num_classes}, but the {first} data has '
-            f'{len(names)} classes: --cfg-options model.head.num_classes={len(names)}'
+            f'{len(names)} classes: set model.head.num_classes={len(names)}'
         )

@@ -17,19 +17,19 @@ from illama_seg.pretrain.structures import DataSample
 
 @MODELS.register_module()
 class ImageClassifier(BaseModel):
-    """An image classifier as mmpretrain builds them, with the same three modes.
+    """Image classifier with mmpretrain's structure and its three modes.
 
     Args:
         backbone: config of a backbone that returns the class token.
         head: config of a head over its channels.
-        data_preprocessor: config; ``ClsDataPreprocessor`` by default. It is told the
+        data_preprocessor: config; ``ClsDataPreprocessor`` by default, which gets the
             head's number of classes.
-        init_cfg: ``dict(type='Pretrained', checkpoint=PATH_OR_URL)`` takes a released
-            .pth and our own checkpoints; a classifier of another number of classes is
-            left out. The backbone's own ``init_cfg`` takes the backbone only.
+        init_cfg: ``dict(type='Pretrained', checkpoint=PATH_OR_URL)`` loads a released
+            .pth or our own checkpoint; a classifier of another number of classes is
+            left out. The backbone's own ``init_cfg`` loads the backbone only.
 
     Raises:
-        ValueError: if head and backbone do not fit each other.
+        UserError: if head and backbone do not fit each other.
     """
 
     _is_init: bool
@@ -68,11 +68,11 @@ class ImageClassifier(BaseModel):
             )
 
     def init_weights(self) -> None:
-        """Initialise backbone and head, or load both; say what was left out.
+        """Initialise backbone and head, or load both; log what was left out.
 
         Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: if the checkpoint does not fit the backbone or is not safe.
+            MissingFileError: if there is no such file.
+            UserError: if the checkpoint does not fit the backbone or is not safe.
         """
         if self._is_init:
             return
@@ -113,7 +113,7 @@ class ImageClassifier(BaseModel):
 
         Args:
             inputs: (B, 3, H, W).
-            data_samples: annotations; needed for 'loss'.
+            data_samples: annotations; required for 'loss'.
             mode: 'loss', 'predict' or 'tensor'.
 
         Returns:
@@ -121,7 +121,7 @@ class ImageClassifier(BaseModel):
             'tensor': logits (B, num_classes).
 
         Raises:
-            ValueError: for an unknown mode.
+            UserError: for an unknown mode.
         """
         if mode not in ('loss', 'predict', 'tensor'):
             raise UserError(f"mode={mode!r}: expected 'loss', 'predict' or 'tensor'")

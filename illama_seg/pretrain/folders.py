@@ -1,4 +1,4 @@
-"""Images in a folder for each class: ImageNet and what is laid out like it."""
+"""Images in a folder for each class: ImageNet and other data in its layout."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ImageFolderDataset(BaseDataset):
     The classes are the folders in the order of their names, or those of an index file:
     JSON as ImageNet's (``{"0": ["n01440764", "tench"], ...}``, or a list), or a line
     for each class, the folder and, after a space, its name. A list of images, one
-    ``PATH LABEL`` to a line, takes the place of the folders; it needs the index file.
+    ``PATH LABEL`` to a line, replaces the folders; it needs the index file.
     Hidden files and folders are left out.
 
     Args:
@@ -31,11 +31,11 @@ class ImageFolderDataset(BaseDataset):
         data_prefix: folder of these images below it.
         class_index: the index file, below ``data_root``.
         ann_file: the list of images, below ``data_root``.
-        kwargs: of mmengine's ``BaseDataset``: ``pipeline``, ``indices``, ...
+        kwargs: arguments of mmengine's ``BaseDataset``: ``pipeline``, ``indices``, ...
 
     Raises:
-        FileNotFoundError: if a folder or file is missing; shows the layout expected.
-        ValueError: if a class has no image, a file is no image by its name, a label is
+        MissingFileError: if a folder or file is missing; shows the expected layout.
+        UserError: if a class has no image, a file is no image by its name, a label is
             out of range, or the classes are not those of the data set.
     """
 
@@ -164,8 +164,8 @@ class ImageNetDataset(ImageFolderDataset):
 Expected layout (ILSVRC2012, the validation images moved into their classes' folders):
   DATA_ROOT/train/n01440764/*.JPEG ...    1000 folders, 1,281,167 images
   DATA_ROOT/val/n01440764/*.JPEG ...      1000 folders, 50,000 images
-Get it: https://image-net.org/download.php (registration), in data/imagenet, or name
-your own folder: --cfg-options train_dataloader.dataset.data_root=DIR \
+Get it: https://image-net.org/download.php (registration), in data/imagenet, or set
+your own folder: train_dataloader.dataset.data_root=DIR \
 val_dataloader.dataset.data_root=DIR test_dataloader.dataset.data_root=DIR
 Validation images in one folder: class_index=FILE for all three of them, and \
 ann_file=LIST for val_ and test_"""
@@ -180,7 +180,7 @@ class ImageNet21KPDataset(ImageFolderDataset):
 Expected layout (as https://github.com/Alibaba-MIIL/ImageNet21K writes it):
   DATA_ROOT/imagenet21k_train/n00005787/*.JPEG ...    10,450 folders
   DATA_ROOT/imagenet21k_val/n00005787/*.JPEG ...      10,450 folders
-in data/imagenet21k, or name your own folder: --cfg-options \
+in data/imagenet21k, or set your own folder: \
 train_dataloader.dataset.data_root=DIR val_dataloader.dataset.data_root=DIR \
 test_dataloader.dataset.data_root=DIR"""
 

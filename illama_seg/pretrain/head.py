@@ -17,16 +17,16 @@ from illama_seg.pretrain.structures import DataSample
 
 @MODELS.register_module()
 class LinearClsHead(BaseModule):
-    """One linear layer, cross entropy with label smoothing, hard or soft labels.
+    """Linear layer with label-smoothed cross entropy, for hard or soft labels.
 
     Args:
         num_classes: number of classes.
         in_channels: channels of the features.
-        label_smoothing: share of the label spread over all classes. Mixed labels are
-            smoothed here as well: it is linear, so the order does not matter.
+        label_smoothing: share of the label spread over all classes, also of mixed
+            labels: smoothing is linear, so the order does not matter.
 
     Raises:
-        ValueError: for an argument out of its range.
+        UserError: for an argument out of its range.
     """
 
     def __init__(
@@ -43,18 +43,18 @@ class LinearClsHead(BaseModule):
         self.fc = nn.Linear(in_channels, num_classes)
 
     def init_weights(self) -> None:
-        """Truncated normal weights, zero bias."""
+        """Draw truncated normal weights; set the bias to zero."""
         nn.init.trunc_normal_(self.fc.weight, std=INIT_STD)
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, feats: tuple[Tensor, ...]) -> Tensor:
-        """Last of the features, (B, in_channels) -> logits (B, num_classes)."""
+        """Return the logits (B, num_classes) of the last features, (B, in_channels)."""
         return self.fc(feats[-1])
 
     def loss(
         self, feats: tuple[Tensor, ...], data_samples: Sequence[DataSample]
     ) -> dict[str, Tensor]:
-        """Mean cross entropy, of the soft labels where the samples have them."""
+        """Return the mean cross entropy, with the soft labels of mixed samples."""
         logits = self(feats)
         kind = 'gt_score' if 'gt_score' in data_samples[0] else 'gt_label'
         target = torch.stack([sample.get(kind) for sample in data_samples])
@@ -69,7 +69,7 @@ class LinearClsHead(BaseModule):
         feats: tuple[Tensor, ...],
         data_samples: Sequence[DataSample] | None = None,
     ) -> list[DataSample]:
-        """Add probabilities and the class predicted to the samples, or to new ones."""
+        """Set probabilities and predicted class of the samples, or of new ones."""
         scores = self(feats).float().softmax(dim=-1)
         samples = data_samples or [DataSample() for _ in scores]
         labels = scores.argmax(dim=-1)

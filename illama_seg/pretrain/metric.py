@@ -14,17 +14,17 @@ from illama_seg.errors import UserError
 
 @METRICS.register_module()
 class Accuracy(BaseMetric):
-    """Share of the images whose class is among the k of the highest scores, in percent.
+    """Percentage of images whose class is among the k highest scores.
 
-    Gives ``accuracy/top1``, ``accuracy/top5``, ..., as mmpretrain names them.
+    Returns ``accuracy/top1``, ``accuracy/top5``, ..., as mmpretrain names them.
 
     Args:
-        topk: the k.
-        collect_device: where results of several processes meet, 'cpu' or 'gpu'.
-        prefix: of the names.
+        topk: one or more k.
+        collect_device: device that gathers the processes' results, 'cpu' or 'gpu'.
+        prefix: prefix of the names; 'accuracy' by default.
 
     Raises:
-        ValueError: if a k is below 1 or above the number of classes.
+        UserError: if a k is below 1 or above the number of classes.
     """
 
     default_prefix = 'accuracy'
@@ -41,7 +41,7 @@ class Accuracy(BaseMetric):
             raise UserError(f'Accuracy topk={topk}: expected numbers of 1 or more')
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Keep, for each image, the place of its class among the scores."""
+        """Store the rank of each image's class among its scores."""
         scores = torch.stack([sample['pred_score'] for sample in data_samples])
         labels = torch.stack([sample['gt_label'] for sample in data_samples])
         num_classes = scores.shape[1]
@@ -52,14 +52,14 @@ class Accuracy(BaseMetric):
             )
         if not scores.isfinite().all():
             raise UserError('Accuracy: scores are not finite; the training diverged')
-        # Ties, as of a collapsed model, must not count as hits: only one place each.
+        # Tied scores, as of a collapsed model, have one rank each: they are no hits.
         hits = scores.topk(max(self.topk)).indices == labels.to(scores.device)
-        places = torch.where(hits.any(1), hits.int().argmax(1), num_classes)
-        self.results += places.tolist()
+        ranks = torch.where(hits.any(1), hits.int().argmax(1), num_classes)
+        self.results += ranks.tolist()
 
     def compute_metrics(self, results: list[int]) -> dict[str, float]:
-        """Percent of the places below each k."""
+        """Return the percentage of ranks below each k."""
         return {
-            f'top{k}': 100 * sum(place < k for place in results) / len(results)
+            f'top{k}': 100 * sum(rank < k for rank in results) / len(results)
             for k in self.topk
         }

@@ -1,4 +1,4 @@
-"""From a list of 8 bit images to a normalised, augmented batch, on the device."""
+"""Normalise and augment a batch of 8-bit images on the device."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class ClsDataPreprocessor(BaseDataPreprocessor):
     """Stack and normalise; in training erase parts and mix images, in this order.
 
     Args:
-        num_classes: needed for mixing.
+        num_classes: number of classes; needed for mixing.
         mixup: alpha of Mixup (arXiv 1710.09412); 0 for none.
-        cutmix: alpha of CutMix (arXiv 1905.04899); 0 for none. With both each batch
-            takes one of them, by a fair coin.
+        cutmix: alpha of CutMix (arXiv 1905.04899); 0 for none. With both, each batch
+            uses one of them, chosen at random.
         erasing: probability of erasing a rectangle of an image, filled with noise for
             each pixel (arXiv 1708.04896).
-        mean: of the red, green and blue channel, of images in 0..1; ImageNet's by
+        mean: mean of the red, green and blue channel of images in 0..1; ImageNet's by
             default.
-        std: standard deviation, likewise.
+        std: standard deviation of the same.
 
     Raises:
-        ValueError: for an argument out of its range.
+        UserError: for an argument out of its range.
     """
 
     mean: Tensor
@@ -68,26 +68,26 @@ class ClsDataPreprocessor(BaseDataPreprocessor):
         )
 
     def forward(self, data: dict, training: bool = False) -> dict[str, Any]:
-        """Preprocess what the data loader collated.
+        """Preprocess a batch of the data loader.
 
         Args:
             data: ``inputs``, uint8 RGB of one size, (B, 3, H, W) or a list of
                 (3, H, W), and ``data_samples``, a list of :class:`DataSample`.
-            training: whether to augment.
+            training: augment the images.
 
         Returns:
             ``inputs`` (B, 3, H, W) float32 and ``data_samples``, which have a
             ``gt_score`` if images were mixed.
 
         Raises:
-            ValueError: if the images differ in size, or an odd number is to be mixed.
+            UserError: if the images differ in size, or an odd number is to be mixed.
         """
         data = self.cast_data(data)  # type: ignore[assignment]
         images, samples = data['inputs'], data.get('data_samples')
         if not isinstance(images, Tensor):
             _check_one_shape(images)
             images = torch.stack(tuple(images))
-        # Of a large batch on a CPU every tensor more costs as much as the arithmetic.
+        # On a CPU each extra copy of a large batch costs as much as the arithmetic.
         batch = torch.sub(images, self.mean).div_(self.std)
         if training and self._erase is not None:
             self._erase.device = batch.device
@@ -113,7 +113,7 @@ class ClsDataPreprocessor(BaseDataPreprocessor):
 
 @FUNCTIONS.register_module()
 def collate_images(batch: Sequence[dict]) -> dict[str, Any]:
-    """Make the batch where it is loaded: the workers hand over one tensor, not many.
+    """Make a batch in the worker that loads it, so that it passes on one tensor.
 
     Args:
         batch: dicts of ``inputs``, (3, H, W) uint8, and ``data_samples``.
@@ -123,7 +123,7 @@ def collate_images(batch: Sequence[dict]) -> dict[str, Any]:
         list of B.
 
     Raises:
-        ValueError: if the images differ in size.
+        UserError: if the images differ in size.
     """
     images = [item['inputs'] for item in batch]
     _check_one_shape(images)

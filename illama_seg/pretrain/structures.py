@@ -1,4 +1,4 @@
-"""What is known of one image: annotation and prediction."""
+"""Annotation and prediction of one image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class DataSample(BaseDataElement):
 
     Attributes:
         gt_label: (1,) int64, class number.
-        gt_score: (num_classes,), a soft label, as mixing makes it.
+        gt_score: (num_classes,), soft label of a mixed image.
         pred_label: (1,) int64, class of the highest score.
         pred_score: (num_classes,), probabilities.
     """
@@ -47,7 +47,7 @@ class DataSample(BaseDataElement):
     def __getstate__(self) -> dict:
         """Pickle the annotation as a number.
 
-        A data loader's workers would share the tensor, by a file for each image.
+        A data loader's workers would share a tensor by a file for each image.
         """
         state = dict(self.__dict__)
         label = state.get('gt_label')

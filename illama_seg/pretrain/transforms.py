@@ -18,8 +18,8 @@ class LoadRGBImage:
     """Read ``img_path``, or take ``img``, (H, W) or (H, W, 3) uint8 -> PIL image, RGB.
 
     Raises:
-        ValueError: if the file is no image, is damaged, or declares too many pixels;
-            names it.
+        UserError: if the file is no image, is damaged, or declares too many pixels;
+            names the file.
     """
 
     def __call__(self, results: dict) -> dict:
@@ -40,15 +40,15 @@ class LoadRGBImage:
 class ClsTransform:
     """``timm.data.create_transform``, up to a (3, H, W) uint8 tensor.
 
-    Normalisation and random erasing come in ``ClsDataPreprocessor``, on the device.
-    Colour jitter has no effect beside ``auto_augment``: timm leaves it out.
+    ``ClsDataPreprocessor`` normalises and erases on the device. timm drops colour
+    jitter if there is an ``auto_augment``.
 
     Args:
         options: arguments of ``create_transform``: ``input_size``, ``is_training``,
             ``auto_augment``, ``interpolation``, ``crop_pct``, ``crop_mode``, ...
 
     Raises:
-        ValueError: if timm does not know an option, or one that comes later is given.
+        UserError: if timm does not know an option, or ``ClsDataPreprocessor`` has it.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -76,7 +76,7 @@ class ClsTransform:
 
 
 def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
-    """timm's; black at 0 bits, which RandAugment may draw and Pillow 13 refuses."""
+    """Posterize as timm; black at the 0 bits that RandAugment may draw."""
     if bits == 0:
         return Image.new(image.mode, image.size)
     return auto_augment.posterize(image, bits)
@@ -87,7 +87,7 @@ class PackClsInputs:
     """``img`` and ``gt_label`` -> ``inputs`` and a :class:`DataSample`."""
 
     def __call__(self, results: dict) -> dict:
-        """Pack; path and number of the image go along for messages."""
+        """Pack, with the path and number of the image for messages."""
         kept = ('img_path', 'sample_idx')
         meta = {key: results[key] for key in kept if key in results}
         sample = DataSample(metainfo=meta)

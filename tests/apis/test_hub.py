@@ -28,7 +28,6 @@ def _no_download(monkeypatch):
         raise AssertionError(f'downloads {args}')
 
     monkeypatch.setattr('urllib.request.urlopen', refuse)
-    monkeypatch.setattr('torch.hub.download_url_to_file', refuse)
 
 
 # Names
@@ -127,8 +126,10 @@ def test_true_takes_the_released_classifier_of_the_recipe(tmp_path, monkeypatch)
     path = tmp_path / 'released.pth'
     torch.save(dict(model=released), path)
     asked = []
-    fetch = lambda url: asked.append(url) or path  # noqa: E731
-    monkeypatch.setattr('illama_seg.apis.models.fetch_checkpoint', fetch)
+    monkeypatch.setattr(
+        'illama_seg.checkpoints.checkpoint.fetch_checkpoint',
+        lambda url, folder: asked.append(url) or path,
+    )
     model = get_model('illama_tiny_in1k', pretrained=True)
     assert asked == [RELEASED['illama-tiny-in1k-75.0.pth'].url]
     assert same(state_of(model), state)

@@ -223,7 +223,7 @@ PLANTED = {
     colours_for_an_annotation: (
         'not class numbers',
         'train',
-        ['ann/train/0.png: the annotation is a colour picture (RGB, (8, 12, 3))'],
+        ['ann/train/0.png: the annotation is a colour image (RGB, (8, 12, 3))'],
     ),
     jpeg_for_an_annotation: (
         'lossy annotation',
@@ -408,5 +408,5 @@ def test_processes_find_what_one_finds_in_the_same_order(workers, root, monkeypa
 
 
 def test_no_processes_at_all_is_refused(root):
-    with pytest.raises(ValueError, match='--workers 0'):
+    with pytest.raises(ValueError, match='workers=0: expected at least 1'):
         check_splits(settings(root), HEADS, workers=0)

@@ -147,9 +147,9 @@ def test_a_palettes_numbers_count_not_its_colours(folders):
     ('guess', 'truth', 'texts'),
     [
         ([[1, 2]], [[3, 1]], ['ann/x.png: id 3 in 1 pixels', '1..2 (classes), 0, 255']),
-        ([[0, 0]], [[1, 1]], ['pred/x.png: id 0 in 2 pixels', '--predictions-from']),
+        ([[0, 0]], [[1, 1]], ['pred/x.png: id 0 in 2 pixels', 'predictions_from_zero']),
         ([[1]], [[1, 1]], ['pred/x.png is (1, 1)', 'ann/x.png is (1, 2)']),
-        ([[[1] * 3]], [[1]], ['pred/x.png has 3 channels', '--out']),
+        ([[[1] * 3]], [[1]], ['pred/x.png has 3 channels', 'not coloured']),
     ],
 )
 def test_a_file_that_cannot_be_compared_is_named_with_the_way_out(
@@ -193,7 +193,7 @@ def test_ids_of_16_bits_are_not_cut_to_8(folders):
 def test_missing_and_extra_files_are_named_and_can_be_left_out(pairs, text, folders):
     for number, pair in enumerate(pairs):
         folders[2](str(number), *pair)
-    with pytest.raises(FileNotFoundError, match=rf'{text}.*--partial'):
+    with pytest.raises(FileNotFoundError, match=rf'{text}.*in_both=True'):
         count(folders)
     assert count(folders, in_both=True)[1] == 1
 

@@ -15,7 +15,6 @@ def parse_args() -> argparse.Namespace:
         '--dims',
         nargs='+',
         type=int,
-        default=[192, 384, 768, 1024],
         help='channels of a token; by default those of Tiny to Large',
     )
     parser.add_argument(

@@ -1,7 +1,7 @@
 """Procedural outdoor scenes in ADE20K's layout, label ids and class names.
 
 A scene is a ground plane seen by a pinhole camera: X metres to the right, Z metres
-ahead, Y metres up.  Things are drawn from far to near, picture and label from the same
+ahead, Y metres up.  Things are drawn from far to near, image and label from the same
 masks, on a canvas of twice the asked size, which is then reduced.
 """
 

@@ -1,4 +1,4 @@
-"""What is in this crop: a classification set cut out of the scenes."""
+"""A classification data set of crops of the scenes."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from illama_seg.errors import UserError
 VERSION = 1
 SIZE = (160, 208)  # of the scenes
 SPLITS = {'train': 'training', 'val': 'validation'}
-# More scenes than this for a crop of each class: something is wrong.
+# More scenes than this for a crop of each class are an error.
 MAX_SCENES = 40
 
 
 def scene_crops(
     seed: int, split: str, index: int, side: int
 ) -> Iterator[tuple[str, Array]]:
-    """Two crops of each class that a scene has anywhere but at its rim.
+    """Yield two crops of each class of a scene, with their middle away from its border.
 
     Args:
-        seed: of the scenes, at least 0.
+        seed: seed of the scenes, at least 0.
         split: 'train' or 'val'.
         index: number of the scene in its split.
-        side: of a crop in pixels.
+        side: side of a crop in pixels.
 
     Yields:
         Class of the crop's middle, and the crop: uint8 RGB (side, side, 3).
@@ -61,22 +61,22 @@ def write_scene_crops(
 ) -> dict:
     """Write crops of scenes as ``root/{train,val}/CLASS/*.jpg``.
 
-    The scenes are drawn for this and not kept. With another seed than the demo's, none
-    of them is one of the demo's.
+    The scenes are drawn for the crops and not kept. The default seed gives other scenes
+    than the demo's.
 
     Args:
         root: folder to write; new, empty, or already holding this very data set.
         num_train: crops of each class in ``train``.
-        num_val: the same in ``val``.
-        side: of a crop in pixels.
-        seed: of the scenes.
+        num_val: crops of each class in ``val``.
+        side: side of a crop in pixels.
+        seed: seed of the scenes.
         workers: threads that draw.
 
     Returns:
-        What ``root/crops.json`` holds: the parameters and the number of scenes.
+        Content of ``root/crops.json``: the parameters and the number of scenes.
 
     Raises:
-        ValueError: if an argument is out of its range, or ``root`` holds other files.
+        UserError: if an argument is out of its range, or ``root`` holds other files.
     """
     if min(num_train, num_val) < 1 or not 8 <= side <= min(SIZE):
         raise UserError(

@@ -1,4 +1,4 @@
-"""What lies under and behind all things: the ground, the sky and mountains."""
+"""Background of a scene: the ground, the sky and mountains."""
 
 from collections.abc import Callable
 

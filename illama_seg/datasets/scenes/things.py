@@ -1,4 +1,4 @@
-"""What stands on the ground: painters of sprites, textures of walls and fences.
+"""Objects on the ground: painters of sprites, textures of walls and fences.
 
 A painter gives its sprite the class that its own name begins with.
 """

@@ -37,7 +37,7 @@ def make_scene(
         else an ADE20K SceneParse150 id, one of `SCENE_IDS`.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        UserError: If an argument is out of its range.
     """
     _check_size(size)
     if split not in SPLITS:
@@ -98,11 +98,11 @@ def write_scenes(
         workers: Processes that draw, at least 1.
 
     Returns:
-        What `root/scenes.json` holds: the parameters and, per class, the share of all
+        Content of `root/scenes.json`: the parameters and, per class, the share of all
         pixels (`pixel_share`) and of the scenes it occurs in (`scene_share`), 0 to 1.
 
     Raises:
-        ValueError: If an argument is out of its range or `root` holds something else.
+        UserError: If an argument is out of its range or `root` holds something else.
         PermissionError: If `root` cannot be written.
     """
     _check_size(size)
@@ -160,7 +160,7 @@ def write_scenes(
 def _write_scene(
     seed: int, size: tuple[int, int], job: tuple[str, int, tuple[Path, Path]]
 ) -> Array:
-    """Draw and write a scene; the pixels of each id, (151,)."""
+    """Draw and write a scene; return the number of pixels of each id, (151,)."""
     split, index, (image_path, label_path) = job
     image, label = make_scene(seed, split, index, size)
     save_image(image_path, '.jpg', image[..., ::-1], cv2.IMWRITE_JPEG_QUALITY, 92)
@@ -169,7 +169,7 @@ def _write_scene(
 
 
 def _found(root: Path, meta: dict[str, Any]) -> dict[str, Any]:
-    """What an earlier run left in root; ValueError if it is not the same data set."""
+    """Return the notes of an earlier run; raise UserError for another data set."""
     way_out = 'choose another folder, or delete this one first'
     if root.exists() and not root.is_dir():
         raise UserError(f'{root} is a file, not a folder; {way_out}')

@@ -29,7 +29,7 @@ SECTION = Section(
 
 
 def compare_complexity(
-    dims: Sequence[int] = DIMS,
+    dims: Sequence[int] | None = None,
     sizes: Sequence[int] = (224, 384),
     *,
     tokens: Sequence[int] = (),
@@ -39,7 +39,7 @@ def compare_complexity(
     """Compare Table 2's closed forms with counts and write complexity.json.
 
     Args:
-        dims: numbers of channels D of a token.
+        dims: channels D of a token; by default those of Tiny to Large.
         sizes: sides of square images in pixels.
         tokens: further numbers of tokens N.
         patch_size: side of a patch in pixels.
@@ -51,7 +51,8 @@ def compare_complexity(
     Raises:
         UserError: if a parameter is out of range.
     """
-    dims, sizes, tokens = list(dims), list(sizes), list(tokens)
+    dims = list(DIMS if dims is None else dims)
+    sizes, tokens = list(sizes), list(tokens)
     check_at_least(1, dims=dims, sizes=sizes, tokens=tokens, patch_size=patch_size)
     if not dims:
         raise UserError('expected at least one number of channels', dims=dims)

@@ -148,7 +148,7 @@ DAMAGES = [
         ['validation_1.jpg has no', 'annotations/validation/other.png has no image'],
     ),
     (remove_pair, ['images/training has 3, expected 4', 'annotations/training has 3']),
-    (colour_annotation, ['training_3.png', 'colour picture (RGB']),
+    (colour_annotation, ['training_3.png', 'colour image (RGB']),
     (remove_folder, ['annotations/validation', 'found none']),
 ]
 
