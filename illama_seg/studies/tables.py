@@ -30,9 +30,8 @@ class Table:
         table.header = bool(self.columns)
         table.add_rows(list(map(list, self.rows)))
         for place, name in enumerate(table.field_names):
-            if not self.columns or not any(
-                re.match(r'[-+]?\d', row[place]) for row in self.rows
-            ):
+            cells = [row[place] for row in self.rows if self.columns]
+            if not any(re.match(r'[-+]?\d', cell) for cell in cells):
                 table.align[name] = 'l'
         lines = (self.title, table.get_string(), self.note)
         return '\n'.join(line for line in lines if line)

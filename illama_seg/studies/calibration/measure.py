@@ -189,7 +189,15 @@ def _write_classes(path: Path, results: list[dict]) -> None:
 
 
 def _table(models: Sequence[dict]) -> Table:
-    scores = ('accuracy', 'confidence', 'ece', 'adaptive_ece', 'mce', 'nll', 'brier')
+    scores = dict(
+        accuracy='accuracy',
+        confidence='confidence',
+        ece='ECE',
+        adaptive_ece='adaptive ECE',
+        mce='MCE',
+        nll='NLL',
+        brier='Brier',
+    )
     rows = []
     for model in models:
         for kind in KINDS:
@@ -199,4 +207,4 @@ def _table(models: Sequence[dict]) -> Table:
             cells = ('-' if row[n] is None else f'{row[n]:.4f}' for n in scores)
             rows.append([model['name'], f'{row["samples"]:,}', label, *cells])
     note = '; '.join(f'{kind}: {NOTES[kind]}' for kind in KINDS)
-    return Table(['model', 'samples', 'images', *scores], rows, note=note)
+    return Table(['model', 'samples', 'images', *scores.values()], rows, note=note)

@@ -139,12 +139,12 @@ def _compare_predictions(
     ]
     pairs = _common_images(members)
     scores: Scores = {group: {} for group in groups}
-    figures = {}
+    by_run = {}
     for run in members:
-        summary, figures[run.name] = evaluate(_load(run), pairs, run.name)
+        summary, by_run[run.name] = evaluate(_load(run), pairs, run.name)
         scores[run.group][run.name] = summary
     means = {
-        group: np.mean([figures[name] for name in summaries], 0)
+        group: np.mean([by_run[name] for name in summaries], 0)
         for group, summaries in scores.items()
     }
     mious = np.stack([mean[:, 0] for mean in means.values()])
@@ -169,13 +169,13 @@ def _compare_predictions(
             dict(
                 image=name,
                 mean={group: _scores(mean[index]) for group, mean in means.items()},
-                runs={name: _scores(each[index]) for name, each in figures.items()},
+                runs={name: _scores(each[index]) for name, each in by_run.items()},
             )
             for index, name in enumerate(names)
         ],
     )
     (out / 'images.json').write_text(json.dumps(numbers, indent=1))
-    _draw(members, figures, means, pairs, chosen, out / 'images.png')
+    _draw(members, by_run, means, pairs, chosen, out / 'images.png')
     source = f'last checkpoints on {len(pairs)} validation images'
     counts = ', '.join(f'{group} {count}' for group, count in better.items())
     note = f'images where one is better than every other: {counts}' if better else ''
@@ -216,7 +216,7 @@ def _load(run: _Run) -> nn.Module:
 
 def _draw(
     members: Sequence[_Run],
-    figures: dict[str, np.ndarray],
+    by_run: dict[str, np.ndarray],
     means: dict[str, np.ndarray],
     pairs: LabelledImages,
     chosen: Sequence[tuple[str, int]],
@@ -230,7 +230,7 @@ def _draw(
         meta = dataset_meta(model)
         for index in {index for _, index in chosen}:
             guess = _smaller(predict(model, pairs[index][0]))
-            miou, accuracy = figures[first][index]
+            miou, accuracy = by_run[first][index]
             mean = f' (mean of {len(runs)}: {means[group][index, 0]:.1f})'
             drawn[group][index] = (
                 guess,

@@ -159,12 +159,12 @@ def count_self_attention(
         blocked_forward(q, q, q, 0.0)
     # With equal scores every weight that the mask keeps is not 0.
     attend = partial(soft_causal_attention, soft_mask_rate=0.0)
-    kept = int(attention_map(attend, q, q).count_nonzero())
+    unmasked = int(attention_map(attend, q, q).count_nonzero())
     per_weight = embed_dims // num_heads
     return SelfAttentionCounts(
         linear=linear,
         bidirectional=counter.get_total_flops() // 2 - linear,
-        causal=num_tokens**2 * embed_dims + kept * per_weight,
-        strict=2 * kept * per_weight,
+        causal=num_tokens**2 * embed_dims + unmasked * per_weight,
+        strict=2 * unmasked * per_weight,
         executed=kernel.get_total_flops() // 2,
     )

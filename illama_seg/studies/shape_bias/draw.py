@@ -30,7 +30,7 @@ def draw_shape_bias(rows: Sequence[dict], path: str | Path) -> None:
             for name, scores in row['categories'].items()
             if scores['shape_bias'] is not None
         ]
-        said = 'no decision' if overall is None else f'{100 * overall:.1f} % shape'
+        text = 'no decision' if overall is None else f'{100 * overall:.1f} % shape'
         axes.scatter(
             [x for x, _ in points],
             [y for _, y in points],
@@ -38,7 +38,7 @@ def draw_shape_bias(rows: Sequence[dict], path: str | Path) -> None:
             marker=markers[number % len(markers)],
             color=colour,
             alpha=0.85,
-            label=f'{row["name"]}: {said}',
+            label=f'{row["name"]}: {text}',
             zorder=3,
         )
         if overall is not None:

@@ -236,8 +236,8 @@ def _write_csv(path: Path, rows: Sequence[dict]) -> None:
         writer = csv.writer(file)
         writer.writerow(['model', 'category', *COUNTED])
         for row in rows:
-            for name, figures in row['categories'].items():
-                writer.writerow([row['name'], name, *(figures[n] for n in COUNTED)])
+            for name, scores in row['categories'].items():
+                writer.writerow([row['name'], name, *(scores[n] for n in COUNTED)])
             writer.writerow([row['name'], 'all', *(row[n] for n in COUNTED)])
 
 
