@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +21,7 @@ class UserError(ValueError):
     Example:
         >>> str(UserError('expected at least 1 image', num_images=0))
         'num_images=0: expected at least 1 image'
-        >>> UserError('expected at least 1 image', num_images=0).as_option()
+        >>> UserError('expected at least 1 image', num_images=0).as_option('num_images')
         '--num-images 0: expected at least 1 image'
     """
 
@@ -34,13 +35,15 @@ class UserError(ValueError):
         name, value = self.parameter
         return f'{name}={value!r}: {super().__str__()}'
 
-    def as_option(self) -> str:
-        """Return the message for the command line."""
+    def as_option(self, *options: str) -> str:
+        """Return the message for the command line of a tool with these options."""
         if self.parameter is None:
             # A data loader's worker hands an error over with its traceback in front.
             name = f'{__name__}.{type(self).__name__}: '
             return str(self).rpartition(name)[2].rstrip()
         name, value = self.parameter
+        if name not in options:  # a key of the config
+            return str(self)
         option = '--' + name.replace('_', '-')
         option += '' if value is True else f' {value}'  # a flag has no value
         return f'{option}: {super().__str__()}'
@@ -50,16 +53,16 @@ class MissingFileError(UserError, FileNotFoundError):
     """A file or folder that is not there."""
 
 
-def run(main: Callable[..., None], *arguments: Any) -> None:
+def run(main: Callable[[Namespace], None], args: Namespace) -> None:
     """Call the main function of a tool; print what a user can fix without traceback.
 
     Prints a :class:`UserError`, or an ``OSError`` that names a file or has a message of
     its own, and ends the program with status 2. Every other error keeps its traceback.
     """
     try:
-        main(*arguments)
+        main(args)
     except UserError as error:
-        message = error.as_option()
+        message = error.as_option(*vars(args))
     except OSError as error:
         if error.filename is None and error.errno is not None:
             raise

@@ -1,6 +1,7 @@
 """Errors of users: what Python shows, what a tool shows, what keeps its traceback."""
 
 import pickle
+from argparse import Namespace
 
 import pytest
 from torch.utils.data import DataLoader, Dataset
@@ -21,12 +22,17 @@ class Fails(Dataset):
         raise self.error
 
 
-def load(error):
-    next(iter(DataLoader(Fails(error), num_workers=1)))
+def load(args):
+    next(iter(DataLoader(Fails(args.error), num_workers=1)))
 
 
-def fail(error):
-    raise error
+def fail(args):
+    raise args.error
+
+
+def arguments(error):
+    """A tool's arguments: the error to raise, and two options."""
+    return Namespace(error=error, num_images=0, tta=True)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +41,7 @@ def fail(error):
         (UserError('too few'), 'too few', 'too few'),
         (UserError('too few', num_images=0), 'num_images=0: ', '--num-images 0: '),
         (UserError('no pipeline', tta=True), 'tta=True: ', '--tta: '),
+        (UserError('too small', batch=1), 'batch=1: ', 'batch=1: too small'),
         (MissingFileError('no file a.pth'), 'no file', 'no file a.pth'),
         (ConnectionError('could not download a'), 'could', 'could not download a'),
         (FileNotFoundError(2, 'No such file', 'a'), '[Errno 2]', 'a: No such file'),
@@ -43,7 +50,7 @@ def fail(error):
 def test_what_a_user_can_fix_is_printed_in_one_line(error, shown, printed, capsys):
     assert str(error).startswith(shown)
     with pytest.raises(SystemExit) as end:
-        run(fail, error)
+        run(fail, arguments(error))
     text = capsys.readouterr().err
     assert end.value.code == 2
     assert text.startswith(f'error: {printed}') and len(text.splitlines()) == 1
@@ -52,16 +59,16 @@ def test_what_a_user_can_fix_is_printed_in_one_line(error, shown, printed, capsy
 @pytest.mark.parametrize('error', [ValueError('bug'), OSError(28, 'No space')])
 def test_other_errors_keep_their_traceback(error):
     with pytest.raises(type(error)):
-        run(fail, error)
+        run(fail, arguments(error))
 
 
 @pytest.mark.parametrize('kind', [UserError, MissingFileError])
 def test_an_error_of_a_worker_process_is_printed_without_its_traceback(kind, capsys):
     with pytest.raises(SystemExit):
-        run(load, kind('a.jpg is damaged'))
+        run(load, arguments(kind('a.jpg is damaged')))
     assert capsys.readouterr().err == 'error: a.jpg is damaged\n'
 
 
 def test_an_error_from_another_process_keeps_its_parameter():
     error = pickle.loads(pickle.dumps(UserError('too few', num_images=0)))
-    assert error.as_option() == '--num-images 0: too few'
+    assert error.as_option('num_images') == '--num-images 0: too few'

@@ -58,7 +58,7 @@ def quantize_after_training(
     """
     weights_path(out)
     if calib < 1:
-        raise UserError(f'--calib {calib}: expected at least 1 image')
+        raise UserError('expected at least 1 image', calib=calib)
     check_seed(seed)
     cfg = load_config(config, cfg_options)
     model, kind = load_with_kind(cfg.copy(), checkpoint)

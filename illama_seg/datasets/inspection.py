@@ -6,6 +6,7 @@ import hashlib
 import io
 import multiprocessing
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -13,11 +14,12 @@ from functools import partial
 
 import numpy as np
 from mmengine.fileio import get
+from mmseg.datasets import BaseSegDataset
 from PIL import Image, UnidentifiedImageError
 from prettytable import PrettyTable
 from tqdm import tqdm
 
-from illama_seg.datasets.annotations import wrong_size_message
+from illama_seg.datasets.annotations import IGNORED, wrong_size_message
 from illama_seg.datasets.images import check_image
 from illama_seg.errors import UserError
 
@@ -231,3 +233,48 @@ def _unreadable(path: str, error: Exception) -> str:
         f'{path} cannot be read: {reason}. Expected a whole image; copy or download it '
         'again, or remove it with its partner'
     )
+
+
+@dataclass
+class CheckedSplit:
+    """Statistics of one split of the data.
+
+    Attributes:
+        name: 'train' or 'val'.
+        classes: names of the classes.
+        reduce_zero_label: label 0 in the files is ignored, 1 is the first class.
+        num_labels: number of labels that are classes in the files.
+        labels: label in the files -> number of its pixels.
+        pixels: class number for the model, or 255 (ignored) -> number of its pixels.
+        images: class number -> number of images that have it.
+        sizes: (height, width) -> number of images.
+        wrong: labels that no class has.
+        sound: (data set, sample before its pipeline) of each pair without an error.
+    """
+
+    name: str
+    classes: Sequence[str]
+    reduce_zero_label: bool
+    num_labels: int
+    labels: Counter[int] = field(default_factory=Counter)
+    pixels: Counter[int] = field(default_factory=Counter)
+    images: Counter[int] = field(default_factory=Counter)
+    sizes: Counter[tuple[int, ...]] = field(default_factory=Counter)
+    wrong: set[int] = field(default_factory=set)
+    sound: list[tuple[BaseSegDataset, dict]] = field(default_factory=list)
+
+    def summary(self) -> dict:
+        """Return the numbers for a JSON file; shares are of all pixels, 0 to 1."""
+        total = max(sum(self.pixels.values()), 1)
+        area = sorted(self.sizes, key=np.prod)
+        return dict(
+            images=sum(self.sizes.values()),
+            smallest=area[0] if area else None,
+            largest=area[-1] if area else None,
+            ignored=self.pixels[IGNORED] / total,
+            classes={
+                name: dict(share=self.pixels[n] / total, images=self.images[n])
+                for n, name in enumerate(self.classes)
+            },
+            labels={str(n): self.labels[n] for n in sorted(self.labels)},
+        )

@@ -147,7 +147,7 @@ To see the program run without it: configs/upernet_illama_demo.py (`make demo`).
 class ScenesDataset(CheckedADE20KDataset):
     """Procedural scenes in ADE20K's layout, see ``illama_seg.datasets.scenes``."""
 
-    HOW_TO_GET = 'Make it: python tools/data/make_scenes.py --out data/scenes'
+    HOW_TO_GET = 'Make it: python tools/data/make_scenes.py'
 
 
 @DATASETS.register_module()
@@ -190,7 +190,7 @@ class CamVidDataset(CheckedSegDataset):
 Expected layout (CamVid as published with SegNet):
   DATA_ROOT/{train,val}/*.png or *.jpg
   DATA_ROOT/{trainannot,valannot}/*.png    labels 0..10, 11 is void
-Get it: python tools/data/prepare_camvid.py [FOLDER_OR_ARCHIVE] --out data/camvid"""
+Get it: python tools/data/prepare_camvid.py"""
 
     def __init__(self, img_suffix: Sequence[str] = ('.png', '.jpg'), **kwargs) -> None:
         super().__init__(img_suffix=img_suffix, **kwargs)

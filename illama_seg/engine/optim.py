@@ -120,7 +120,7 @@ def training_precision(optim_wrapper: Any) -> Precision:
         dtype = str(optim_wrapper.cast_dtype or torch.float16)[6:]
         return Precision(dtype, f'{dtype}, by {name}')
     return Precision(
-        'float32', 'float32; --amp takes half precision where it is faster'
+        'float32', 'float32; AutocastOptimWrapper takes half precision where faster'
     )
 
 

@@ -138,8 +138,8 @@ class WholeUpdatesSampler(DefaultSampler):
         num_updates = len(dataset) // effective_batch
         if not num_updates:
             raise UserError(
-                f'effective_batch={effective_batch}, but the training set has '
-                f'{len(dataset)} images: lower it by --cfg-options effective_batch=...'
+                f'expected at most the {len(dataset)} images of the training set',
+                effective_batch=effective_batch,
             )
         self.total_size = num_updates * effective_batch
         self.num_samples = self.total_size // self.world_size

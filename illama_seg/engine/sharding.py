@@ -68,8 +68,7 @@ class ShardedRunner(Runner):
         if any(isinstance(hook, EMAHook) for hook in self.hooks):
             raise UserError(
                 'EMAHook copies the model, and a sharded one cannot be copied: take it '
-                'out of default_hooks or custom_hooks, or train with --cfg-options '
-                'runner_type=Runner'
+                'out of default_hooks or custom_hooks, or train with runner_type=Runner'
             )
         self.register_hook(GatherHook())
 

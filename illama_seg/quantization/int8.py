@@ -104,7 +104,7 @@ class Int8Linear(nn.Module):
         if not x.is_cpu:
             raise UserError(
                 f'8-bit integers run on a CPU, the input is on {x.device}: use '
-                '--device cpu'
+                "device='cpu'"
             )
         dtype = _output_dtype()
         if wrong_products():

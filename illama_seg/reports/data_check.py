@@ -20,9 +20,15 @@ from illama_seg.apis.user_errors import (
     check_writable,
     options_explained,
 )
-from illama_seg.datasets.inspection import Finding, class_table
+from illama_seg.datasets.inspection import (
+    CheckedSplit,
+    Finding,
+    class_table,
+)
 from illama_seg.datasets.labelled import LabelledImages
-from illama_seg.datasets.validation import CheckedSplit, check_splits
+from illama_seg.datasets.validation import (
+    check_splits,
+)
 from illama_seg.studies.common import check_at_least, spread
 from illama_seg.visualization.overlays import side_by_side
 from illama_seg.visualization.sheets import class_entries, draw_sheet

@@ -125,7 +125,7 @@ def test_a_mistake_is_met_before_anything_is_built(option, text, tmp_path, monke
         ('custom_hooks.0.cutoff=3', 'cutoff=3 epochs is longer than the training (2'),
         ('custom_hooks.0.mode=cosine', "mode='cosine': expected one of"),
         ('param_scheduler.0.warmup=2', 'warmup='),
-        ('effective_batch=64', 'effective_batch=64, but the training set has 33'),
+        ('effective_batch=64', 'effective_batch=64: expected at most the 33'),
         ('model.head.in_channels=9', 'in_channels=9, but the backbone has 16'),
     ],
 )

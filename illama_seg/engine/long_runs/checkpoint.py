@@ -1,4 +1,7 @@
-"""Atomic checkpoints."""
+"""Atomic checkpoints.
+
+Over 300 lines: every way of mmengine's hook to write or remove a file is replaced.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,20 @@ import os
 import re
 import shutil
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import MessageHub
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from torch import Tensor
 
+from illama_seg.engine.long_runs.durable import _tensors, check_finite, make_durable
 from illama_seg.engine.schedule import updates_every
-from illama_seg.errors import UserError
 
 PART = '.part'
 POINTER = 'last_checkpoint'
@@ -313,58 +314,8 @@ def _set_infos(hub: MessageHub, infos: dict[str, Any]) -> None:
             hub.update_info(key, value)
 
 
-def make_durable(part: Path, path: Path) -> None:
-    """Give a file its name once its bytes are on the disk, and then the name too.
-
-    Raises:
-        OSError: if the disk refuses; late, as network file systems may be.
-    """
-    if part.is_file():
-        _flush(part)
-    os.replace(part, path)
-    with suppress(OSError):  # not every file system flushes folders
-        _flush(path.parent)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def check_finite(weights: Mapping[str, Any], iteration: int) -> None:
-    """Refuse weights that training would never recover from.
-
-    Raises:
-        ValueError: names the first that holds a NaN or an infinity.
-    """
-    for name, value in weights.items():
-        if not isinstance(value, Tensor) or not value.is_floating_point():
-            continue
-        if not torch.isfinite(value).all():
-            raise UserError(
-                f'{name} is not finite after iteration {iteration}: nothing was saved, '
-                'and the checkpoints are unchanged. Resume from the last one '
-                '(resume=True) with a lower optim_wrapper.optimizer.lr, '
-                'optim_wrapper.clip_grad.max_norm=1, or in float32'
-            )
-
-
-def _tensors(content: Any) -> Iterator[Tensor]:
-    if isinstance(content, Tensor):
-        yield content
-    elif isinstance(content, Mapping):
-        for value in content.values():
-            yield from _tensors(value)
-    elif isinstance(content, Sequence) and not isinstance(content, (str, bytes)):
-        for value in content:
-            yield from _tensors(value)
