@@ -89,8 +89,8 @@ def _ask_zero_label(
         findings.add(
             name,
             'reduce_zero_label',
-            f'the labels are {label_range(labels)}: no pixel is 0, {first!r}. If they count '
-            f'from 1, set {cure}',
+            f'the labels are {label_range(labels)}: no pixel is 0, {first!r}. If '
+            f'they count from 1, set {cure}',
             level='warning',
         )
     elif reduced and 0 in labels and last not in labels:
@@ -100,8 +100,8 @@ def _ask_zero_label(
         findings.add(
             name,
             'reduce_zero_label',
-            f'the labels are {label_range(labels)}, with {last} classes: they seem to count '
-            f'from 0. With reduce_zero_label=True label 0 ({zero}) is ignored, '
+            f'the labels are {label_range(labels)}, with {last} classes: they seem '
+            f'to count from 0. With reduce_zero_label=True label 0 ({zero}) is ignored, '
             f'{first!r} is learnt from label 1 and the last class never. If 0 is a '
             f'class, set {cure}. If 0 means not annotated, and {last} only happens '
             'to be absent, all is well',

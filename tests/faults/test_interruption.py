@@ -3,6 +3,7 @@ import multiprocessing
 import os
 import signal
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -198,7 +199,7 @@ def test_the_exit_code_gets_through_the_tool():
         raise Interrupted(EXIT_CODE)
 
     with pytest.raises(SystemExit) as error:
-        run(interrupt)
+        run(lambda _: interrupt(), Namespace())
     assert error.value.code == 75
 
 
