@@ -24,10 +24,12 @@ from torch import nn
 from illama_seg.backbones import ILLaMA
 from illama_seg.checkpoints import (
     RELEASED,
+    checkpoint,
     fetch_checkpoint,
     fingerprints,
     load_into_backbone,
     load_released,
+    open_checkpoint,
     read_checkpoint,
 )
 
@@ -604,6 +606,24 @@ def test_a_download_that_does_not_fit_is_named_where_it_is_kept(
     with pytest.raises(ValueError) as error:
         load_into_backbone(Backbone(dims=24), RELEASED[kept.name].url)
     assert f'kept in {kept}; delete it to download it again' in str(error.value)
+
+
+def test_a_checkpoint_is_read_once_while_it_is_held(tmp_path, official, monkeypatch):
+    path, reads = saved(official, tmp_path / 'x.pth'), []
+    real = checkpoint.read_checkpoint
+    monkeypatch.setattr(
+        checkpoint, 'read_checkpoint', lambda p, mmap: reads.append(p) or real(p)
+    )
+    held = open_checkpoint(path)
+    assert open_checkpoint(path) is held and open_checkpoint(held) is held
+    load_into_backbone(Backbone(), path)
+    assert_same(load_released(held), official)
+    assert reads == [path]
+    saved({'other': torch.ones(1)}, path)  # another file under its name
+    assert list(open_checkpoint(path).weights) == ['other'] and len(reads) == 2
+    del held
+    open_checkpoint(path)
+    assert len(reads) == 3
 
 
 # Trust on first use

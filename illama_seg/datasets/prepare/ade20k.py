@@ -169,44 +169,13 @@ def _check(
     """Check every file; return a summary, or raise UserError with all errors."""
     findings, splits = Findings(), {}
     for split, count in counts.items():
-        images, labels = root / 'images' / split, root / 'annotations' / split
-        names = {file.name for file in _files(images)}
-        wanted = {annotation_of(name, ('.jpg',), '.png'): name for name in names}
-        there = {file.name for file in _files(labels)}
-        for kind, folder, number in (
-            ('images', images, len(names)),
-            ('annotations', labels, len(there)),
-        ):
-            if number != count:
-                findings.add(
-                    split,
-                    f'wrong number of {kind}',
-                    f'{folder} has {number:,}, expected {count:,}. Was it unpacked or '
-                    'copied to the end?',
-                )
-        for name in sorted(wanted.keys() - there):
-            text = f'{images / wanted[name]} has no {labels / name}'
-            findings.add(split, 'image without annotation', text, wanted[name])
-        for name in sorted(there - wanted.keys()):
-            text = f'{labels / name} has no image in {images}'
-            findings.add(split, 'annotation without image', text, name)
-        pairs = [
-            (str(images / wanted[name]), str(labels / name))
-            for name in sorted(wanted.keys() & there)
-        ]
+        pairs = _list_pairs(root, split, count, findings)
         splits[split] = _summarise(
             inspect_pairs(pairs, f'checking {split}', workers), split, findings
         )
-        found_labels = splits[split]['labels']
-        if CLASSES[-1] not in found_labels and set(CLASSES[:-1]) <= found_labels.keys():
-            findings.add(
-                split,
-                'labels count from 0',
-                f'{labels}: every label from 0 to {len(CLASSES) - 2} occurs, '
-                f'{len(CLASSES) - 1} ({CLASSES[-1].strip()}) never: expected 0 where '
-                'nothing is annotated and classes from 1 on. Take the published '
-                'annotations, or add 1 to each label but 255',
-            )
+        _check_zero_label(
+            root / 'annotations' / split, splits[split]['labels'], findings
+        )
     found = findings.sorted()
     if found:
         entries = [vars(finding) for finding in found]
@@ -215,6 +184,50 @@ def _check(
         listing = '\n'.join(map(str, found))
         raise UserError(f'{root}:\n{listing}\nAll of them are in {report}')
     return dict(splits=splits)
+
+
+def _list_pairs(
+    root: Path, split: str, count: int, findings: Findings
+) -> list[tuple[str, str | None]]:
+    """List image and annotation of each sample; report those without a partner."""
+    images, labels = root / 'images' / split, root / 'annotations' / split
+    names = {file.name for file in _files(images)}
+    wanted = {annotation_of(name, ('.jpg',), '.png'): name for name in names}
+    there = {file.name for file in _files(labels)}
+    for kind, folder, number in (
+        ('images', images, len(names)),
+        ('annotations', labels, len(there)),
+    ):
+        if number != count:
+            findings.add(
+                split,
+                f'wrong number of {kind}',
+                f'{folder} has {number:,}, expected {count:,}. Was it unpacked or '
+                'copied to the end?',
+            )
+    for name in sorted(wanted.keys() - there):
+        text = f'{images / wanted[name]} has no {labels / name}'
+        findings.add(split, 'image without annotation', text, wanted[name])
+    for name in sorted(there - wanted.keys()):
+        text = f'{labels / name} has no image in {images}'
+        findings.add(split, 'annotation without image', text, name)
+    return [
+        (str(images / wanted[name]), str(labels / name))
+        for name in sorted(wanted.keys() & there)
+    ]
+
+
+def _check_zero_label(labels: Path, found: dict[str, int], findings: Findings) -> None:
+    """Report annotations that count from 0."""
+    if CLASSES[-1] not in found and set(CLASSES[:-1]) <= found.keys():
+        findings.add(
+            labels.name,
+            'labels count from 0',
+            f'{labels}: every label from 0 to {len(CLASSES) - 2} occurs, '
+            f'{len(CLASSES) - 1} ({CLASSES[-1].strip()}) never: expected 0 where '
+            'nothing is annotated and classes from 1 on. Take the published '
+            'annotations, or add 1 to each label but 255',
+        )
 
 
 def _summarise(all_facts: Iterator[Facts], split: str, findings: Findings) -> dict:
