@@ -79,7 +79,7 @@ def _ask_zero_label(
         findings.add(
             name,
             'reduce_zero_label',
-            f'the labels are {label_range(labels)}, with {last} classes, which are 0..'
+            f'the labels are {span(labels)}, with {last} classes, which are 0..'
             f'{last - 1}. Either they count from 1, and 0 ({zero}) is none of them: '
             f'with reduce_zero_label=False 0 is learnt as {first!r} and each class as '
             f'the next one; set {cure}. Or {last} ({share(last)}) means not annotated, '
@@ -89,7 +89,7 @@ def _ask_zero_label(
         findings.add(
             name,
             'reduce_zero_label',
-            f'the labels are {label_range(labels)}: no pixel is 0, {first!r}. If '
+            f'the labels are {span(labels)}: no pixel is 0, {first!r}. If '
             f'they count from 1, set {cure}',
             level='warning',
         )
@@ -100,8 +100,8 @@ def _ask_zero_label(
         findings.add(
             name,
             'reduce_zero_label',
-            f'the labels are {label_range(labels)}, with {last} classes: they seem '
-            f'to count from 0. With reduce_zero_label=True label 0 ({zero}) is ignored, '
+            f'the labels are {span(labels)}, with {last} classes: they seem to '
+            f'count from 0. With reduce_zero_label=True label 0 ({zero}) is ignored, '
             f'{first!r} is learnt from label 1 and the last class never. If 0 is a '
             f'class, set {cure}. If 0 means not annotated, and {last} only happens '
             'to be absent, all is well',
@@ -109,7 +109,7 @@ def _ask_zero_label(
         )
 
 
-def label_range(labels: Mapping[int, int]) -> str:
+def span(labels: Mapping[int, int]) -> str:
     known = sorted(n for n in labels if n != IGNORED)
     if not known:
         return 'only 255'

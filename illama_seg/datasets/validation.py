@@ -28,7 +28,7 @@ from illama_seg.datasets.label_checks import (
     check_twin,
     check_zero_label,
     is_wrong,
-    label_range,
+    span,
 )
 from illama_seg.datasets.segmentation import annotation_of, list_files
 from illama_seg.errors import UserError
@@ -226,7 +226,7 @@ def _check_split(
         if facts.labels and set(trained) == {IGNORED} and not wrong:
             text = (
                 f'{facts.annotation}: all of its pixels are ignored, nothing is learnt '
-                f'from it (labels in the file: {label_range(facts.labels)})'
+                f'from it (labels in the file: {span(facts.labels)})'
             )
             findings.add(
                 split.name, 'nothing annotated', text, facts.image, level='warning'
