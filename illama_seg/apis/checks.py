@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+
 from mmengine.config import Config
+from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from illama_seg.apis.runs.processes import VARIABLES
 from illama_seg.apis.user_errors import options_explained
 from illama_seg.checkpoints import Checkpoint, open_checkpoint
+from illama_seg.engine.long_runs.accumulation import iterations_to_update
 from illama_seg.errors import UserError
 from illama_seg.pretrain import check_classes, check_topk
 
@@ -48,7 +53,17 @@ def check_pretrained(cfg: Config) -> list[Checkpoint]:
 
 
 def check_schedule(cfg: Config) -> None:
-    """Refuse a schedule that ends before it begins; warn of another length."""
+    """Refuse an effective batch or a schedule that is impossible; warn of its length.
+
+    Raises:
+        UserError: names the parameter.
+    """
+    if cfg.get('effective_batch') is not None:
+        # From the launcher's variable: mmengine has not started the processes yet.
+        _, variable, _ = VARIABLES.get(cfg.get('launcher', 'none'), ('', '', ''))
+        processes = int(os.environ.get(variable, get_world_size()))
+        images = cfg.train_dataloader.batch_size
+        iterations_to_update(cfg.effective_batch, processes, images)
     for number, step in enumerate(cfg.get('param_scheduler', [])):
         if step.get('end', float('inf')) <= step.get('begin', 0):
             raise UserError(

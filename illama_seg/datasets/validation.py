@@ -33,8 +33,6 @@ from illama_seg.datasets.label_checks import (
 from illama_seg.datasets.segmentation import annotation_of, list_files
 from illama_seg.errors import UserError
 
-_NAMED = 12  # classes listed in a message
-
 
 def check_splits(
     settings: Mapping[str, dict],

@@ -86,7 +86,7 @@ def test_an_epoch_is_as_long_as_the_blocks_and_each_iteration_updates(benchmark,
     runner = benchmark.build_trainer(cfg)
     loop = runner.build_train_loop(cfg.train_cfg)
     assert len(loop.dataloader) == 3 == loop.max_iters
-    assert cfg.optim_wrapper.accumulative_counts == 1
+    assert runner.optim_wrapper['accumulative_counts'] == 1
 
 
 def test_the_bare_loop_trains_a_copy(benchmark):

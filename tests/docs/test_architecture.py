@@ -14,7 +14,7 @@ PICTURE = (ROOT / 'docs' / 'architecture.svg').read_text()
 (EMBEDDED,) = re.findall('<dc:description>(.*)</dc:description>', PICTURE)
 SHOWN = json.loads(html.unescape(EMBEDDED))
 # Imported everywhere, so without a place in the picture.
-SMALL = {'__init__', 'errors', 'quiet', 'version'}
+SMALL = {'files', '__init__', 'errors', 'quiet', 'version'}
 TOOLS = [*(ROOT / 'tools').rglob('*.py')]
 
 

@@ -159,5 +159,5 @@ def test_processes_share_an_epoch_and_every_epoch_leaves_out_other_images(proces
 
 
 def test_a_batch_larger_than_the_data_is_refused():
-    with pytest.raises(ValueError, match=r'effective_batch=31, .* 30 images'):
+    with pytest.raises(ValueError, match=r'effective_batch=31: .* 30 images'):
         WholeUpdatesSampler(range(30), 31, seed=0)

@@ -46,7 +46,7 @@ def test_a_signal_saves_after_the_whole_update_and_exits(tmp_path, number):
     options = dict(accumulate=4, checkpoint=dict(interval=100), **EMA)
     ask = At(2, lambda runner: signal_self(runner, number))
     text = interrupted(toy(tmp_path / 'a', **options), ask)
-    assert f'{number.name}: saved after iteration 4' in text and '--resume' in text
+    assert f'{number.name}: saved after iteration 4' in text and 'resume=True' in text
     assert newest_checkpoint(tmp_path / 'a').name == 'iter_4.pth'
     toy(tmp_path / 'a', resume=True, **options).train()
     expected = whole(tmp_path / 'b', **options)

@@ -244,7 +244,7 @@ def test_weights_alone_are_not_resumed(name, trained, tmp_path):
         torch.save(content['state_dict'], file)
     else:
         save_file(content['state_dict'], file)
-    message = rf'{name} cannot be resumed: .*optimizer.* load_from=.*{name} without res'
+    message = rf'{name} cannot be resumed: .*optimizer.* load_from=.*{name} and leave'
     with pytest.raises(ValueError, match=message):
         resumed_from(file, tmp_path / 'run').train()
 

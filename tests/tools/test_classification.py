@@ -106,7 +106,7 @@ def test_a_resumed_run_ends_as_one_that_was_not_interrupted(trained, tmp_path):
 @pytest.mark.parametrize(
     ('option', 'text'),
     [
-        ('effective_batch=10', 'effective_batch=10 is not a multiple of 4 images'),
+        ('effective_batch=10', 'effective_batch=10: expected a multiple of 4 images'),
         ('model.head.num_classes=12', 'the train data has 10 classes'),
         ('model.init_cfg.checkpoint=typo.pth', 'typo.pth'),
         ('train_dataloader.dataset.split=all', "split='all'"),

@@ -149,7 +149,7 @@ def test_a_loss_landscape_is_printed_written_and_gone_on_with(tmp_path, capsys):
     names = [path.suffix for path in (tmp_path / 'out').iterdir()]
     assert sorted(names) == ['.json', '.jsonl', '.png']
     message = fails('analysis/loss_landscape', *call, '--seed', 1, *options)
-    assert 'seed=0 where it is 1 now' in message and '--restart' in message
+    assert 'seed=0 instead of 1' in message and '(restart)' in message
 
 
 def test_mistakes_end_with_one_line(tmp_path):
@@ -158,7 +158,7 @@ def test_mistakes_end_with_one_line(tmp_path):
     message = fails('analysis/calibration', CONFIG, 'timm:resnet_50=random')
     assert "timm has no model 'resnet_50'" in message
     message = fails('analysis/shape_bias', CONFIG, 'timm:resnet18=random')
-    assert 'a model needs the images too: --images FOLDER' in message
+    assert 'a model needs a folder too (images)' in message
 
 
 def test_a_config_without_a_model_ends_with_the_usage(capsys):

@@ -25,7 +25,13 @@ def accumulate(runner: Runner, dataloader: dict) -> None:
     wrapper: Any = runner.optim_wrapper
     effective = runner.cfg.get('effective_batch')
     if effective is not None:
-        counts = _counts(effective, runner.world_size, dataloader['batch_size'])
+        processes, images = runner.world_size, dataloader['batch_size']
+        counts = iterations_to_update(effective, processes, images)
+        print_log(
+            f'batch of {effective}: {processes} processes x {images} images x {counts} '
+            'iterations to an update',
+            logger='current',
+        )
         wrapper['accumulative_counts'] = counts
         sampler = dataloader['sampler']
         sampler.get('sampler', sampler)['effective_batch'] = effective
@@ -36,8 +42,12 @@ def accumulate(runner: Runner, dataloader: dict) -> None:
         runner.auto_scale_lr = dict(enable=True, base_batch_size=base)
 
 
-def _counts(effective: int, processes: int, images: int) -> int:
-    """Return the iterations to an update."""
+def iterations_to_update(effective: int, processes: int, images: int) -> int:
+    """Return the iterations that accumulate gradients for one update.
+
+    Raises:
+        UserError: the effective batch is not a multiple of processes x images.
+    """
     at_once = processes * images
     if at_once < 1 or effective < 1 or effective % at_once:
         nearest = max(effective // max(at_once, 1), 1) * at_once
@@ -52,10 +62,4 @@ def _counts(effective: int, processes: int, images: int) -> int:
             ),
             effective_batch=effective,
         )
-    counts = effective // at_once
-    print_log(
-        f'batch of {effective}: {processes} processes x {images} images x {counts} '
-        'iterations to an update',
-        logger='current',
-    )
-    return counts
+    return effective // at_once

@@ -55,15 +55,13 @@ class InterruptionHook(Hook):
         self._group: Any = None
         self._asked: tuple[Any, torch.Tensor] | None = None
 
-    def before_run(self, runner: Runner) -> None:
-        """Keep the loaders' workers alive: the signal is sent to them too."""
-        loops = (runner.train_loop, runner.val_loop)
-        for loader in (getattr(loop, 'dataloader', None) for loop in loops):
+    def before_train(self, runner: Runner) -> None:
+        """Handle signals; then perform a validation that is pending."""
+        # The signal is sent to the loaders' workers too.
+        for loop in (runner.train_loop, runner.val_loop):
+            loader = getattr(loop, 'dataloader', None)
             if isinstance(loader, DataLoader):
                 loader.worker_init_fn = ShieldedWorker(loader.worker_init_fn)
-
-    def before_train(self, runner: Runner) -> None:
-        """Listen; then do the validation that was broken off, or not begun."""
         self._listen()
         if runner.message_hub.pop_info(DUE) and runner.val_loop is not None:
             runner.val_loop.run()

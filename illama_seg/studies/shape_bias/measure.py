@@ -98,10 +98,9 @@ def measure_shape_bias(
         )
     if sources and (config is None or images is None):
         raise UserError(
-            f'{sources[0]}: a model needs a folder of images too, named '
+            f'{sources[0]}: a model needs a folder too (images), with files named '
             'SHAPE/SHAPE<n>-TEXTURE<n>.png (github.com/rgeirhos/texture-vs-shape, '
-            'stimuli/style-transfer-preprocessed-512)',
-            images=images,
+            'stimuli/style-transfer-preprocessed-512)'
         )
     check_at_least(1, batch_size=batch_size)
     mapping = None if categories is None else _read_mapping(Path(categories))
