@@ -1,23 +1,10 @@
 """CIFAR at 224x224 (Table 16 gives no size; the models are made for 224).
 
-Training: RandAugment (9 magnitude, 0.5 standard deviation, increasing severity),
-bicubic. The colour jitter of 0.4 stands here as in Tables 13, 14 and 16 of arXiv
-2404.06773; timm drops it beside RandAugment.
-Validation: resized to 224.
+Training as ImageNet-1K; validation resizes to 224.
 """
 
-train_pipeline = [
-    dict(type='LoadRGBImage'),
-    dict(
-        type='ClsTransform',
-        input_size=224,
-        is_training=True,
-        color_jitter=0.4,
-        auto_augment='rand-m9-mstd0.5-inc1',
-        interpolation='bicubic',
-    ),
-    dict(type='PackClsInputs'),
-]
+_base_ = ['./imagenet_224.py']
+
 test_pipeline = [
     dict(type='LoadRGBImage'),
     dict(
@@ -30,31 +17,20 @@ test_pipeline = [
     dict(type='PackClsInputs'),
 ]
 train_dataloader = dict(
-    batch_size=128,
-    num_workers=8,
-    persistent_workers=True,
-    collate_fn=dict(type='collate_images'),
-    drop_last=True,
-    sampler=dict(
-        type='SeededSampler', sampler=dict(type='WholeUpdatesSampler', shuffle=True)
-    ),
     dataset=dict(
+        _delete_=True,
         data_root='data/cifar',
         split='train',
-        pipeline=train_pipeline,
-    ),
+        pipeline={{_base_.train_pipeline}},
+    )
 )
 val_dataloader = dict(
-    batch_size=128,
-    num_workers=8,
-    persistent_workers=True,
-    collate_fn=dict(type='collate_images'),
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
+        _delete_=True,
         data_root='data/cifar',
         split='test',
         pipeline=test_pipeline,
         test_mode=True,
-    ),
+    )
 )
 test_dataloader = val_dataloader

@@ -15,7 +15,6 @@ from illama_seg.errors import MissingFileError, UserError
 from illama_seg.layers import swiglu_hidden_dims
 from illama_seg.layers.architectures import resolve_arch
 
-ROTARY_PAIRS = ('stored', 'adjacent')
 _INDEX = 'model.safetensors.index.json'
 _SINGLE = 'model.safetensors'
 # Our key in a block -> LLaMA's keys in a layer; more than one are stacked.
@@ -31,7 +30,7 @@ _NAMES = {
 
 
 def select_llama_weights(
-    folder: str | Path, arch: str | Mapping[str, int], rotary_pairs: str = 'stored'
+    folder: str | Path, arch: str | Mapping[str, int]
 ) -> dict[str, Tensor]:
     """Select the weights of iLLaMA's blocks from a LLaMA (arXiv 2404.06773).
 
@@ -41,9 +40,7 @@ def select_llama_weights(
 
     Rotary positions turn pairs of channels in queries and keys. Hugging Face stores
     pair i of a head as its rows i and i + d / 2, iLLaMA as (2i, 2i + 1). The paper's
-    selection ignores the pairs, and 'stored' does the same. 'adjacent' selects complete
-    heads and pairs of q and k at even distances and stores the pairs in iLLaMA's order,
-    so that a model of LLaMA's size has LLaMA's attention scores.
+    selection ignores the pairs, and so does this one.
 
     Only the shards of these layers are opened and only the selected rows are read, so
     that LLaMA-2-7B needs little memory.
@@ -53,7 +50,6 @@ def select_llama_weights(
             shards with ``model.safetensors.index.json``.
         arch: 'tiny', 'small', 'base' or 'large' (the paper uses the first three), or
             a dict with the keys ``embed_dims``, ``num_layers`` and ``num_heads``.
-        rotary_pairs: 'stored' or 'adjacent', see above.
 
     Returns:
         Key of the backbone -> tensor, in the dtype of the file.
@@ -63,9 +59,7 @@ def select_llama_weights(
         UserError: if the folder holds no LLaMA, one that is smaller than ``arch``, or
             a truncated file.
     """
-    if rotary_pairs not in ROTARY_PAIRS:
-        raise UserError(f'expected one of {ROTARY_PAIRS}', rotary_pairs=rotary_pairs)
-    embed_dims, num_layers, num_heads = resolve_arch(arch)
+    embed_dims, num_layers, _ = resolve_arch(arch)
     hidden_dims = swiglu_hidden_dims(embed_dims)
     folder = Path(folder).expanduser()
     files = _find_files(folder)
@@ -75,15 +69,6 @@ def select_llama_weights(
             f'{folder} has {len(found)} LLaMA layers, arch={arch} needs {num_layers}: '
             'choose a larger LLaMA. First keys found: ' + listed(files)
         )
-    qk_rows = None
-    if rotary_pairs == 'adjacent':
-        heads = *_read_heads(folder), num_heads, embed_dims // num_heads
-        if heads[0] < heads[2] or heads[1] < heads[3]:
-            raise UserError(
-                f'{folder} has {heads[0]} heads of {heads[1]} channels, arch={arch} '
-                f'needs {heads[2]} of {heads[3]}: choose a larger LLaMA'
-            )
-        qk_rows = rotary_rows(*heads)
     shapes = {
         'mlp.fc1.weight': (hidden_dims, embed_dims),
         'mlp.fc2.weight': (embed_dims, hidden_dims),
@@ -96,8 +81,7 @@ def select_llama_weights(
             parts = []
             for name in theirs:
                 key = f'layers.{layer}.{name}.weight'
-                chosen = qk_rows if name.endswith(('q_proj', 'k_proj')) else None
-                parts.append(_select(files, key, shape, chosen))
+                parts.append(_select(files, key, shape))
             weights[f'blocks.{layer}.{ours}'] = torch.cat(parts)
     return weights
 
@@ -113,20 +97,6 @@ def uniform_indices(big: int, small: int) -> Tensor:
     if big % small == 0:
         return torch.arange(small) * (big // small)
     return torch.linspace(0, big - 1, small, dtype=torch.float64).round().long()
-
-
-def rotary_rows(big_heads: int, big_head_dim: int, heads: int, head_dim: int) -> Tensor:
-    """Return the rows of q or k in Hugging Face's order, with each pair adjacent.
-
-    Returns:
-        (heads * head_dim,) int64.
-
-    Raises:
-        UserError: if there are fewer heads, or fewer pairs in a head.
-    """
-    head = uniform_indices(big_heads, heads)[:, None, None] * big_head_dim
-    pair = uniform_indices(big_head_dim // 2, head_dim // 2)[:, None]
-    return (head + pair + torch.tensor([0, big_head_dim // 2])).flatten()
 
 
 def _find_files(folder: Path) -> dict[str, Path]:
@@ -158,23 +128,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_heads(folder: Path) -> tuple[int, int]:
-    """Return the number of heads and their dimension."""
-    path = folder / 'config.json'
-    if not path.is_file():
-        raise MissingFileError(
-            f"no {path}: rotary_pairs='adjacent' needs the number of heads from it"
-        )
-    config = _read_json(path)
-    try:
-        num_heads = int(config['num_attention_heads'])
-        return num_heads, int(config['hidden_size']) // num_heads
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise UserError(
-            f'{path}: expected hidden_size and num_attention_heads of a LLaMA'
-        ) from error
-
-
 def _opened(path: Path) -> Any:
     if not path.is_file():
         raise MissingFileError(
@@ -188,9 +141,7 @@ def _opened(path: Path) -> Any:
         ) from error
 
 
-def _select(
-    files: Mapping[str, Path], key: str, sizes: tuple[int, int], rows: Tensor | None
-) -> Tensor:
+def _select(files: Mapping[str, Path], key: str, sizes: tuple[int, int]) -> Tensor:
     """Select entries of a vector, or rows and columns of a matrix, evenly spaced."""
     path = files.get(key)
     if path is None:
@@ -212,8 +163,7 @@ def _select(
                 f'{path}: {key} is {shape}, arch needs {list(sizes[: len(shape)])}: '
                 'choose a larger LLaMA'
             )
-        if rows is None:
-            rows = uniform_indices(shape[0], sizes[0])
+        rows = uniform_indices(shape[0], sizes[0])
         # One row at a time, so that the others are never read.
         selected = torch.cat([part[row : row + 1] for row in rows.tolist()])
     if len(shape) == 1:

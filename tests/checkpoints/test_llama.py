@@ -15,7 +15,6 @@ from illama_seg.checkpoints import (
     select_llama_weights,
     write_weights,
 )
-from illama_seg.layers import apply_rotary, rotary_table
 
 transformers = pytest.importorskip('transformers')
 
@@ -158,63 +157,6 @@ def test_only_the_rows_wanted_of_the_layers_wanted_are_read(model, folder, monke
     assert sum(read) == 3 * (7 * 48 + 2 * HIDDEN)
 
 
-def scores(weight, table, x, heads):
-    """Attention scores of the backbone's layers, (heads, N, N)."""
-    q, k = (x @ weight[:96].T).unflatten(-1, (2, heads, -1)).permute(1, 2, 0, 3)
-    q, k = apply_rotary(q, table), apply_rotary(k, table)
-    return q @ k.transpose(-1, -2)
-
-
-def test_adjacent_pairs_of_a_model_of_equal_size_give_its_attention_scores(tmp_path):
-    model = make_llama(hidden_size=48, layers=1, heads=3, intermediate_size=256)
-    model.save_pretrained(tmp_path)
-    x = torch.randn(7, 48)
-    attn = model.model.layers[0].self_attn
-    q, k = (
-        p(x).unflatten(-1, (3, 16)).transpose(0, 1)[None]
-        for p in (attn.q_proj, attn.k_proj)
-    )
-    cos, sin = model.model.rotary_emb(x, torch.arange(7)[None])
-    rotate = transformers.models.llama.modeling_llama.apply_rotary_pos_emb
-    q, k = rotate(q, k, cos, sin)
-    expected = (q @ k.transpose(-1, -2))[0]
-    arch, table = MICRO | dict(num_layers=1), rotary_table(7, 16)
-    errors = {}
-    for pairs in ('stored', 'adjacent'):
-        weights = select_llama_weights(tmp_path, arch, pairs)
-        actual = scores(weights['blocks.0.attn.qkv.weight'], table, x, 3)
-        errors[pairs] = ((actual - expected).abs().max() / expected.abs().max()).item()
-    assert errors['adjacent'] < 1e-5
-    assert errors['stored'] > 0.1
-
-
-def test_adjacent_pairs_change_nothing_but_the_rows_of_q_and_k(folder):
-    stored = select_llama_weights(folder, MICRO)
-    adjacent = select_llama_weights(folder, MICRO, 'adjacent')
-    for key, value in stored.items():
-        same = 96 if 'qkv' in key else 0
-        assert torch.equal(value[same:], adjacent[key][same:])
-
-
-@given(
-    heads=st.integers(1, 6),
-    pairs=st.integers(1, 16),
-    more_heads=st.integers(0, 5),
-    factor=st.integers(1, 3),
-)
-def test_adjacent_rows_are_pairs_of_one_head_turned_at_the_same_speed(
-    heads, pairs, more_heads, factor
-):
-    big_pairs = factor * pairs
-    rows = llama.rotary_rows(heads + more_heads, 2 * big_pairs, heads, 2 * pairs)
-    even, odd = rows.view(heads, pairs, 2).unbind(-1)
-    assert torch.equal(odd - even, torch.full_like(even, big_pairs))
-    head, pair = even // (2 * big_pairs), even % (2 * big_pairs)
-    assert (head == head[:, :1]).all() and (head[:, 0].diff() > 0).all()
-    speed = 10000.0 ** (-torch.arange(pairs) / pairs)
-    assert torch.allclose(10000.0 ** (-pair / big_pairs), speed.expand(heads, -1))
-
-
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
 def test_the_file_initialises_a_backbone_and_reports_what_it_lacks(
     suffix, folder, tmp_path
@@ -282,11 +224,10 @@ def test_fewer_layers_than_the_arch_are_refused(folder):
         select_llama_weights(folder, arch)
 
 
-@pytest.mark.parametrize('pairs', ['stored', 'adjacent'])
-def test_a_llama_narrower_than_the_arch_is_refused(pairs, folder):
+def test_a_llama_narrower_than_the_arch_is_refused(folder):
     arch = dict(embed_dims=144, num_layers=1, num_heads=3)
     with pytest.raises(ValueError, match=r'llama.* choose a larger LLaMA'):
-        select_llama_weights(folder, arch, pairs)
+        select_llama_weights(folder, arch)
 
 
 def test_heads_that_share_keys_are_refused(tmp_path):
@@ -310,14 +251,7 @@ def test_what_is_no_llama_is_named(tmp_path):
 
 
 @pytest.mark.parametrize('content', ['{', '[]', '{}'])
-def test_an_index_or_config_that_is_none_is_named(content, folder):
-    config = folder / 'config.json'
-    config.write_text(content)
-    with pytest.raises(ValueError, match=r'config\.json'):
-        select_llama_weights(folder, MICRO, 'adjacent')
-    config.unlink()
-    with pytest.raises(FileNotFoundError, match=r'config\.json'):
-        select_llama_weights(folder, MICRO, 'adjacent')
+def test_an_index_that_is_none_is_named(content, folder):
     (folder / 'model.safetensors.index.json').write_text(content)
     with pytest.raises(ValueError, match=r'index\.json'):
         select_llama_weights(folder, MICRO)
@@ -336,9 +270,5 @@ def test_a_key_that_the_index_puts_in_the_wrong_shard_is_named(folder):
 def test_unknown_options_are_named(folder, tmp_path):
     with pytest.raises(ValueError, match=r"arch='huge': expected one of \('tiny', "):
         select_llama_weights(folder, 'huge')
-    with pytest.raises(
-        ValueError, match=r"rotary_pairs='x': expected one of \('stored', "
-    ):
-        select_llama_weights(folder, MICRO, 'x')
     with pytest.raises(ValueError, match=r'x\.bin: expected a name that ends in \.pth'):
         write_weights({}, tmp_path / 'x.bin')

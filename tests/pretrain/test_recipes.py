@@ -323,7 +323,8 @@ def test_bases_are_our_own_and_a_vits_is_the_illama_beside_it(name):
     for base in bases:
         source = (path.parent / base).resolve()
         assert source.is_relative_to(CONFIGS / '_base_')
-        assert bases_of(source) == []
+        # Another size or data set may inherit from ImageNet's, and no deeper.
+        assert bases_of(source) in ([], ['./imagenet_224.py'])
 
 
 def bases_of(path):

@@ -15,12 +15,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('source', help='folder with the safetensors of LLaMA')
     parser.add_argument('--arch', required=True, choices=('tiny', 'small', 'base'))
     parser.add_argument('--out', required=True, help='file to write')
-    parser.add_argument(
-        '--rotary-pairs',
-        default='stored',
-        choices=('stored', 'adjacent'),
-        help="rows of q and k: the paper's, or whole rotary pairs made adjacent",
-    )
     return parser.parse_args()
 
 
@@ -28,7 +22,7 @@ def main(args: argparse.Namespace) -> None:
     from illama_seg.checkpoints import select_llama_weights, weights_path, write_weights
 
     weights_path(args.out)  # before the long work
-    weights = select_llama_weights(args.source, args.arch, args.rotary_pairs)
+    weights = select_llama_weights(args.source, args.arch)
     write_weights(weights, args.out)
     print(f'{args.out}: {len(weights)} tensors for the blocks of iLLaMA-{args.arch}')
 
