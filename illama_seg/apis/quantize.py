@@ -34,6 +34,7 @@ def quantize_after_training(
     config: str | Path,
     checkpoint: str | Path,
     out: str | Path,
+    *,
     calib: int = 256,
     seed: int = 0,
     cfg_options: dict | None = None,

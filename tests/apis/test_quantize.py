@@ -32,7 +32,9 @@ def files(tmp_path_factory):
         parameter.data += 0.2 * torch.randn_like(parameter)
     plain = save(model, folder / 'run' / 'float.pth')
     exported = folder / 'integers.pth'
-    assert quantize_after_training(CONFIG, plain, exported, 24, 0, SMALL) == (16, 24)
+    assert quantize_after_training(
+        CONFIG, plain, exported, calib=24, seed=0, cfg_options=SMALL
+    ) == (16, 24)
     trained = build(OPTIONS | {'model.backbone.type': 'QuantizedILLaMA'})
     with torch.no_grad():
         trained(torch.randn(4, 3, 32, 32))
@@ -42,7 +44,7 @@ def files(tmp_path_factory):
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
 def test_what_was_exported_is_loaded_again_bit_by_bit(files, suffix, tmp_path):
     path = tmp_path / f'a{suffix}'
-    quantize_after_training(CONFIG, files[0], path, 24, 0, SMALL)
+    quantize_after_training(CONFIG, files[0], path, calib=24, seed=0, cfg_options=SMALL)
     cfg = load_config(CONFIG, OPTIONS)
     model, kind = load_with_kind(cfg.copy(), path)
     assert kind == 'integers'
@@ -151,7 +153,12 @@ def test_a_segmentor_is_calibrated_exported_and_compared(tmp_path):
     meta = dict(dataset_meta=dict(classes=names, palette=[[0, 0, 0]] * 150))
     torch.save(dict(state_dict=model.state_dict(), meta=meta), plain)
     out = tmp_path / 'b.pth'
-    assert quantize_after_training(SEGMENTOR, plain, out, 3, 0, options)[1] == 3
+    assert (
+        quantize_after_training(
+            SEGMENTOR, plain, out, calib=3, seed=0, cfg_options=options
+        )[1]
+        == 3
+    )
     numbers, table = compare_precisions(
         SEGMENTOR,
         [plain, out],
@@ -185,16 +192,20 @@ def test_weights_of_another_kind_and_wrong_options_are_refused(files, tmp_path):
     out = tmp_path / 'a.pth'
     for source in (exported, trained):
         with pytest.raises(ValueError, match='has 8-bit weights already'):
-            quantize_after_training(CONFIG, source, out, 4, 0, SMALL)
+            quantize_after_training(
+                CONFIG, source, out, calib=4, seed=0, cfg_options=SMALL
+            )
     for source in (plain, exported):
         with pytest.raises(ValueError, match='expected a checkpoint of a quantisation'):
             export_quantized(CONFIG, source, out, OPTIONS)
     with pytest.raises(ValueError, match=r'a\.txt: expected a name that ends in'):
-        quantize_after_training(CONFIG, plain, 'a.txt', 4, 0, SMALL)
+        quantize_after_training(
+            CONFIG, plain, 'a.txt', calib=4, seed=0, cfg_options=SMALL
+        )
     with pytest.raises(ValueError, match='seed=-1: expected a number from 0 on'):
-        quantize_after_training(CONFIG, files[0], tmp_path / 'a.pth', 8, -1)
-    with pytest.raises(ValueError, match='--calib 0: expected at least 1'):
-        quantize_after_training(CONFIG, plain, out, 0, 0, SMALL)
+        quantize_after_training(CONFIG, files[0], tmp_path / 'a.pth', calib=8, seed=-1)
+    with pytest.raises(ValueError, match='calib=0: expected at least 1'):
+        quantize_after_training(CONFIG, plain, out, calib=0, seed=0, cfg_options=SMALL)
     with pytest.raises(ValueError, match='repeat=0: expected at least 1'):
         compare_precisions(CONFIG, [plain], out=out, repeat=0, cfg_options=OPTIONS)
     with pytest.raises(ValueError, match='batch_size=0'):
@@ -210,7 +221,12 @@ def test_weights_that_are_not_finite_are_refused(files, tmp_path):
     torch.save(state, tmp_path / 'nan.pth')
     with pytest.raises(ValueError, match=r'nan\.pth: backbone.* not finite: expected'):
         quantize_after_training(
-            CONFIG, tmp_path / 'nan.pth', tmp_path / 'a.pth', 8, 0, SMALL
+            CONFIG,
+            tmp_path / 'nan.pth',
+            tmp_path / 'a.pth',
+            calib=8,
+            seed=0,
+            cfg_options=SMALL,
         )
     assert not (tmp_path / 'a.pth').exists()
 

@@ -50,7 +50,7 @@ def test_every_class_has_the_crops_asked_for_and_no_scene_is_the_demos(tmp_path)
 def test_other_files_are_never_written_over(tmp_path):
     (tmp_path / 'mine.txt').write_text('x')
     with pytest.raises(ValueError, match=f'{tmp_path} holds other files'):
-        write_scene_crops(tmp_path, 1, 1, 16)
+        write_scene_crops(tmp_path, 1, 1, side=16)
     assert [path.name for path in tmp_path.iterdir()] == ['mine.txt']
 
 

@@ -55,6 +55,7 @@ def write_scene_crops(
     root: str | Path,
     num_train: int = 300,
     num_val: int = 30,
+    *,
     side: int = 64,
     seed: int = 1,
     workers: int = 2,

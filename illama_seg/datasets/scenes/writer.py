@@ -83,6 +83,7 @@ def write_scenes(
     root: str | Path,
     num_train: int = 1000,
     num_val: int = 60,
+    *,
     size: tuple[int, int] = (160, 208),
     seed: int = 0,
     workers: int = 2,
