@@ -58,7 +58,7 @@ class LabelIds:
             predictions_from_zero: predictions are class numbers, whatever the ids of
                 the annotations.
         """
-        number = np.arange(256)
+        number: np.ndarray = np.arange(256)
         if reduce_zero_label:
             number = np.where(number == 0, 255, number - 1)
             number[255] = 255
