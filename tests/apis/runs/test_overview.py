@@ -112,7 +112,7 @@ def test_data_is_shown_with_its_size_classes_and_folder():
 @pytest.mark.parametrize(
     ('wrapper', 'precision'),
     [
-        (OptimWrapper, 'float32; --amp'),
+        (OptimWrapper, 'float32; AutocastOptimWrapper'),
         (partial(AutocastOptimWrapper, dtype='bfloat16'), 'bfloat16, as set'),
     ],
 )
