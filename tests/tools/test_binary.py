@@ -1,11 +1,12 @@
 """Foreground and background: the head of one channel through every tool."""
 
 import json
+import shutil
 
 import cv2
 import numpy as np
 import pytest
-from tiny_run import ROOT, make_ade20k, run_tool
+from tiny_run import ROOT, fails, make_ade20k, run_tool
 
 CONFIG = """
 _base_ = [
@@ -22,10 +23,14 @@ def dataset(split, pipeline):
     return dict(
         type='CheckedSegDataset',
         data_root='{data}',
-        data_prefix=dict(img_path=f'images/{{split}}', seg_map_path=f'annotations/{{split}}'),
+        data_prefix=dict(
+            img_path=f'images/{{split}}', seg_map_path=f'annotations/{{split}}'
+        ),
         img_suffix='.jpg',
         seg_map_suffix='.png',
-        metainfo=dict(classes=('ground', 'sky'), palette=[[90, 60, 30], [120, 180, 230]]),
+        metainfo=dict(
+            classes=('ground', 'sky'), palette=[[90, 60, 30], [120, 180, 230]]
+        ),
         pipeline=pipeline,
     )
 train_dataloader = dict(
@@ -123,3 +128,15 @@ def test_quantisation_takes_it(trained, tmp_path):
     out = tmp_path / 'int8.pth'
     run_tool('quantize', 'ptq', config, checkpoint, '--out', out, '--calib', 2)
     assert out.is_file()
+
+
+def test_masks_of_0_and_255_are_met_before_the_training(trained, tmp_path):
+    config, _, data = trained
+    root = shutil.copytree(data, tmp_path / 'masks')
+    for path in (root / 'annotations').rglob('*.png'):
+        cv2.imwrite(str(path), 255 * cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
+    other = tmp_path / 'binary.py'
+    other.write_text(config.read_text().replace(str(data), str(root)))
+    message = fails('train', other, '--work-dir', tmp_path / 'run')
+    assert 'the only labels are 0 and 255' in message
+    assert 'write 1 for the object' in message
