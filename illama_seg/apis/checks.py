@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
     for split in splits:
         loader = cfg.get(f'{split}_dataloader')
         if loader is not None:
+            check_class_names(loader.dataset, f'{split}_dataloader.dataset')
             with options_explained(cfg):
                 dataset = DATASETS.build(loader.dataset)
             print_log(f'{split} data: {len(dataset)} images', logger='current')
@@ -45,6 +47,20 @@ def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
         for split in splits:
             option = f'{split}_evaluator'
             check_topk(option, cfg.get(option), cfg.model.head.num_classes)
+
+
+def check_class_names(dataset: Mapping, option: str) -> None:
+    """Refuse ``classes=('weed')``, a string, where ``('weed',)`` is meant.
+
+    Raises:
+        UserError: names the option and the comma.
+    """
+    names = (dataset.get('metainfo') or {}).get('classes')
+    if isinstance(names, str) and not os.path.isfile(names):
+        raise UserError(
+            f'{option}.metainfo.classes={names!r} is a string: expected names in a '
+            f'list, or a file of them; for one class put a comma, ({names!r},)'
+        )
 
 
 def check_masks(dataset: Any, split: str, count: int = 16) -> None:

@@ -3,7 +3,10 @@
 import pytest
 from mmengine.config import Config
 
+from illama_seg.apis import parse_cfg_options
+from illama_seg.apis.checks import check_class_names
 from illama_seg.apis.consistency import contradictions
+from illama_seg.engine import SafeCheckpointHook
 
 CLASSES = {'train': ('a', 'b', 'c'), 'val': ('a', 'b', 'c')}
 
@@ -105,3 +108,38 @@ def test_the_best_score_must_be_one_that_the_validation_gives(metrics, best, is_
     found = contradictions(cfg, CLASSES)
     assert bool(found) == is_found
     assert not found or 'set one of these' in found[0]
+
+
+# Values of the command line, and names of classes
+
+
+@pytest.mark.parametrize(
+    ('text', 'value'),
+    [
+        ('a=/data/my images/x', '/data/my images/x'),
+        ('a=/data/2024,05/x', '/data/2024,05/x'),
+        ('a=two words', 'two words'),
+        ('a=0,1,2', [0, 1, 2]),
+        ('a=(64,64)', (64, 64)),
+        ('a=[/x/a,/y/b]', ['/x/a', '/y/b']),
+        ('a=1e-3', 0.001),
+        ('a=None', None),
+        ("a='quoted'", 'quoted'),
+        ('a=x=y', 'x=y'),
+    ],
+)
+def test_a_value_that_is_no_list_stays_as_typed(text, value):
+    assert parse_cfg_options([text]) == {'a': value}
+
+
+def test_one_class_without_a_comma_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"put a comma, \('weed',\)"):
+        check_class_names(dict(metainfo=dict(classes=('weed'))), 'train')
+    file = tmp_path / 'names.txt'
+    file.write_text('weed')
+    check_class_names(dict(metainfo=dict(classes=str(file))), 'train')
+    check_class_names(dict(metainfo=dict(classes=('weed',))), 'train')
+
+
+def test_a_best_f_score_is_the_highest():
+    assert SafeCheckpointHook(save_best='mFscore').rules == ['greater']
