@@ -54,6 +54,8 @@ default_hooks = dict(
 )
 optim_wrapper = dict(
     type='OptimWrapper',
+    # All keys that a parameter's name contains apply, not the longest one alone.
+    constructor='MergedKeysConstructor',
     optimizer=dict(type='AdamW', betas=(0.9, 0.999), eps=1e-8),
     paramwise_cfg=dict(
         flat_decay_mult=0.0,

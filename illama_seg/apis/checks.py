@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 from mmengine.config import Config
 from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner
+from mmseg.datasets import BaseSegDataset
+from PIL import Image
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from illama_seg.apis.consistency import contradictions
 from illama_seg.apis.runs.processes import VARIABLES
 from illama_seg.apis.user_errors import options_explained
 from illama_seg.checkpoints import Checkpoint, open_checkpoint
+from illama_seg.datasets.annotations import IGNORED
 from illama_seg.engine.long_runs.accumulation import iterations_to_update
 from illama_seg.errors import UserError
 from illama_seg.pretrain import check_classes, check_topk
@@ -27,15 +34,67 @@ def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
     for split in splits:
         loader = cfg.get(f'{split}_dataloader')
         if loader is not None:
+            check_class_names(loader.dataset, f'{split}_dataloader.dataset')
             with options_explained(cfg):
                 dataset = DATASETS.build(loader.dataset)
             print_log(f'{split} data: {len(dataset)} images', logger='current')
             classes[split] = dataset.metainfo.get('classes') or ()
+            check_masks(dataset, split)
+    if 'decode_head' in cfg.model and (found := contradictions(cfg, classes)):
+        raise UserError('the config contradicts itself:\n  ' + '\n  '.join(found))
     if 'head' in cfg.model:
         check_classes(cfg.model.head.num_classes, classes)
         for split in splits:
             option = f'{split}_evaluator'
             check_topk(option, cfg.get(option), cfg.model.head.num_classes)
+
+
+def check_class_names(dataset: Mapping, option: str) -> None:
+    """Refuse ``classes=('weed')``, a string, where ``('weed',)`` is meant.
+
+    Raises:
+        UserError: names the option and the comma.
+    """
+    names = (dataset.get('metainfo') or {}).get('classes')
+    if isinstance(names, str) and not os.path.isfile(names):
+        raise UserError(
+            f'{option}.metainfo.classes={names!r} is a string: expected names in a '
+            f'list, or a file of them; for one class put a comma, ({names!r},)'
+        )
+
+
+def check_masks(dataset: Any, split: str, count: int = 16) -> None:
+    """Refuse annotations of 0 and 255 alone, where 255 is ignored.
+
+    Masks are often written so; their object would be ignored. Only some annotations are
+    read, evenly spread: ``illama_seg.reports.check_dataset`` reads all.
+
+    Raises:
+        UserError: names an annotation and the fix.
+    """
+    is_mask = isinstance(dataset, BaseSegDataset) and dataset.ignore_index == IGNORED
+    if not is_mask or dataset.reduce_zero_label or dataset.label_map:
+        return
+    if len(dataset.metainfo.get('classes') or ()) < 2 or not len(dataset):
+        return
+    labels: set[int] = set()
+    path = ''
+    for index in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int):
+        path = dataset.get_data_info(int(index)).get('seg_map_path') or ''
+        if not os.path.isfile(path):
+            return  # no annotations, or on another storage backend
+        try:
+            with Image.open(path) as image:
+                labels |= {*np.unique(np.asarray(image)).tolist()}
+        except OSError:
+            return  # it is named when it is loaded
+        if labels - {0, IGNORED}:
+            return
+    if labels == {0, IGNORED}:
+        raise UserError(
+            f'{path}, as all {split} annotations that were read: the only labels are 0 '
+            f'and {IGNORED}, and {IGNORED} is ignored: write 1 for the object'
+        )
 
 
 def check_pretrained(cfg: Config) -> list[Checkpoint]:

@@ -40,10 +40,21 @@ def parse_cfg_options(pairs: Sequence[str] | None) -> dict[str, Any]:
         if not separator:
             raise UserError('expected KEY=VALUE', cfg_options=pair)
         try:
-            options[key] = DictAction._parse_iterable(value)
+            options[key] = _parse_value(value)
         except AssertionError as error:  # mmengine's word for open brackets
             raise UserError(str(error), cfg_options=pair) from error
     return options
+
+
+def _parse_value(text: str) -> Any:
+    """Read a value as mmengine does; a string or path keeps its spaces and commas."""
+    value = DictAction._parse_iterable(text)
+    if isinstance(value, str):
+        return text.strip('\'"')
+    is_bare = isinstance(value, list) and not text.lstrip().startswith(('[', '('))
+    if is_bare and any(isinstance(part, str) and '/' in part for part in value):
+        return text.strip('\'"')
+    return value
 
 
 def load_config(

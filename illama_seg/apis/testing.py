@@ -29,6 +29,7 @@ from illama_seg.apis.user_errors import (
 )
 from illama_seg.checkpoints import open_checkpoint
 from illama_seg.errors import UserError
+from illama_seg.evaluation import class_numbers
 from illama_seg.machine.precision import Precision, choose_precision
 from illama_seg.quiet import quiet_terminal
 
@@ -120,7 +121,7 @@ class _LabelWriter(Hook):
         outputs: Sequence | None = None,
     ) -> None:
         for sample in outputs or ():
-            labels = sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
+            labels = class_numbers(sample.pred_sem_seg.data.squeeze(0).cpu().numpy())
             path = Path(sample.img_path)
             name = path.relative_to(self.img_dir) if self.img_dir else Path(path.name)
             write_image(self.out / name.with_suffix('.png'), self.ids[labels])

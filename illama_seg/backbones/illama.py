@@ -60,6 +60,8 @@ class ILLaMA(BaseModule):
         cls_position: 'last' or 'first', the class token's place in the sequence.
         with_pos_embed: add learnable positions.
         with_rotary: turn queries and keys by rotary positions.
+        frozen_stages: -1 trains everything, 0 freezes the embeddings, k also the first
+            k blocks: no gradient, and no stochastic depth in them.
 
     Raises:
         ValueError: for an argument out of its range.
@@ -85,6 +87,7 @@ class ILLaMA(BaseModule):
         cls_position: str = 'last',
         with_pos_embed: bool = True,
         with_rotary: bool = True,
+        frozen_stages: int = -1,
     ) -> None:
         super().__init__(init_cfg)
         _check_choice('out_type', out_type, ('featmap', 'cls_token', 'raw'))
@@ -129,6 +132,28 @@ class ILLaMA(BaseModule):
         if out_type == 'cls_token':  # elsewhere it would never get a gradient
             self.norm = make_norm(norm, embed_dims)
         self.register_state_dict_post_hook(_record_grid)
+        if not -1 <= frozen_stages <= len(self.blocks):
+            raise UserError(
+                f'ILLaMA frozen_stages={frozen_stages}: expected -1 (none), 0 (the '
+                f'embeddings) or up to {len(self.blocks)} blocks'
+            )
+        self.frozen_stages = frozen_stages
+        self._freeze()
+
+    def _freeze(self) -> None:
+        if self.frozen_stages < 0:
+            return
+        for parameter in (self.cls_token, self.pos_embed):
+            if parameter is not None:
+                parameter.requires_grad_(False)
+        for module in (self.patch_embed, *self.blocks[: self.frozen_stages]):
+            module.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> 'ILLaMA':
+        """Set the training mode; frozen parts stay in evaluation mode."""
+        super().train(mode)
+        self._freeze()
+        return self
 
     def init_weights(self) -> None:
         """Truncated normal weights, zero biases; or a checkpoint, with a report.

@@ -35,15 +35,12 @@ from illama_seg.errors import UserError
 
 
 def check_splits(
-    settings: Mapping[str, dict],
-    heads: Mapping[str, int],
-    workers: int | None = None,
+    settings: Mapping[str, dict], workers: int | None = None
 ) -> tuple[dict[str, CheckedSplit], list[Finding]]:
     """Read every image and annotation; nothing is written.
 
     Args:
         settings: split -> config of its data set.
-        heads: key of the config -> ``num_classes`` of a head.
         workers: processes; by default as many as there are cores.
 
     Returns:
@@ -71,15 +68,6 @@ def check_splits(
                 pairs, f'checking {name}', workers, dataset.backend_args
             )
             _check_split(splits[name], dataset, facts, seen, findings)
-    for option, count in heads.items():
-        for name, split in splits.items():
-            if count != len(split.classes):
-                findings.add(
-                    name,
-                    'number of classes',
-                    f'{option}={count}, but the data set names {len(split.classes)} '
-                    f'classes: set {option}={len(split.classes)}',
-                )
     check_zero_label(splits, findings)
     check_classes(splits, findings)
     return splits, findings.sorted()

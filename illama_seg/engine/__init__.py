@@ -19,6 +19,7 @@ from illama_seg.engine.long_runs.seeding import SeededDataset, SeededSampler
 from illama_seg.engine.optim import (
     AutocastOptimWrapper,
     LayerDecayConstructor,
+    MergedKeysConstructor,
     training_precision,
 )
 from illama_seg.engine.schedule import WarmupCosineLR, WholeUpdatesSampler
@@ -35,6 +36,7 @@ __all__ = [
     'Interrupted',
     'InterruptionHook',
     'LayerDecayConstructor',
+    'MergedKeysConstructor',
     'PlainCheckpointHook',
     'ResumableEpochTrainLoop',
     'ResumableIterTrainLoop',

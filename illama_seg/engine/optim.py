@@ -125,7 +125,37 @@ def training_precision(optim_wrapper: Any) -> Precision:
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
-class LayerDecayConstructor(DefaultOptimWrapperConstructor):
+class MergedKeysConstructor(DefaultOptimWrapperConstructor):
+    """mmengine's constructor, in which all ``custom_keys`` of a parameter apply.
+
+    Of the keys that a parameter's name contains, mmengine applies the longest only, and
+    then no ``flat_decay_mult``. Here each multiplier is that of the longest key which
+    has it: ``backbone=dict(lr_mult=0.1)`` reaches ``backbone.pos_embed`` beside
+    ``pos_embed=dict(decay_mult=0.0)``, and ``flat_decay_mult`` still holds for vectors
+    whose keys have no ``decay_mult``.
+    """
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        """Build the optimiser wrapper for ``model``."""
+        model = getattr(model, 'module', model)
+        keys = self.paramwise_cfg.get('custom_keys') or {}
+        flat = self.paramwise_cfg.get('flat_decay_mult')
+        merged: dict[str, dict] = {}
+        for name, parameter in model.named_parameters():
+            # mmengine looks for the keys in the name with a dot before it.
+            found = sorted((k for k in keys if k in f'.{name}'), key=len)
+            if not found:
+                continue
+            is_flat = parameter.ndim == 1 and flat is not None
+            merged[name] = dict(decay_mult=flat) if is_flat else {}
+            for key in found:
+                merged[name].update(keys[key])
+        self.paramwise_cfg = dict(self.paramwise_cfg, custom_keys=merged)
+        return super().__call__(model)
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class LayerDecayConstructor(MergedKeysConstructor):
     """Learning rates that fall geometrically from the head to the patch embedding.
 
     A parameter of depth i out of n takes ``lr * layer_decay_rate ** (n - 1 - i)``. The

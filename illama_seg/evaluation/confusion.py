@@ -7,6 +7,19 @@ import numpy as np
 from illama_seg.errors import UserError
 
 
+def class_numbers(values: np.ndarray) -> np.ndarray:
+    """Return class numbers as int64, from integers or from floats without a fraction.
+
+    Raises:
+        UserError: if a value has a fraction or is not finite.
+    """
+    if values.dtype.kind == 'f' and values.size:
+        wrong = values[~(np.isfinite(values) & (values == np.trunc(values)))]
+        if wrong.size:
+            raise UserError(f'class number {wrong[0]}: expected an integer')
+    return values.astype(np.int64)
+
+
 class ConfusionMatrix:
     """Counts of pixels by annotated and predicted class, in constant memory.
 
@@ -27,8 +40,10 @@ class ConfusionMatrix:
     def update(self, label: np.ndarray, prediction: np.ndarray) -> None:
         """Count an annotation (H, W) and a prediction (H, W), both of class numbers.
 
+        mmseg's heads of one channel predict class numbers in float32.
+
         Raises:
-            UserError: if the shapes differ or a number is out of range.
+            UserError: if the shapes differ, or a number is out of range or no integer.
         """
         if label.shape != prediction.shape:
             raise UserError(
@@ -36,7 +51,7 @@ class ConfusionMatrix:
                 'shape'
             )
         counted = label != self.ignore_index
-        truth, guess = label[counted].astype(np.int64), prediction[counted]
+        truth, guess = class_numbers(label[counted]), class_numbers(prediction[counted])
         num_classes = len(self.classes)
         if truth.size == 0:
             return

@@ -15,6 +15,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
+from illama_seg.apis.consistency import contradictions
 from illama_seg.apis.user_errors import (
     check_segmentation,
     check_writable,
@@ -77,7 +78,10 @@ def check_dataset(
     folder = Path(out or Path(cfg.work_dir, 'data_check'))
     check_writable(folder)
     with options_explained(cfg):
-        splits, findings = check_splits(settings, _heads(cfg), workers)
+        splits, findings = check_splits(settings, workers)
+    classes = {name: split.classes for name, split in splits.items()}
+    for text in contradictions(cfg, classes):
+        findings.insert(0, Finding('contradiction', 'config', [text]))
     if num_images and 'train' in splits and splits['train'].sound:
         try:
             _draw_contact_sheet(cfg, splits['train'], num_images, seed, folder)
@@ -146,19 +150,6 @@ def browse_dataset(
     title = f'{name}, {split}: the file, and samples that the pipeline makes from it'
     draw_sheet(rows, _legend(present, classes, palette), path, title)
     return path
-
-
-def _heads(cfg: Config) -> dict[str, int]:
-    """Map the option that sets a head's ``num_classes`` to its value."""
-    heads_classes = {}
-    for name in ('decode_head', 'auxiliary_head'):
-        heads = cfg.model.get(name) or []
-        single = not isinstance(heads, list)
-        for number, head in enumerate([heads] if single else heads):
-            option = f'model.{name}' + ('' if single else f'.{number}')
-            if 'num_classes' in head:
-                heads_classes[f'{option}.num_classes'] = head['num_classes']
-    return heads_classes
 
 
 def _unchecked(cfg: Config) -> list[str]:

@@ -74,8 +74,11 @@ class ImageLogits:
 class PixelLogits:
     """Samples of a segmentation: one pixel each.
 
+    A head of one channel for two classes has the logits 0 and x: their softmax is the
+    sigmoid of x.
+
     Raises:
-        UserError: if the model has not one logit for each class.
+        UserError: if the model has neither one logit for each class nor that head.
     """
 
     kind = 'segmentation'
@@ -88,7 +91,7 @@ class PixelLogits:
         self.classes = tuple(dataset_meta(model)['classes'])
         self.num_images, self._pairs = len(pairs), pairs
         channels = cast(Any, model).out_channels
-        if channels != len(self.classes):
+        if channels != len(self.classes) and (channels, len(self.classes)) != (1, 2):
             raise UserError(
                 f'{name} has {channels} logits for {len(self.classes)} classes: '
                 'expected one for each class'
@@ -116,6 +119,8 @@ class PixelLogits:
                 self.module, image, self.batch_size
             ):
                 flat = logits.flatten(1).T.float().cpu()
+                if flat.shape[1] == 1:
+                    flat = torch.cat([torch.zeros_like(flat), flat], dim=1)
                 yield flat, truth[rows, columns].flatten(), truth.numel()
 
 

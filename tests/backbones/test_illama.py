@@ -635,3 +635,35 @@ def test_init_cfg_may_be_a_list(golden_checkpoint):
     model = micro(golden_checkpoint, init_cfg=init_cfg)
     weights = load_released(golden_checkpoint)
     assert torch.equal(model.cls_token, weights['cls_token'])
+
+
+# Frozen stages
+
+
+@pytest.mark.parametrize('frozen', [-1, 0, 1, 2])
+@pytest.mark.parametrize('with_cp', [False, True])
+def test_frozen_stages_get_no_gradient_and_the_others_do(frozen, with_cp):
+    model = nano(frozen_stages=frozen, with_cp=with_cp).train()
+    out = sum(map.square().mean() for map in model(torch.randn(2, 3, 16, 16)))
+    if frozen == 2:
+        assert not out.requires_grad
+    else:
+        out.backward()
+    for name, parameter in model.named_parameters():
+        depth, _ = model.get_layer_depth(name)
+        is_trained = depth > frozen
+        assert parameter.requires_grad == is_trained, name
+        assert (parameter.grad is not None) == is_trained, name
+
+
+def test_frozen_blocks_stay_in_evaluation_mode():
+    model = nano(frozen_stages=1, drop_path_rate=0.5).train()
+    assert [block.training for block in model.blocks] == [False, True]
+    assert not model.patch_embed.training and model.training
+    assert not any(module.training for module in model.eval().modules())
+
+
+@pytest.mark.parametrize('frozen', [-2, 3])
+def test_a_number_of_frozen_stages_that_there_is_not_is_refused(frozen):
+    with pytest.raises(ValueError, match=f'frozen_stages={frozen}: expected -1'):
+        nano(frozen_stages=frozen)

@@ -13,7 +13,6 @@ from illama_seg.datasets.validation import check_splits
 
 CLASSES = ('sky', 'road', 'car', 'tree')
 COUNTS = {'train': 4, 'val': 2}
-HEADS = {'model.decode_head.num_classes': len(CLASSES)}
 
 
 @pytest.fixture(autouse=True)
@@ -66,8 +65,8 @@ def settings(root, reduced=(False, False), kind='BaseSegDataset', **others):
     }
 
 
-def check(root, heads=HEADS, **options):
-    return check_splits(settings(root, **options), heads, workers=1)
+def check(root, **options):
+    return check_splits(settings(root, **options), workers=1)
 
 
 # The planted faults: what is done, then kind, split and words of what is found.
@@ -158,10 +157,6 @@ def nothing_annotated(root):
     return {}
 
 
-def head_of_other_classes(root):
-    return dict(heads={'model.auxiliary_head.num_classes': 5})
-
-
 PLANTED = {
     labels_from_1_kept: (
         'reduce_zero_label',
@@ -244,11 +239,6 @@ PLANTED = {
         'nothing annotated',
         'train',
         ['ann/train/1.png: all of its pixels are ignored', 'only 255'],
-    ),
-    head_of_other_classes: (
-        'number of classes',
-        'train',
-        ['model.auxiliary_head.num_classes=5, but the data set names 4 classes'],
     ),
 }
 
@@ -342,7 +332,7 @@ def test_ade20k_with_few_of_its_classes_is_not_taken_for_another_numbering(tmp_p
     root = make_ade20k(tmp_path / 'ade')
     prefix = dict(img_path='images/training', seg_map_path='annotations/training')
     train = dict(type='ADE20KDataset', data_root=str(root), data_prefix=prefix)
-    splits, findings = check_splits({'train': train}, {}, workers=1)
+    splits, findings = check_splits({'train': train}, workers=1)
     assert [f.kind for f in findings] == ['class absent']
     assert splits['train'].summary()['ignored'] == 80 / (64 * 80)
 
@@ -359,7 +349,7 @@ def test_a_label_that_the_label_map_ignores_is_no_fault(root):
     options = settings(root, kind='CamVidDataset')
     for split in options.values():
         split.pop('metainfo')
-    splits, findings = check_splits(options, {}, workers=1)
+    splits, findings = check_splits(options, workers=1)
     assert findings == []
     assert splits['val'].images == dict.fromkeys([*range(11), 255], 2)
 
@@ -368,9 +358,9 @@ def test_wrapped_and_joined_data_sets_are_looked_into(root):
     options = settings(root)
     train = options['train']
     options['train'] = dict(type='RepeatDataset', times=3, dataset=train)
-    assert check_splits(options, HEADS, 1)[0]['train'].summary()['images'] == 4
+    assert check_splits(options, 1)[0]['train'].summary()['images'] == 4
     options['train'] = dict(type='ConcatDataset', datasets=[train, options['val']])
-    splits, findings = check_splits(options, HEADS, 1)
+    splits, findings = check_splits(options, 1)
     assert splits['train'].summary()['images'] == 6
     assert [len(f.files) for f in findings] == [2]  # val is a part of train
 
@@ -409,4 +399,4 @@ def test_processes_find_what_one_finds_in_the_same_order(workers, root, monkeypa
 
 def test_no_processes_at_all_is_refused(root):
     with pytest.raises(ValueError, match='workers=0: expected at least 1'):
-        check_splits(settings(root), HEADS, workers=0)
+        check_splits(settings(root), workers=0)

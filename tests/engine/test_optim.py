@@ -23,14 +23,14 @@ def backbone():
     return ILLaMA(arch, img_size=16, patch_size=4, out_indices=-1)
 
 
-def groups_of(model, **paramwise_cfg):
+def groups_of(model, constructor='LayerDecayConstructor', **paramwise_cfg):
     """Parameter name -> its group in the optimiser."""
     optimizer = dict(type='AdamW', lr=LR, weight_decay=DECAY)
     wrapper = build_optim_wrapper(
         model,
         dict(
             type='OptimWrapper',
-            constructor='LayerDecayConstructor',
+            constructor=constructor,
             optimizer=optimizer,
             paramwise_cfg=paramwise_cfg,
         ),
@@ -103,6 +103,39 @@ def test_custom_keys_multiply_with_the_layer_decay():
     )
     assert mlp == pytest.approx(3 * LR * RATE**2)
     assert attn == pytest.approx(LR * RATE**2)
+
+
+SHIPPED = {'pos_embed': dict(decay_mult=0.0), 'cls_token': dict(decay_mult=0.0)}
+
+
+@pytest.mark.parametrize('mult', [0.0, 0.1])
+def test_a_key_of_the_whole_backbone_reaches_what_shipped_keys_name(mult):
+    keys = SHIPPED | {'backbone': dict(lr_mult=mult)}
+    options = dict(flat_decay_mult=0.0, custom_keys=keys)
+    model = Segmentor()
+    groups = groups_of(model, 'MergedKeysConstructor', **options)
+    for name, parameter in model.named_parameters():
+        group, inside = groups[name], name.startswith('backbone.')
+        assert group['lr'] == pytest.approx(LR * (mult if inside else 1)), name
+        is_bare = parameter.ndim == 1 or name.endswith(('pos_embed', 'cls_token'))
+        assert group['weight_decay'] == (0 if is_bare else DECAY), name
+
+
+def test_the_longer_key_wins_where_two_set_the_same_multiplier():
+    keys = {
+        'backbone': dict(lr_mult=0.1),
+        'backbone.blocks.1': dict(lr_mult=0.5),
+        'norm1': dict(decay_mult=2.0),
+    }
+    model = Segmentor()
+    groups = groups_of(
+        model, 'MergedKeysConstructor', flat_decay_mult=0.0, custom_keys=keys
+    )
+    first = groups['backbone.blocks.0.norm1.weight']
+    second = groups['backbone.blocks.1.norm1.weight']
+    assert first['lr'] == pytest.approx(0.1 * LR)
+    assert second['lr'] == pytest.approx(0.5 * LR)
+    assert first['weight_decay'] == second['weight_decay'] == 2 * DECAY
 
 
 def test_wrapped_model_is_unwrapped():

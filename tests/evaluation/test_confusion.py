@@ -126,3 +126,18 @@ def test_nothing_counted_is_zero_and_not_an_error(pairs):
 def test_what_cannot_be_counted_is_refused(label, guess, text):
     with pytest.raises(ValueError, match=text):
         counted([(np.array(label), np.array(guess))])
+
+
+def test_a_prediction_in_floats_counts_as_its_class_numbers():
+    """Heads of one channel predict so."""
+    matrix = ConfusionMatrix(['a', 'b'])
+    matrix.update(np.array([[0, 1]]), np.array([[0.0, 1.0]], np.float32))
+    assert matrix.counts.tolist() == [[1, 0], [0, 1]]
+
+
+@pytest.mark.parametrize('value', [0.5, np.nan, np.inf])
+def test_a_prediction_with_a_fraction_is_refused(value):
+    matrix = ConfusionMatrix(['a', 'b'])
+    with pytest.raises(ValueError, match=f'class number {value}: expected an integer'):
+        matrix.update(np.array([[0, 1]]), np.array([[0.0, value]]))
+    assert not matrix.counts.any()

@@ -1,5 +1,6 @@
 import json
 import random
+import shutil
 
 import cv2
 import numpy as np
@@ -126,7 +127,7 @@ def test_a_training_pipeline_that_fails_is_a_fault(data, tmp_path):
     option = {'train_dataloader.dataset.pipeline.2.num_classes': 3}
     report, text = check_dataset(config(data, **option), tmp_path, workers=1)
     assert report['findings'][0]['kind'] == 'pipeline fails'
-    assert report['faults'] == 1 and 'label 7 in 2560 pixels; 3 classes' in text
+    assert report['faults'] == 2 and 'label 7 in 2560 pixels; 3 classes' in text
 
 
 def test_a_head_of_another_number_of_classes_is_found(data, tmp_path):
@@ -135,7 +136,7 @@ def test_a_head_of_another_number_of_classes_is_found(data, tmp_path):
         config(data, **option), tmp_path, num_images=0, workers=1
     )
     assert report['faults'] == 2  # train and val
-    assert 'model.decode_head.num_classes=149, but the data set names 150' in text
+    assert 'model.decode_head.num_classes=149, but the train data set names 150' in text
 
 
 @pytest.mark.parametrize('tool', [check_dataset, browse_dataset])
@@ -177,3 +178,25 @@ def test_browsing_takes_a_test_pipeline_that_resizes_the_image_alone(data, tmp_p
 def test_nothing_to_browse_is_refused(option, data):
     with pytest.raises(ValueError, match=f'{option}=0: expected at least 1'):
         browse_dataset(config(data), **{option: 0})
+
+
+def test_masks_of_0_and_255_are_a_fault(data, tmp_path):
+    """The object is 255, which is ignored: a class that can never come."""
+    root = shutil.copytree(data, tmp_path / 'masks')
+    for path in (root / 'annotations').rglob('*.png'):
+        labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(path), np.where(labels == 3, 255, 0).astype(np.uint8))
+    cfg = config(root)
+    for split in ('train', 'val'):
+        dataset = cfg[f'{split}_dataloader'].dataset
+        dataset.update(type='CheckedSegDataset', reduce_zero_label=False)
+        dataset.update(img_suffix='.jpg', seg_map_suffix='.png')
+        dataset.metainfo = dict(classes=('ground', 'sky'))
+        for step in dataset.pipeline:
+            if step.type == 'CheckAnnotations':
+                step.num_classes = 2
+    cfg.model.decode_head.num_classes = cfg.model.auxiliary_head.num_classes = 2
+    report, text = check_dataset(cfg, tmp_path / 'out', num_images=0, workers=1)
+    kinds = [f['kind'] for f in report['findings'] if f['level'] == 'fault']
+    assert kinds.count('every label but 0 is ignored') == 2, text
+    assert 'write 1 for the object' in ' '.join(text.split())

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend
@@ -52,6 +52,9 @@ class SafeCheckpointHook(CheckpointHook):
         ValueError: weights are not finite.
     """
 
+    _default_greater_keys: ClassVar[list[str]] = [
+        *CheckpointHook._default_greater_keys, 'mFscore', 'mPrecision', 'mRecall'
+    ]  # fmt: skip
     best_ckpt_path: str | None
     saved_at: int | None = None  # iterations done, in the last one to go on from
     _failed_at: int | None = None

@@ -1,0 +1,145 @@
+"""Contradictions inside a config are listed, each with its fix."""
+
+import pytest
+from mmengine.config import Config
+
+from illama_seg.apis import parse_cfg_options
+from illama_seg.apis.checks import check_class_names
+from illama_seg.apis.consistency import contradictions
+from illama_seg.engine import SafeCheckpointHook
+
+CLASSES = {'train': ('a', 'b', 'c'), 'val': ('a', 'b', 'c')}
+
+
+def config(head=(), **more):
+    head = dict(num_classes=3, loss_decode=dict(type='CrossEntropyLoss')) | dict(head)
+    loader = dict(
+        sampler=dict(type='SeededSampler', sampler=dict(type='InfiniteSampler')),
+        dataset=dict(pipeline=[dict(type='CheckAnnotations', num_classes=3)]),
+    )
+    cfg = dict(
+        model=dict(decode_head=head, auxiliary_head=None),
+        train_dataloader=loader,
+        val_dataloader=dict(dataset=dict(pipeline=[])),
+        train_cfg=dict(type='ResumableIterTrainLoop'),
+        val_evaluator=dict(type='IoUMetric', iou_metrics=['mIoU']),
+        default_hooks=dict(checkpoint=dict(save_best='mIoU')),
+    )
+    return Config(cfg | more)
+
+
+def test_a_sound_config_has_none():
+    assert contradictions(config(), CLASSES) == []
+
+
+SIGMOID = dict(loss_decode=dict(use_sigmoid=True))
+
+
+@pytest.mark.parametrize(
+    ('head', 'text'),
+    [
+        (dict(num_classes=4), 'num_classes=4, but the train data set names 3 classes'),
+        (dict(out_channels=5), 'out_channels=5, but model.decode_head.num_classes=3'),
+        (dict(ignore_index=0), 'val_evaluator.ignore_index=255, but model.decode_head'),
+        (
+            dict(loss_decode=dict(class_weight=[1.0, 2.0])),
+            'class_weight has 2 numbers, but model.decode_head.num_classes=3',
+        ),
+        (
+            dict(loss_decode=[dict(), dict(class_weight=[1.0] * 4)]),
+            'class_weight has 4 numbers',
+        ),
+    ],
+)
+def test_a_head_that_contradicts_itself_or_the_data_is_named(head, text):
+    assert any(text in found for found in contradictions(config(head), CLASSES))
+
+
+@pytest.mark.parametrize(
+    ('head', 'text'),
+    [
+        (dict(num_classes=1), 'num_classes=1 with a softmax has nothing to learn'),
+        (dict(num_classes=2, out_channels=1), 'out_channels=1 needs a sigmoid'),
+        (dict(num_classes=2, out_channels=1, **SIGMOID), None),
+        (dict(num_classes=2), None),
+    ],
+)
+def test_foreground_and_background_have_a_head_that_can_learn_them(head, text):
+    cfg = config(head)
+    cfg.train_dataloader.dataset.pipeline = []
+    found = contradictions(cfg, {'train': ('a', 'b')[: head['num_classes']]})
+    assert (found == []) if text is None else (text in found[0])
+    assert text is None or 'use_sigmoid=True' in found[0]
+
+
+def test_an_auxiliary_head_in_a_list_is_named_by_its_place():
+    cfg = config()
+    cfg.model.auxiliary_head = [dict(num_classes=3), dict(num_classes=9)]
+    (found, *_) = contradictions(cfg, CLASSES)
+    assert found.startswith('model.auxiliary_head.1.num_classes=9')
+
+
+def test_the_check_of_annotations_must_know_as_many_classes():
+    cfg = config()
+    cfg.train_dataloader.dataset.pipeline[0].num_classes = 150
+    (found,) = contradictions(cfg, CLASSES)
+    assert 'train_dataloader.dataset.pipeline.0.num_classes=3' in found
+
+
+@pytest.mark.parametrize('loop', ['EpochBasedTrainLoop', 'ResumableEpochTrainLoop'])
+def test_epochs_of_an_endless_sampler_are_found(loop):
+    (found,) = contradictions(config(train_cfg=dict(type=loop)), CLASSES)
+    assert 'never ends its first epoch' in found and 'DefaultSampler' in found
+
+
+@pytest.mark.parametrize(
+    ('metrics', 'best', 'is_found'),
+    [
+        (['mDice', 'mFscore'], 'mIoU', True),
+        (['mDice', 'mFscore'], 'mFscore', False),
+        (['mIoU'], ['mIoU', 'mDice'], True),
+        (['mIoU'], 'auto', False),
+        (['mIoU'], None, False),
+    ],
+)
+def test_the_best_score_must_be_one_that_the_validation_gives(metrics, best, is_found):
+    cfg = config(val_evaluator=[dict(type='IoUMetric', iou_metrics=metrics)])
+    cfg.default_hooks.checkpoint.save_best = best
+    found = contradictions(cfg, CLASSES)
+    assert bool(found) == is_found
+    assert not found or 'set one of these' in found[0]
+
+
+# Values of the command line, and names of classes
+
+
+@pytest.mark.parametrize(
+    ('text', 'value'),
+    [
+        ('a=/data/my images/x', '/data/my images/x'),
+        ('a=/data/2024,05/x', '/data/2024,05/x'),
+        ('a=two words', 'two words'),
+        ('a=0,1,2', [0, 1, 2]),
+        ('a=(64,64)', (64, 64)),
+        ('a=[/x/a,/y/b]', ['/x/a', '/y/b']),
+        ('a=1e-3', 0.001),
+        ('a=None', None),
+        ("a='quoted'", 'quoted'),
+        ('a=x=y', 'x=y'),
+    ],
+)
+def test_a_value_that_is_no_list_stays_as_typed(text, value):
+    assert parse_cfg_options([text]) == {'a': value}
+
+
+def test_one_class_without_a_comma_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"put a comma, \('weed',\)"):
+        check_class_names(dict(metainfo=dict(classes=('weed'))), 'train')
+    file = tmp_path / 'names.txt'
+    file.write_text('weed')
+    check_class_names(dict(metainfo=dict(classes=str(file))), 'train')
+    check_class_names(dict(metainfo=dict(classes=('weed',))), 'train')
+
+
+def test_a_best_f_score_is_the_highest():
+    assert SafeCheckpointHook(save_best='mFscore').rules == ['greater']

@@ -1,0 +1,142 @@
+"""Foreground and background: the head of one channel through every tool."""
+
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from tiny_run import ROOT, fails, make_ade20k, run_tool
+
+CONFIG = """
+_base_ = [
+    '{root}/configs/_base_/upernet_illama.py',
+    '{root}/configs/_base_/adamw.py',
+    '{root}/configs/_base_/default_runtime.py',
+]
+load = [dict(type='LoadImageFromFile')]
+labels = [dict(type='LoadAnnotations'), dict(type='CheckAnnotations', num_classes=2)]
+pack = [dict(type='PackSegInputs')]
+train_pipeline = load + labels + [dict(type='RandomCrop', crop_size=(64, 64))] + pack
+test_pipeline = load + labels + pack
+def dataset(split, pipeline):
+    return dict(
+        type='CheckedSegDataset',
+        data_root='{data}',
+        data_prefix=dict(
+            img_path=f'images/{{split}}', seg_map_path=f'annotations/{{split}}'
+        ),
+        img_suffix='.jpg',
+        seg_map_suffix='.png',
+        metainfo=dict(
+            classes=('ground', 'sky'), palette=[[90, 60, 30], [120, 180, 230]]
+        ),
+        pipeline=pipeline,
+    )
+train_dataloader = dict(
+    batch_size=2,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dataset('training', train_pipeline),
+)
+val_dataloader = dict(
+    batch_size=1,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dataset('validation', test_pipeline),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+test_evaluator = val_evaluator
+loss = dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0)
+model = dict(
+    data_preprocessor=dict(size=(64, 64)),
+    backbone=dict(
+        arch=dict(_delete_=True, embed_dims=48, num_layers=4, num_heads=3),
+        img_size=64,
+        out_indices=(0, 1, 2, 3),
+        init_cfg=None,
+    ),
+    neck=dict(embed_dim=48),
+    decode_head=dict(
+        in_channels=[48] * 4,
+        channels=16,
+        num_classes=2,
+        out_channels=1,
+        threshold=0.4,
+        loss_decode=loss,
+    ),
+    auxiliary_head=None,
+    test_cfg=dict(mode='slide', crop_size=(64, 64), stride=(43, 43)),
+)
+train_cfg = dict(type='ResumableIterTrainLoop', max_iters=4, val_interval=4)
+param_scheduler = []
+default_hooks = dict(checkpoint=dict(interval=4), logger=dict(interval=1))
+"""
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """Config, checkpoint and data of a segmentor with one channel for two classes."""
+    folder = tmp_path_factory.mktemp('binary')
+    data = make_ade20k(folder / 'data')
+    for path in (data / 'annotations').rglob('*.png'):
+        labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(path), (labels == 3).astype(np.uint8))  # the sky
+    config = folder / 'binary.py'
+    config.write_text(CONFIG.format(root=ROOT, data=data))
+    run_tool('train', config, '--work-dir', folder / 'run')
+    return config, folder / 'run' / 'iter_4.pth', data
+
+
+def test_a_test_scores_writes_and_draws_it(trained, tmp_path):
+    config, checkpoint, data = trained
+    out = ['--work-dir', tmp_path, '--out', tmp_path / 'out']
+    run_tool('test', config, checkpoint, *out, '--show-dir', tmp_path / 'show')
+    scores = json.loads((tmp_path / 'scores.json').read_text())
+    (metrics,) = tmp_path.glob('*/*.json')
+    found = json.loads(metrics.read_text())
+    assert scores['mIoU'] == pytest.approx(found['mIoU'], abs=0.01)
+    written = [cv2.imread(str(p), 0) for p in sorted((tmp_path / 'out').iterdir())]
+    assert len(written) == 2 and {*np.unique(written)} <= {0, 1}
+    assert len(list((tmp_path / 'show').rglob('*.png'))) == 2
+    images = data / 'images' / 'validation'
+    run_tool('infer', config, checkpoint, images, '--out', tmp_path / 'infer')
+    tool = 'analysis/evaluate_predictions'
+    folders = [tmp_path / 'out', data / 'annotations' / 'validation']
+    run_tool(tool, *folders, '--config', config, '--out', tmp_path / 'again')
+    again = json.loads((tmp_path / 'again' / 'scores.json').read_text())
+    assert again['mIoU'] == pytest.approx(scores['mIoU'], abs=0.01)
+
+
+def test_calibration_reads_it_as_two_classes(trained, tmp_path):
+    config, checkpoint, _ = trained
+    run_tool('analysis/calibration', config, checkpoint, '--out', tmp_path)
+    (model,) = json.loads((tmp_path / 'calibration.json').read_text())['models']
+    assert 0 <= model['before']['ece'] <= 1, model
+
+
+def test_a_report_and_a_comparison_take_it(trained, tmp_path):
+    config, checkpoint, _ = trained
+    run_tool('analysis/report', checkpoint.parent)
+    assert json.loads((checkpoint.parent / 'result.json').read_text())['mIoU'] >= 0
+    with pytest.raises(SystemExit) as end:
+        run_tool('data/check_dataset', config, '--out', tmp_path / 'check')
+    assert not end.value.code
+
+
+def test_quantisation_takes_it(trained, tmp_path):
+    config, checkpoint, _ = trained
+    out = tmp_path / 'int8.pth'
+    run_tool('quantize', 'ptq', config, checkpoint, '--out', out, '--calib', 2)
+    assert out.is_file()
+
+
+def test_masks_of_0_and_255_are_met_before_the_training(trained, tmp_path):
+    config, _, data = trained
+    root = shutil.copytree(data, tmp_path / 'masks')
+    for path in (root / 'annotations').rglob('*.png'):
+        cv2.imwrite(str(path), 255 * cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
+    other = tmp_path / 'binary.py'
+    other.write_text(config.read_text().replace(str(data), str(root)))
+    message = fails('train', other, '--work-dir', tmp_path / 'run')
+    assert 'the only labels are 0 and 255' in message
+    assert 'write 1 for the object' in message
