@@ -135,6 +135,8 @@ class MergedKeysConstructor(DefaultOptimWrapperConstructor):
     whose keys have no ``decay_mult``.
     """
 
+    paramwise_cfg: dict[str, Any]
+
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimiser wrapper for ``model``."""
         model = getattr(model, 'module', model)
