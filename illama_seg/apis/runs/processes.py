@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import subprocess
 
@@ -87,9 +88,11 @@ def join_processes_without_gpus(cfg: Config) -> None:
 def leave_processes() -> None:
     """End the connections to the other processes while Python still runs.
 
-    Threads of a process group that outlives the interpreter can end the process with
-    "terminate called without an active exception" (SIGABRT).
+    A gloo thread that frees a tensor after Python has begun to end ends the process
+    with "terminate called without an active exception" (SIGABRT). The threads are
+    joined when nothing holds the process group any more: runner, model and hooks do.
     """
+    gc.collect()
     if dist.is_initialized():
         dist.destroy_process_group()
 

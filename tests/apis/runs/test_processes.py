@@ -1,5 +1,6 @@
 import os
 import socket
+import weakref
 
 import pytest
 import torch.distributed as dist
@@ -67,3 +68,16 @@ def test_one_process_and_processes_with_gpus_are_left_to_mmengine(monkeypatch, a
     assert cfg.sync_bn == 'torch' and 'model_wrapper_cfg' not in cfg
     assert not dist.is_initialized()
     assert at_exit == [leave_processes]  # mmengine's group is ended as well
+
+
+def test_what_still_holds_a_process_group_is_freed_first():
+    """Else its threads are not joined, and may end Python by SIGABRT."""
+
+    class Runner:
+        def __init__(self):
+            self.own = self  # only the collector frees it
+
+    held = weakref.ref(Runner())
+    assert held() is not None
+    leave_processes()
+    assert held() is None
