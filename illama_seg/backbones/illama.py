@@ -9,6 +9,11 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from illama_seg.backbones.arguments import (
+    check_choice,
+    resolve_grid,
+    resolve_indices,
+)
 from illama_seg.checkpoints import GRID_KEY, load_into_backbone
 from illama_seg.errors import UserError
 from illama_seg.layers import (
@@ -90,11 +95,11 @@ class ILLaMA(BaseModule):
         frozen_stages: int = -1,
     ) -> None:
         super().__init__(init_cfg)
-        _check_choice('out_type', out_type, ('featmap', 'cls_token', 'raw'))
-        _check_choice('attn_mask', attn_mask, MASKS)
-        _check_choice('ffn', ffn, FFNS)
-        _check_choice('norm', norm, tuple(NORMS))
-        _check_choice('cls_position', cls_position, ('last', 'first'))
+        check_choice('out_type', out_type, ('featmap', 'cls_token', 'raw'))
+        check_choice('attn_mask', attn_mask, MASKS)
+        check_choice('ffn', ffn, FFNS)
+        check_choice('norm', norm, tuple(NORMS))
+        check_choice('cls_position', cls_position, ('last', 'first'))
         if attn_mask == 'modified' and cls_position == 'last':
             raise UserError(
                 "ILLaMA attn_mask='modified' unmasks a class token at the start: use "
@@ -107,13 +112,13 @@ class ILLaMA(BaseModule):
         embed_dims, num_layers, num_heads = resolve_arch(arch)
         self.arch = arch if isinstance(arch, str) else 'custom'
         self.embed_dims, self.num_heads = embed_dims, num_heads
-        self.out_indices = _resolve_indices(out_indices, num_layers)
+        self.out_indices = resolve_indices(out_indices, num_layers)
         self.out_type = out_type
         self.attn_mask = attn_mask
         self.with_cp = with_cp
         self.cls_position = cls_position
         self.with_rotary = with_rotary
-        self.grid_size = _resolve_grid(img_size, patch_size)
+        self.grid_size = resolve_grid(img_size, patch_size)
         # A tensor, always on the CPU: a schedule recompiles nothing.
         self._rate = torch.zeros((), dtype=torch.float64, device='cpu')
         self.set_soft_mask_rate(soft_mask_rate)
@@ -291,37 +296,3 @@ def _record_grid(
 ) -> None:
     """Keep the grid beside the weights: a number of patches does not tell it."""
     local_metadata[GRID_KEY] = module.grid_size
-
-
-def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UserError(f'ILLaMA {option}={value!r}: expected one of {choices}')
-
-
-def _resolve_indices(indices: int | Sequence[int], num_layers: int) -> tuple[int, ...]:
-    wanted = (indices,) if isinstance(indices, int) else indices
-    if isinstance(wanted, Sequence) and all(isinstance(i, int) for i in wanted):
-        resolved = tuple(i + num_layers if i < 0 else i for i in wanted)
-        in_range = all(0 <= i < num_layers for i in resolved)
-        if resolved and in_range and resolved == tuple(sorted(set(resolved))):
-            return resolved
-    raise UserError(
-        f'ILLaMA out_indices={indices}: expected increasing block numbers from 0 '
-        f'to {num_layers - 1} (negative ones count from the end)'
-    )
-
-
-def _resolve_grid(img_size: int | tuple[int, int], patch_size: int) -> tuple[int, int]:
-    size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
-    if (
-        patch_size < 1
-        or len(size) != 2
-        or min(size) < 1
-        or any(side % patch_size for side in size)
-    ):
-        raise UserError(
-            f'ILLaMA img_size={img_size}: expected one multiple of patch_size='
-            f'{patch_size}, or two (height, width). It only sets the grid of the '
-            'positional embedding: images of other sizes are taken at run time'
-        )
-    return size[0] // patch_size, size[1] // patch_size
