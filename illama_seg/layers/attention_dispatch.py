@@ -19,7 +19,14 @@ from torch import Tensor
 from illama_seg.errors import UserError
 from illama_seg.layers.attention_blocked import blocked_attention
 from illama_seg.layers.attention_flash import flash_attention
-from illama_seg.machine.choices import Choice, apart, choose, fastest_times, recall
+from illama_seg.machine.choices import (
+    Choice,
+    apart,
+    choose,
+    fastest_times,
+    note_use,
+    recall,
+)
 
 Implementation = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 # 'auto', 'fixed' (no measurement), or the name of an implementation.
@@ -106,14 +113,20 @@ def automatic_implementation(
     Raises:
         ValueError: the variable names no implementation that works here.
     """
-    asked = _asked()
+    asked, compiling = _asked(), torch.compiler.is_compiling()
     if asked not in ('auto', 'fixed'):
-        return Choice(_checked(asked, device, dtype, head_dim), {}, f'by {VARIABLE}')
-    if asked == 'fixed' or torch.compiler.is_compiling() or device not in ON_DEVICE:
-        return Choice(_fixed(device, dtype, head_dim), {}, 'fixed')
-    return measured_implementation(
-        device, dtype, head_dim, num_tokens, num_heads, training
-    )
+        name = _checked(asked, device, dtype, head_dim)
+        choice = Choice(name, {}, f'by {VARIABLE}')
+    elif asked == 'fixed' or compiling or device not in ON_DEVICE:
+        choice = Choice(_fixed(device, dtype, head_dim), {}, 'fixed')
+    else:
+        choice = measured_implementation(
+            device, dtype, head_dim, num_tokens, num_heads, training
+        )
+    if not compiling:
+        case = _case(device, dtype, head_dim, num_tokens, num_heads, training)
+        note_use(_key(*case), choice.name)
+    return choice
 
 
 def measured_implementation(
@@ -132,11 +145,14 @@ def measured_implementation(
 
     Args: see :func:`automatic_implementation`.
     """
+    case = _case(device, dtype, head_dim, num_tokens, num_heads, training)
+    return _recalled(*case) or _measured(*case)
+
+
+def _case(device, dtype, head_dim, num_tokens, num_heads, training) -> tuple:
     tokens = min(_power_of_two(num_tokens), MAX_TOKENS)
     heads = min(_power_of_two(num_heads), max(1, MAX_SCORES // tokens**2))
-    kind = device, dtype, head_dim
-    case = *kind, tokens, heads, training
-    return _recalled(*case) or _measured(*case)
+    return device, dtype, head_dim, tokens, heads, training
 
 
 def _recalled(*case) -> Choice | None:

@@ -60,6 +60,7 @@ class Choice(NamedTuple):
 
 _made: dict[str, Choice] = {}
 _resumed: dict[str, str] = {}
+_used: dict[str, str] = {}
 
 
 def recall(key: str, device: str, names: tuple[str, ...]) -> Choice | None:
@@ -121,9 +122,14 @@ def _switches() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
+def note_use(key: str, name: str) -> None:
+    """Note the way that runs, however it was chosen, so that a resumed run keeps it."""
+    _used[key] = name
+
+
 def made() -> dict[str, str]:
-    """Name chosen for each key, for a checkpoint: what was resumed, then this run's."""
-    return {key: choice.name for key, choice in _made.items()} | _resumed
+    """Return the names for a checkpoint: what ran, else what was resumed or chosen."""
+    return {key: choice.name for key, choice in _made.items()} | _resumed | _used
 
 
 def resume(choices: Any) -> None:
@@ -137,6 +143,7 @@ def forget() -> None:
     """Forget what this process chose or resumed; the file stays."""
     _made.clear()
     _resumed.clear()
+    _used.clear()
     _stored.cache_clear()
 
 

@@ -191,3 +191,32 @@ def test_a_gpu_measures_its_own_implementations():
     kind = 'cuda', torch.bfloat16, 64
     found = dispatch.automatic_implementation(*kind, 197, 24, True)
     assert set(found.seconds) == {'flash', 'reference'}
+
+
+@pytest.mark.parametrize('before', ['reference', 'budget'])
+def test_a_resumed_run_keeps_what_was_not_measured(before, timed, monkeypatch):
+    """A choice by the variable, or by the budget that was spent, goes on as well."""
+    timed(blocked=2.0, flash=1.0, reference=3.0)
+    if before == 'budget':
+        monkeypatch.setattr(dispatch, '_spent', dispatch.MAX_SECONDS + 1)
+    else:
+        monkeypatch.setenv(dispatch.VARIABLE, before)
+    name = auto(training=True).name
+    assert name != 'flash'
+    saved = choices.made()
+    assert name in saved.values()
+    choices.forget()
+    monkeypatch.setattr(dispatch, '_spent', 0.0)
+    monkeypatch.setenv(dispatch.VARIABLE, 'auto')
+    choices.resume(saved)
+    assert auto(training=True).name == name
+
+
+def test_a_checkpoint_records_what_ran_not_what_was_resumed(timed):
+    timed(blocked=1.0, flash=2.0, reference=3.0)
+    auto(training=True)
+    (key,) = choices.made()
+    choices.forget()
+    choices.resume({key: 'triton'})  # does not work on a CPU
+    assert auto(training=True).name == 'blocked'
+    assert choices.made() == {key: 'blocked'}

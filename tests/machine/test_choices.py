@@ -141,6 +141,7 @@ def test_an_expensive_call_far_behind_is_not_repeated():
 def test_processes_that_choose_at_once_leave_a_readable_file(file, tmp_path):
     code = (
         'import sys; from illama_seg.machine import choices\n'
+        'choices._switches = lambda: 0\n'  # a busy machine stores nothing
         'for i in range(20):\n'
         '    choices.choose(f"{sys.argv[1]} {i}", "cpu", lambda: dict(a=1.0))\n'
     )
