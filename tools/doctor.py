@@ -147,10 +147,18 @@ def try_imports(names: list[str], timeout: int = 600) -> dict[str, str | None]:
 
 
 def ask(code: str) -> dict:
-    """Run code in a child process; return the JSON of its last line, {} if it fails."""
+    """Run code in a child process; return the JSON of its last line, {} if it fails.
+
+    Says why it failed, where the child does.
+    """
+    stderr = ''
     try:
-        return json.loads(run_python(code, timeout=600).stdout.splitlines()[-1])
+        done = run_python(code, timeout=600)
+        stderr = done.stderr or ''
+        return json.loads(done.stdout.splitlines()[-1])
     except (subprocess.TimeoutExpired, ValueError, IndexError):
+        if 'illama_seg.errors.' in stderr:
+            print(f'not measured: {stderr.strip().splitlines()[-1]}')
         return {}
 
 
@@ -160,8 +168,7 @@ def run_python(code: str, *arguments: str, timeout: int):
     return subprocess.run(
         [sys.executable, '-c', code, *arguments],
         env={**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, paths))},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        capture_output=True,
         text=True,
         timeout=timeout,
     )
