@@ -39,7 +39,8 @@ def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
                 dataset = DATASETS.build(loader.dataset)
             print_log(f'{split} data: {len(dataset)} images', logger='current')
             classes[split] = dataset.metainfo.get('classes') or ()
-            check_masks(dataset, split)
+            if split == 'train':
+                check_masks(dataset)
     if 'decode_head' in cfg.model and (found := contradictions(cfg, classes)):
         raise UserError('the config contradicts itself:\n  ' + '\n  '.join(found))
     if 'head' in cfg.model:
@@ -63,37 +64,37 @@ def check_class_names(dataset: Mapping, option: str) -> None:
         )
 
 
-def check_masks(dataset: Any, split: str, count: int = 16) -> None:
-    """Refuse annotations of 0 and 255 alone, where 255 is ignored.
+def check_masks(dataset: Any) -> None:
+    """Refuse training annotations of 0 and 255 alone, where 255 is ignored.
 
-    Masks are often written so; their object would be ignored. Only some annotations are
-    read, evenly spread: ``illama_seg.reports.check_dataset`` reads all.
+    Masks are often written so; their object would be ignored. Reads annotations until
+    one has another label, mostly the first.
 
     Raises:
-        UserError: names an annotation and the fix.
+        UserError: names the last annotation and the fix.
     """
-    is_mask = isinstance(dataset, BaseSegDataset) and dataset.ignore_index == IGNORED
-    if not is_mask or dataset.reduce_zero_label or dataset.label_map:
+    is_seg = isinstance(dataset, BaseSegDataset) and dataset.ignore_index == IGNORED
+    if not is_seg or dataset.reduce_zero_label or dataset.label_map:
         return
-    if len(dataset.metainfo.get('classes') or ()) < 2 or not len(dataset):
+    if len(dataset.metainfo.get('classes') or ()) < 2:
         return
     labels: set[int] = set()
     path = ''
-    for index in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int):
-        path = dataset.get_data_info(int(index)).get('seg_map_path') or ''
+    for index in range(len(dataset)):
+        path = dataset.get_data_info(index).get('seg_map_path') or ''
         if not os.path.isfile(path):
             return  # no annotations, or on another storage backend
         try:
             with Image.open(path) as image:
                 labels |= {*np.unique(np.asarray(image)).tolist()}
-        except OSError:
-            return  # it is named when it is loaded
+        except Exception:  # a damaged file may raise anything: it is named when loaded
+            return
         if labels - {0, IGNORED}:
             return
     if labels == {0, IGNORED}:
         raise UserError(
-            f'{path}, as all {split} annotations that were read: the only labels are 0 '
-            f'and {IGNORED}, and {IGNORED} is ignored: write 1 for the object'
+            f'{path}, and all other training annotations: the only labels are 0 and '
+            f'{IGNORED}, and {IGNORED} is ignored: write 1 for the object'
         )
 
 

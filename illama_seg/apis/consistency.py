@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-# What mmseg's IoUMetric returns for each of its iou_metrics.
+# Scores that mmseg's IoUMetric returns for each of its iou_metrics.
 SCORES = {
     'mIoU': ('aAcc', 'mIoU', 'mAcc'),
     'mDice': ('aAcc', 'mDice', 'mAcc'),
@@ -20,17 +20,14 @@ def contradictions(cfg: Config, classes: Mapping[str, Sequence[str]]) -> list[st
 
     Args:
         cfg: config of a segmentation.
-        classes: split -> names of the classes of its data set.
+        classes: split -> names of the classes of its data set. What concerns a training
+            only is looked at where 'train' is among the splits.
 
     Returns:
         One sentence for each contradiction.
     """
-    return [
-        *_heads(cfg, classes),
-        *_annotations(cfg, classes),
-        *_sampler(cfg),
-        *_best(cfg),
-    ]
+    found = [*_heads(cfg, classes), *_annotations(cfg, classes)]
+    return [*found, *_sampler(cfg), *_best(cfg)] if 'train' in classes else found
 
 
 def _heads(cfg: Config, classes: Mapping[str, Sequence[str]]) -> Iterator[str]:
@@ -112,7 +109,11 @@ def _best(cfg: Config) -> Iterator[str]:
     hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     wanted = hook.get('save_best')
     metrics = list(_named(cfg, ('val_evaluator',)))
-    if not wanted or not metrics or any(m['type'] != 'IoUMetric' for _, m in metrics):
+    if (
+        not wanted
+        or not metrics
+        or any(m.get('type') != 'IoUMetric' for _, m in metrics)
+    ):
         return
     scores: list[str] = []
     for _, metric in metrics:

@@ -68,8 +68,9 @@ def build_trainer(
         _set_amp(cfg)
     complete_runtime(cfg)
     if skip_corrupt:
+        cfg.default_hooks.setdefault('corrupt_images', dict(type='CorruptImagesHook'))
         hook = cfg.default_hooks.corrupt_images
-        hook.limit = hook.get('limit') or SKIP_CORRUPT
+        hook['limit'] = hook.get('limit') or SKIP_CORRUPT
     cfg.resume = resume or cfg.get('resume', False)
     runner_type = _runner_type(cfg)
     join_processes_without_gpus(cfg)

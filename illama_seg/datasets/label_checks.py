@@ -121,14 +121,13 @@ def span(labels: Mapping[int, int]) -> str:
 
 def check_classes(splits: dict[str, CheckedSplit], findings: Findings) -> None:
     train, others = splits.get('train'), [s for n, s in splits.items() if n != 'train']
-    for split in splits.values():
-        if len(split.classes) > 1 and {*split.labels} == {0, IGNORED}:
-            findings.add(
-                split.name,
-                'every label but 0 is ignored',
-                f'the only labels are 0 and {IGNORED}, and {IGNORED} is ignored: write '
-                f'1 for the object, {split.classes[1].strip()!r}',
-            )
+    if train and len(train.classes) > 1 and {*train.labels} == {0, IGNORED}:
+        findings.add(
+            train.name,
+            'every label but 0 is ignored',
+            f'the only labels are 0 and {IGNORED}, and {IGNORED} is ignored: write 1 '
+            f'for the object, {train.classes[1].strip()!r}',
+        )
     for split in splits.values():
         lacking = {n for n in range(len(split.classes)) if not split.images[n]}
         tested = {n for n in lacking if any(other.images[n] for other in others)}

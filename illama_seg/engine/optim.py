@@ -152,7 +152,8 @@ class MergedKeysConstructor(DefaultOptimWrapperConstructor):
             merged[name] = dict(decay_mult=flat) if is_flat else {}
             for key in found:
                 merged[name].update(keys[key])
-        self.paramwise_cfg = dict(self.paramwise_cfg, custom_keys=merged)
+        if keys:
+            self.paramwise_cfg = dict(self.paramwise_cfg, custom_keys=merged)
         return super().__call__(model)
 
 

@@ -1,11 +1,14 @@
 """Contradictions inside a config are listed, each with its fix."""
 
+import cv2
+import numpy as np
 import pytest
 from mmengine.config import Config
 
 from illama_seg.apis import parse_cfg_options
-from illama_seg.apis.checks import check_class_names
+from illama_seg.apis.checks import check_class_names, check_masks
 from illama_seg.apis.consistency import contradictions
+from illama_seg.datasets import CheckedSegDataset
 from illama_seg.engine import SafeCheckpointHook
 
 CLASSES = {'train': ('a', 'b', 'c'), 'val': ('a', 'b', 'c')}
@@ -143,3 +146,37 @@ def test_one_class_without_a_comma_is_named(tmp_path):
 
 def test_a_best_f_score_is_the_highest():
     assert SafeCheckpointHook(save_best='mFscore').rules == ['greater']
+
+
+def test_a_test_is_not_refused_for_settings_of_a_training():
+    cfg = config(train_cfg=dict(type='EpochBasedTrainLoop'))
+    cfg.default_hooks.checkpoint.save_best = 'mDice'
+    assert len(contradictions(cfg, CLASSES)) == 2
+    cfg.test_dataloader = dict(dataset=dict(pipeline=[]))
+    assert contradictions(cfg, {'test': CLASSES['train']}) == []
+
+
+@pytest.mark.parametrize(('last', 'is_mask'), [(255, True), (1, False)])
+def test_masks_are_refused_only_where_no_annotation_has_the_object(
+    last, is_mask, tmp_path
+):
+    for folder in ('images', 'labels'):
+        (tmp_path / folder).mkdir()
+    for number in range(20):
+        labels = np.zeros((8, 8), np.uint8)
+        labels[:2] = 255
+        labels[4:, 4:] = last if number == 19 else 0
+        cv2.imwrite(str(tmp_path / 'labels' / f'{number:02}.png'), labels)
+        cv2.imwrite(str(tmp_path / 'images' / f'{number:02}.png'), labels)
+    dataset = CheckedSegDataset(
+        data_root=str(tmp_path),
+        data_prefix=dict(img_path='images', seg_map_path='labels'),
+        img_suffix='.png',
+        metainfo=dict(classes=('a', 'b')),
+        pipeline=[],
+    )
+    if is_mask:
+        with pytest.raises(ValueError, match='write 1 for the object'):
+            check_masks(dataset)
+    else:
+        check_masks(dataset)

@@ -220,3 +220,26 @@ def test_a_checkpoint_records_what_ran_not_what_was_resumed(timed):
     choices.resume({key: 'triton'})  # does not work on a CPU
     assert auto(training=True).name == 'blocked'
     assert choices.made() == {key: 'blocked'}
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_a_training_is_timed_with_its_backward_pass(training, monkeypatch):
+    passes = []
+
+    class Watched(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, q, k, v):
+            return q + k + v
+
+        @staticmethod
+        def backward(ctx, grad):
+            passes.append('backward')
+            return grad, grad, grad
+
+    def attend(q, k, v, rate):
+        passes.append('forward')
+        return Watched.apply(q, k, v)
+
+    monkeypatch.setitem(dispatch.IMPLEMENTATIONS, 'reference', attend)
+    dispatch._times(('reference',), *KIND, 8, 2, training)
+    assert passes.count('backward') == (passes.count('forward') if training else 0)

@@ -151,3 +151,23 @@ def test_processes_that_choose_at_once_leave_a_readable_file(file, tmp_path):
     assert [child.wait(timeout=300) for child in children] == [0, 0]
     (content,) = json.loads(file.read_text()).values()
     assert content and not list(file.parent.glob('tmp*'))
+
+
+def test_a_machine_is_its_threads_and_the_limits_of_its_instructions(monkeypatch):
+    found = {choices.machine('cpu')}
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 99)
+    found.add(choices.machine('cpu'))
+    for name in choices.LIMITS:
+        monkeypatch.setenv(name, 'AVX2')
+        found.add(choices.machine('cpu'))
+    assert len(found) == 2 + len(choices.LIMITS)
+
+
+@pytest.mark.parametrize(('switches', 'is_stored'), [(2, True), (1000, False)])
+def test_a_thousand_switches_in_no_time_are_a_busy_machine(
+    switches, is_stored, monkeypatch, file
+):
+    counts = iter([0, switches])
+    monkeypatch.setattr(choices, '_switches', lambda: next(counts))
+    take(a=1.0, b=2.0)
+    assert file.exists() == is_stored

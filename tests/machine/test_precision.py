@@ -90,3 +90,16 @@ def test_the_real_measurement_times_both_and_moves_no_random_number():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 def test_the_real_measurement_runs_on_a_gpu():
     assert len(precision.measure_precisions.__wrapped__('cuda')) == 2
+
+
+def test_a_cpu_is_timed_in_one_thread_and_gets_its_threads_back(monkeypatch):
+    seen, before = [], torch.get_num_threads()
+
+    def times(calls):
+        seen.append(torch.get_num_threads())
+        return dict.fromkeys(calls, 1.0)
+
+    monkeypatch.setattr(precision, 'fastest_times', times)
+    monkeypatch.setattr(precision, '_work', lambda device, name: None)
+    precision.measure_precisions.__wrapped__('cpu')
+    assert seen == [1] and torch.get_num_threads() == before
