@@ -154,6 +154,8 @@ def test_processes_that_choose_at_once_leave_a_readable_file(file, tmp_path):
 
 
 def test_a_machine_is_its_threads_and_the_limits_of_its_instructions(monkeypatch):
+    for name in choices.LIMITS:
+        monkeypatch.delenv(name, raising=False)
     found = {choices.machine('cpu')}
     monkeypatch.setattr(torch, 'get_num_threads', lambda: 99)
     found.add(choices.machine('cpu'))
