@@ -105,7 +105,7 @@ def test_a_resumed_run_keeps_what_was_measured_and_says_what_differs(
     assert state['optimizer']['precision'] == 'bfloat16'
     assert 'flash' in state['resume']['choices'].values()
     machine(half=20.0, flash=2.0)
-    shutil.rmtree(tmp_path / 'cache')
+    shutil.rmtree(tmp_path / 'cache', ignore_errors=True)  # a busy machine stores none
     state = train_on(run, tmp_path / 'run', '--amp', '--resume', iterations=3)
     assert state['optimizer']['precision'] == 'bfloat16'
     *_, log = sorted((tmp_path / 'run').glob('*/*.log'))
