@@ -22,5 +22,5 @@ model = dict(
         init_cfg=dict(
             checkpoint='https://dl.fbaipublicfiles.com/deit/deit_base_patch16_224-b5f2ef4d.pth'
         ),
-    ),
+    )
 )

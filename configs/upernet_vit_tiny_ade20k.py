@@ -22,5 +22,5 @@ model = dict(
         init_cfg=dict(
             checkpoint='https://dl.fbaipublicfiles.com/deit/deit_tiny_patch16_224-a1311bcf.pth'
         ),
-    ),
+    )
 )
