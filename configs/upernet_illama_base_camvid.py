@@ -16,8 +16,7 @@ model = dict(
     data_preprocessor=dict(size=(288, 384)),
     backbone=dict(img_size=(288, 384)),
     decode_head=dict(
-        num_classes=11,
-        loss_decode=dict(class_weight={{_base_.class_weight}}),
+        num_classes=11, loss_decode=dict(class_weight={{_base_.class_weight}})
     ),
     auxiliary_head=dict(num_classes=11),
     test_cfg=dict(crop_size=(288, 384), stride=(72, 96)),

@@ -1,4 +1,4 @@
-r"""UperNet on iLLaMA-L, ADE20K, its weights spread over the GPUs (FSDP).
+"""UperNet on iLLaMA-L, ADE20K, its weights spread over the GPUs (FSDP).
 
 The recipe of upernet_illama_large_ade20k.py; the paper has no figure for this size.
 Losses and checkpoints are those of that config, and either resumes from the other's.

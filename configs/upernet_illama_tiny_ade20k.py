@@ -10,13 +10,7 @@ on an H100 with 3 images and --amp; 2.9 GB resident on a CPU with 2.
 Test:   python tools/test.py configs/upernet_illama_tiny_ade20k.py CHECKPOINT --tta
 """
 
-_base_ = [
-    '_base_/upernet_illama.py',
-    '_base_/ade20k.py',
-    '_base_/adamw.py',
-    '_base_/schedule_160k.py',
-    '_base_/default_runtime.py',
-]
+_base_ = ['upernet_illama_base_ade20k.py']
 
 model = dict(
     backbone=dict(

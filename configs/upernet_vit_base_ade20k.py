@@ -10,13 +10,7 @@ released. Memory: not measured.
 Test:   python tools/test.py configs/upernet_vit_base_ade20k.py CHECKPOINT --tta
 """
 
-_base_ = [
-    '_base_/upernet_illama.py',
-    '_base_/ade20k.py',
-    '_base_/adamw.py',
-    '_base_/schedule_160k.py',
-    '_base_/default_runtime.py',
-]
+_base_ = ['upernet_illama_base_ade20k.py']
 
 model = dict(
     backbone=dict(
@@ -28,5 +22,5 @@ model = dict(
         init_cfg=dict(
             checkpoint='https://dl.fbaipublicfiles.com/deit/deit_base_patch16_224-b5f2ef4d.pth'
         ),
-    ),
+    )
 )

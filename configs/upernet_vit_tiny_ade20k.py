@@ -10,28 +10,17 @@ released. Memory: not measured.
 Test:   python tools/test.py configs/upernet_vit_tiny_ade20k.py CHECKPOINT --tta
 """
 
-_base_ = [
-    '_base_/upernet_illama.py',
-    '_base_/ade20k.py',
-    '_base_/adamw.py',
-    '_base_/schedule_160k.py',
-    '_base_/default_runtime.py',
-]
+_base_ = ['upernet_illama_tiny_ade20k.py']
 
 model = dict(
     backbone=dict(
-        arch='tiny',
         ffn='mlp',
         norm='layer',
         attn_mask='bidirectional',
         cls_position='first',
         with_rotary=False,
-        drop_path_rate=0.0,
         init_cfg=dict(
             checkpoint='https://dl.fbaipublicfiles.com/deit/deit_tiny_patch16_224-a1311bcf.pth'
         ),
-    ),
-    neck=dict(embed_dim=192),
-    decode_head=dict(in_channels=[192] * 4, channels=192),
-    auxiliary_head=dict(in_channels=192),
+    )
 )

@@ -6,7 +6,10 @@ torch.utils.collect_env` prints more about the machine. This tool must run where
 packages are broken or missing: it imports none, child processes try them.
 """
 
+from __future__ import annotations  # to be told of an older Python
+
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -33,28 +36,15 @@ PACKAGES = {
 NEW_ENVIRONMENT = 'in a new environment: pip install -e .'
 # Pattern in the message of an import that failed: cure.
 IMPORT_CURES = {
-    r'libGL|libgthread|libxcb|libSM|libXext': 'pip uninstall -y opencv-python && pip '
+    'libGL|libgthread|libxcb|libSM|libXext': 'pip uninstall -y opencv-python && pip '
     'install opencv-python-headless',
-    r'No module named': 'pip install -r requirements.txt',
-    r'operator torchvision::nms': 'pip install -U torch torchvision, both at once and '
-    'from one index',
-    r'undefined symbol|_ARRAY_API': 'pip install -U the package named: it was compiled '
+    'No module named': 'pip install -r requirements.txt',
+    'operator torchvision::nms': 'pip install -U torch torchvision, from one index',
+    'undefined symbol|_ARRAY_API': 'pip install -U the package named: it was compiled '
     f'for another torch or NumPy; or start {NEW_ENVIRONMENT}',
     r'lib(cudart|cublas|cudnn|nvrtc|cusparse|nccl)\S*\.so': 'pip install '
     '--force-reinstall torch; LD_LIBRARY_PATH may point to another CUDA',
 }
-# Run in a child process, which prints each name and result at once.
-TRY_IMPORTS = """
-import importlib, json, sys
-for name in sys.argv[1:]:
-    print(json.dumps({'trying': name}), flush=True)
-    try:
-        importlib.import_module(name)
-        error = None
-    except BaseException as e:
-        error = f'{type(e).__name__}: {e}'
-    print(json.dumps({'name': name, 'error': error}), flush=True)
-"""
 ASK_TORCH = """
 import json, torch
 print(json.dumps(dict(
@@ -100,88 +90,70 @@ def main() -> None:
 
 def gather() -> dict:
     """Collect what the report and the checks need, as plain data."""
-    names = [name for group, _ in PACKAGES.values() for name in group]
     errors = try_imports([*PACKAGES, 'mmseg.apis', 'illama_seg'])
-    driver = Path('/proc/driver/nvidia/version').is_file()
-    shared = Path('/dev/shm')
+    driver, shared = Path('/proc/driver/nvidia/version'), Path('/dev/shm')
     affinity = getattr(os, 'sched_getaffinity', None)
+    versions = {}
+    for name in (name for group, _ in PACKAGES.values() for name in group):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    files = None  # no limit
+    with contextlib.suppress(ImportError):  # Windows
+        import resource
+
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        files = None if soft == resource.RLIM_INFINITY else soft
     return dict(
         python=platform.python_version(),
-        versions={name: v for name in names if (v := version(name))},
+        versions=versions,
         import_errors=errors,
-        torch=ask(ASK_TORCH) if errors.get('torch') is None else {},
-        measured=ask(ASK_PACKAGE) if errors.get('illama_seg') is None else {},
-        nvidia_driver=driver or shutil.which('nvidia-smi') is not None,
+        torch=ask(ASK_TORCH) if errors['torch'] is None else {},
+        measured=ask(ASK_PACKAGE) if errors['illama_seg'] is None else {},
+        nvidia_driver=driver.is_file() or shutil.which('nvidia-smi') is not None,
         cores=len(affinity(0)) if affinity else os.cpu_count(),
         shared_memory_mib=shared.is_dir() and shutil.disk_usage(shared).free // 2**20,
-        open_files=open_files(),
+        open_files=files,
         omp_num_threads=os.environ.get('OMP_NUM_THREADS'),
     )
 
 
-def version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def try_imports(names: list[str], timeout: int = 600) -> dict[str, str | None]:
-    """Import each name in a child process; return its error, or None."""
-    errors: dict[str, str | None] = {}
-    while rest := [name for name in names if name not in errors]:
-        try:
-            done = run_python(TRY_IMPORTS, *rest, timeout=timeout)
-            output, end = done.stdout, f'it ended the process ({done.returncode})'
-        except subprocess.TimeoutExpired as error:
-            output = error.stdout or b''
-            output = output.decode() if isinstance(output, bytes) else output
-            end = f'no end in {timeout} s'
-        lines = re.findall(r'^\{"(?:name|trying)".*', output, re.M)
-        said = [json.loads(line) for line in lines]
-        errors |= {line['name']: line['error'] for line in said if 'name' in line}
-        unfinished = said[-1].get('trying') if said else rest[0]
-        if unfinished:
-            errors[unfinished] = end
-    return errors
+    """Import packages in child processes; map each to what it says if it fails."""
+    if try_import(', '.join(names), timeout) is None:
+        return dict.fromkeys(names)
+    return {name: try_import(name, timeout) for name in names}
+
+
+def try_import(name: str, timeout: int) -> str | None:
+    try:
+        done = run_python(f'import {name}', timeout)
+    except subprocess.TimeoutExpired:
+        return f'no end in {timeout} s'
+    end = f'it ended the process ({done.returncode})'
+    return (done.stderr.strip() or end) if done.returncode else None
 
 
 def ask(code: str) -> dict:
-    """Run code in a child process; return the JSON of its last line, {} if it fails.
-
-    Says why it failed, where the child does.
-    """
-    stderr = ''
+    """Run code in a child process; return the JSON of its last line, {} if it fails."""
     try:
-        done = run_python(code, timeout=600)
-        stderr = done.stderr or ''
+        done = run_python(code)
+        if done.returncode and 'illama_seg.errors.' in done.stderr:
+            print(f'not measured: {last(done.stderr)}')
         return json.loads(done.stdout.splitlines()[-1])
     except (subprocess.TimeoutExpired, ValueError, IndexError):
-        if 'illama_seg.errors.' in stderr:
-            print(f'not measured: {stderr.strip().splitlines()[-1]}')
         return {}
 
 
-def run_python(code: str, *arguments: str, timeout: int):
+def run_python(code: str, timeout: int = 600) -> subprocess.CompletedProcess:
     # illama_seg is in the folder above this file's, installed or not.
     paths = [os.environ.get('PYTHONPATH', ''), str(Path(__file__).resolve().parents[1])]
     return subprocess.run(
-        [sys.executable, '-c', code, *arguments],
+        [sys.executable, '-c', code],
         env={**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, paths))},
         capture_output=True,
         text=True,
         timeout=timeout,
     )
-
-
-def open_files() -> int | None:
-    """Return the number of files a process may open, or None for no limit."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return None if soft == resource.RLIM_INFINITY else soft
 
 
 # Problems
@@ -212,13 +184,12 @@ def missing(facts: dict) -> Found:
         minor = numbers(torch)[1] + 15  # 0.21 belongs to 2.6
         tags = {v.partition('+')[2] for v in (torch, vision)} - {''}
         if numbers(vision)[:2] != (0, minor) or len(tags) > 1:
-            yield (
-                'wrong',
-                f'torchvision {vision} is not for torch {torch}: "operator '
-                'torchvision::nms does not exist" (pytorch/vision#8985)',
-                f'pip install -U "torchvision==0.{minor}.*" from the index that torch '
-                'came from',
+            what = (
+                f'torchvision {vision} is not for torch {torch}: "operator torchvision'
             )
+            what += '::nms does not exist" (pytorch/vision#8985)'
+            cure = f'pip install -U "torchvision==0.{minor}.*" from the index of torch'
+            yield 'wrong', what, cure
 
 
 def twice(facts: dict) -> Found:
@@ -230,12 +201,10 @@ def twice(facts: dict) -> Found:
         both = ' and '.join(f'{key} {value}' for key, value in found.items())
         # OpenCV's distributions of one version differ in the windows only.
         same = name == 'cv2' and len(set(found.values())) == 1
+        level = 'note' if same and not facts['import_errors'].get(name) else 'wrong'
+        what = f'{both} are installed at once, and both write the folder {name}'
         keep = 'opencv-python-headless' if name == 'cv2' else distributions[0]
-        yield (
-            'note' if same and not facts['import_errors'].get(name) else 'wrong',
-            f'{both} are installed at once, and both write the folder {name}',
-            f'pip uninstall -y {" ".join(found)} && pip install {keep}',
-        )
+        yield level, what, f'pip uninstall -y {" ".join(found)} && pip install {keep}'
 
 
 def imports(facts: dict) -> Found:
@@ -256,44 +225,43 @@ def imports(facts: dict) -> Found:
 
 
 def gpu(facts: dict) -> Found:
+    """A GPU that torch does not see."""
     torch = facts['torch']
-    where = 'https://pytorch.org/get-started/locally'
-    if torch and facts['nvidia_driver'] and not torch['cuda']:
-        built, cure = 'the CPU only', f'reinstall torch and torchvision from {where}'
-        if torch['cuda_version']:
-            built = f'CUDA {torch["cuda_version"]}'
-            cure = (
-                'update the driver, or install torch for the CUDA that nvidia-smi '
-                'shows; in a container: docker run --gpus all'
-            )
-        yield 'wrong', f'torch sees no GPU: this torch is built for {built}', cure
+    if not torch or torch['cuda'] or not facts['nvidia_driver']:
+        return
+    built, cure = 'the CPU only', 'reinstall it and torchvision: https://pytorch.org'
+    if torch['cuda_version']:
+        built = f'CUDA {torch["cuda_version"]}'
+        cure = (
+            'update the driver, or install torch for the CUDA that nvidia-smi shows; '
+        )
+        cure += 'in a container: docker run --gpus all'
+    yield 'wrong', f'torch sees no GPU: this torch is built for {built}', cure
 
 
 def limits(facts: dict) -> Found:
+    """Limits of the machine that end or slow a training."""
     shared, files = facts['shared_memory_mib'], facts['open_files']
     if shared is not False and shared < 2048:
-        yield (
-            'wrong' if shared < 512 else 'note',
-            f'{shared} MiB of shared memory in /dev/shm: data loaders end with "Bus '
-            'error" when it is full (pytorch/pytorch#5040)',
-            'docker run --shm-size=8g, or --ipc=host; else --cfg-options '
-            'train_dataloader.num_workers=0 train_dataloader.persistent_workers=False',
+        what = f'{shared} MiB of shared memory in /dev/shm: data loaders end with "Bus '
+        what += 'error" when it is full (pytorch/pytorch#5040)'
+        cure = 'docker run --shm-size=8g, or --ipc=host; else --cfg-options '
+        cure += (
+            'train_dataloader.num_workers=0 train_dataloader.persistent_workers=False'
         )
+        yield 'wrong' if shared < 512 else 'note', what, cure
     if files is not None and files < 4096:
-        yield (
-            'wrong' if files < 512 else 'note',
+        what = (
             f'{files} open files allowed: data loaders may end with "received 0 items '
-            'of ancdata" or "Too many open files" (pytorch/pytorch#973)',
-            'ulimit -n 65536 before training, or fewer num_workers',
         )
+        what += 'of ancdata" or "Too many open files" (pytorch/pytorch#973)'
+        cure = 'ulimit -n 65536 before training, or fewer num_workers'
+        yield 'wrong' if files < 512 else 'note', what, cure
     omp, cores = facts['omp_num_threads'] or '', facts['cores'] or 1
     on_cpu = facts['torch'] and not facts['torch']['cuda']
     if omp.isdecimal() and (int(omp) > cores or (on_cpu and int(omp) < cores)):
-        yield (
-            'note',
-            f'OMP_NUM_THREADS={omp} on {cores} cores',
-            'unset OMP_NUM_THREADS, unless other processes need the other cores',
-        )
+        cure = 'unset OMP_NUM_THREADS, unless other processes need the other cores'
+        yield 'note', f'OMP_NUM_THREADS={omp} on {cores} cores', cure
 
 
 def installed(facts: dict, name: str) -> dict[str, str]:
@@ -307,10 +275,9 @@ def numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, re.match(r'\d+(\.\d+)*', text)[0].split('.')))
 
 
-def last(error: str) -> str:
-    """Return the last line with text, shortened."""
-    lines = [line.strip() for line in error.splitlines() if line.strip()]
-    return (lines[-1] if lines else error)[:200]
+def last(text: str) -> str:
+    """Return the last line, shortened."""
+    return text.strip().splitlines()[-1].strip()[:200]
 
 
 # Report
@@ -338,9 +305,7 @@ def report(facts: dict, found: list[dict]) -> None:
         rows['choices in'] = f'{measured["choices"]} (may be removed)'
     rows['/dev/shm'] = 'none' if shared is False else f'{shared:,} MiB free'
     rows['open files'] = facts['open_files'] or 'no limit'
-    for name, text in rows.items():
-        print(f'  {name:<14}{text}')
-    print()
+    print(*(f'  {name:<14}{text}' for name, text in rows.items()), '', sep='\n')
     for problem in found:
         print(f'  {problem["level"].upper():<7}{problem["what"]}')
         print(f'         cure: {problem["cure"]}')

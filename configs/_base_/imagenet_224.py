@@ -20,12 +20,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='LoadRGBImage'),
-    dict(
-        type='ClsTransform',
-        input_size=224,
-        interpolation='bicubic',
-        crop_pct=0.875,
-    ),
+    dict(type='ClsTransform', input_size=224, interpolation='bicubic', crop_pct=0.875),
     dict(type='PackClsInputs'),
 ]
 train_dataloader = dict(

@@ -4,25 +4,14 @@ python tools/data/make_scenes.py writes them. 15 of the 150 classes occur, and o
 these are learned: mmseg maps the labels to the classes named here.
 """
 
+# fmt: off
 metainfo = dict(
     classes=(
-        'building',
-        'sky',
-        'tree',
-        'road',
-        'grass',
-        'sidewalk',
-        'person',
-        'mountain',
-        'car',
-        'water',
-        'house',
-        'field',
-        'fence',
-        'signboard',
-        'bus',
+        'building', 'sky', 'tree', 'road', 'grass', 'sidewalk', 'person', 'mountain',
+        'car', 'water', 'house', 'field', 'fence', 'signboard', 'bus',
     )
 )
+# fmt: on
 data_root = 'data/scenes'
 train_pipeline = [
     dict(type='LoadImageFromFile'),

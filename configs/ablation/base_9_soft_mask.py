@@ -1,12 +1,10 @@
-r"""Step 9: the soft mask: iLLaMA.
+"""Step 9: the soft mask: iLLaMA.
 
 Table 17 of arXiv 2404.06773, size B.
 Expected (the paper's figure): 81.6 top-1, train loss 2.828.
 The mask of Eq. 2 from here on; what is pretrained by configs/pretrain.
-Memory: not measured.
 
-8 GPUs: tools/dist_train.sh configs/ablation/base_9_soft_mask.py 8 --amp
-1 GPU:  python tools/train.py configs/ablation/base_9_soft_mask.py --amp
+python tools/train.py configs/ablation/base_9_soft_mask.py --amp
 """
 
 _base_ = ['../pretrain/illama_base_in1k.py']

@@ -1,12 +1,10 @@
-r"""Step 9: the soft mask: iLLaMA.
+"""Step 9: the soft mask: iLLaMA.
 
 Table 17 of arXiv 2404.06773, size T.
 Expected (the paper's figure): 75.0 top-1, train loss 2.955.
 The mask of Eq. 2 from here on; what is pretrained by configs/pretrain.
-Memory: not measured.
 
-8 GPUs: tools/dist_train.sh configs/ablation/tiny_9_soft_mask.py 8 --amp
-1 GPU:  python tools/train.py configs/ablation/tiny_9_soft_mask.py --amp
+python tools/train.py configs/ablation/tiny_9_soft_mask.py --amp
 """
 
 _base_ = ['../pretrain/illama_tiny_in1k.py']

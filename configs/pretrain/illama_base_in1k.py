@@ -1,8 +1,7 @@
-r"""iLLaMA-B on ImageNet-1K at 224: arXiv 2404.06773, Table 13, column IN-1K, B.
+"""iLLaMA-B on ImageNet-1K at 224: arXiv 2404.06773, Table 13, column IN-1K, B.
 
-Expected (the paper's figure): 81.6 top-1.
-Memory: not measured. Batch 4096 by gradient accumulation: GPUs x
-train_dataloader.batch_size x iterations to an update.
+Expected (the paper's figure): 81.6 top-1. Memory: not measured.
+Batch 4096 by gradient accumulation.
 
 1 GPU:  python tools/train.py configs/pretrain/illama_base_in1k.py --amp
 8 GPUs: tools/dist_train.sh configs/pretrain/illama_base_in1k.py 8 --amp

@@ -1,9 +1,8 @@
-r"""iLLaMA-B on ImageNet-1K at 384, from 224: arXiv 2404.06773, Table 14.
+"""iLLaMA-B on ImageNet-1K at 384, from 224: arXiv 2404.06773, Table 14.
 
-Expected (the paper's figure): 83.0 top-1. Starts from the
-released illama-base-in1k-81.6.pth, with its head.
-Memory: not measured. Batch 512 by gradient accumulation: GPUs x
-train_dataloader.batch_size x iterations to an update.
+Expected (the paper's figure): 83.0 top-1. Starts from the released
+illama-base-in1k-81.6.pth, with its head. Memory: not measured.
+Batch 512 by gradient accumulation.
 
 1 GPU:  python tools/train.py configs/pretrain/illama_base_in1k_384.py --amp
 8 GPUs: tools/dist_train.sh configs/pretrain/illama_base_in1k_384.py 8 --amp

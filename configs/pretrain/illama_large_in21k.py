@@ -1,8 +1,7 @@
-r"""iLLaMA-L on ImageNet-21K-P at 224: arXiv 2404.06773, Table 13, column IN-21K.
+"""iLLaMA-L on ImageNet-21K-P at 224: arXiv 2404.06773, Table 13, column IN-21K.
 
-Expected (the paper's figure): 47.4 top-1 on ImageNet-21K-P.
-Memory: not measured. Batch 4096 by gradient accumulation: GPUs x
-train_dataloader.batch_size x iterations to an update.
+Expected (the paper's figure): 47.4 top-1 on ImageNet-21K-P. Memory: not measured.
+Batch 4096 by gradient accumulation.
 
 1 GPU:  python tools/train.py configs/pretrain/illama_large_in21k.py --amp
 8 GPUs: tools/dist_train.sh configs/pretrain/illama_large_in21k.py 8 --amp

@@ -1,9 +1,8 @@
-r"""iLLaMA-L on ImageNet-1K at 224, from ImageNet-21K: arXiv 2404.06773, Table 14.
+"""iLLaMA-L on ImageNet-1K at 224, from ImageNet-21K: arXiv 2404.06773, Table 14.
 
-Expected (the paper's figure): 84.8 top-1. Starts from what
-illama_large_in21k.py trained; its head, of 10,450 classes, is left out.
-Memory: not measured. Batch 512 by gradient accumulation: GPUs x
-train_dataloader.batch_size x iterations to an update.
+Expected (the paper's figure): 84.8 top-1. Starts from what illama_large_in21k.py
+trained, without its head of 10,450 classes. Memory: not measured.
+Batch 512 by gradient accumulation.
 
 1 GPU:  python tools/train.py configs/pretrain/illama_large_in21k_in1k_224.py --amp
 8 GPUs: tools/dist_train.sh configs/pretrain/illama_large_in21k_in1k_224.py 8 --amp
@@ -21,8 +20,7 @@ model = dict(
     backbone=dict(arch='large', drop_path_rate=0.3),
     head=dict(num_classes=1000, in_channels=1024),
     init_cfg=dict(
-        type='Pretrained',
-        checkpoint='work_dirs/illama_large_in21k/epoch_90.pth',
+        type='Pretrained', checkpoint='work_dirs/illama_large_in21k/epoch_90.pth'
     ),
 )
 optim_wrapper = dict(optimizer=dict(lr=6e-5, weight_decay=1e-8))

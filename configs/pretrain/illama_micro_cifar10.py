@@ -1,4 +1,4 @@
-r"""A micro iLLaMA on CIFAR-10 from scratch, an hour on two CPU cores at most.
+"""A micro iLLaMA on CIFAR-10 from scratch, an hour on two CPU cores at most.
 
 python tools/train.py configs/pretrain/illama_micro_cifar10.py
 

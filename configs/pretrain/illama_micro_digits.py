@@ -1,4 +1,4 @@
-r"""A micro iLLaMA on scikit-learn's handwritten digits, under a minute on a CPU.
+"""A micro iLLaMA on scikit-learn's handwritten digits, under a minute on a CPU.
 
 python tools/train.py configs/pretrain/illama_micro_digits.py
 

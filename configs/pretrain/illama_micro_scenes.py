@@ -1,4 +1,4 @@
-r"""A micro iLLaMA on crops of procedural scenes: what is in the middle?
+"""A micro iLLaMA on crops of procedural scenes: what is in the middle?
 
 python tools/data/make_scene_crops.py
 python tools/train.py configs/pretrain/illama_micro_scenes.py

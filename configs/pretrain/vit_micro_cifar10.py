@@ -1,4 +1,4 @@
-r"""The plain ViT (step 1 of Table 17) beside illama_micro_cifar10.py, which see.
+"""The plain ViT (step 1 of Table 17) beside illama_micro_cifar10.py, which see.
 
 python tools/train.py configs/pretrain/vit_micro_cifar10.py
 """

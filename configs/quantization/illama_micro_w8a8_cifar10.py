@@ -1,4 +1,4 @@
-r"""The micro iLLaMA of CIFAR-10 with 8-bit weights and activations, from its float one.
+"""The micro iLLaMA of CIFAR-10 with 8-bit weights and activations, from its float one.
 
 python tools/train.py configs/pretrain/illama_micro_cifar10.py
 python tools/train.py configs/quantization/illama_micro_w8a8_cifar10.py

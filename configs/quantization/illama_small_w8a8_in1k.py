@@ -1,12 +1,8 @@
-r"""iLLaMA-S with 8-bit weights and activations: arXiv 2404.06773, Table 15.
+"""iLLaMA-S with 8-bit weights and activations: arXiv 2404.06773, Table 15.
 
 Expected (the paper's figure): 77.4 top-1; 79.9 with 32 bits.
-Memory: not measured. Batch 4096 by gradient accumulation: GPUs x
-train_dataloader.batch_size x iterations to an update.
-
-The learning rate is Table 15's, the rest the recipe on ImageNet-1K. That of the step
-sizes is a hundredth of it: the paper has none for them, and AdamW moves every parameter
-by about its learning rate, whereas steps are about 0.01.
+Memory: not measured. Batch 4096 by gradient accumulation.
+The learning rate is Table 15's; all else is explained in illama_tiny_w8a8_in1k.py.
 
 1 GPU:  python tools/train.py configs/quantization/illama_small_w8a8_in1k.py --amp
 8 GPUs: tools/dist_train.sh configs/quantization/illama_small_w8a8_in1k.py 8 --amp

@@ -1,8 +1,7 @@
-r"""iLLaMA-T with 8-bit weights and activations: arXiv 2404.06773, Table 15.
+"""iLLaMA-T with 8-bit weights and activations: arXiv 2404.06773, Table 15.
 
 Expected (the paper's figure): 72.4 top-1; 75.0 with 32 bits.
-Memory: not measured. Batch 4096 by gradient accumulation: GPUs x
-train_dataloader.batch_size x iterations to an update.
+Memory: not measured. Batch 4096 by gradient accumulation.
 
 The learning rate is Table 15's, the rest the recipe on ImageNet-1K. That of the step
 sizes is a hundredth of it: the paper has none for them, and AdamW moves every parameter

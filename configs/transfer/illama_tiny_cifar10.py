@@ -1,11 +1,10 @@
-r"""iLLaMA-T on CIFAR-10: arXiv 2404.06773, Table 16.
+"""iLLaMA-T on CIFAR-10: arXiv 2404.06773, Table 16.
 
 Expected (the paper's figure): 97.9 top-1.
 Assumed, since the table does not say: it starts from the released
 illama-tiny-in1k-75.0.pth, without its head, and weight decay and mixing are those of
-the ImageNet-1K recipe, Table 13.
-Memory: not measured. Batch 1024 by gradient accumulation: GPUs x
-train_dataloader.batch_size x iterations to an update.
+the ImageNet-1K recipe, Table 13. Memory: not measured.
+Batch 1024 by gradient accumulation.
 
 1 GPU:  python tools/train.py configs/transfer/illama_tiny_cifar10.py --amp
 8 GPUs: tools/dist_train.sh configs/transfer/illama_tiny_cifar10.py 8 --amp

@@ -1,4 +1,4 @@
-r"""The plain ViT-T on CIFAR-100: arXiv 2404.06773, Table 16, the baseline.
+"""The plain ViT-T on CIFAR-100: arXiv 2404.06773, Table 16, the baseline.
 
 Expected (the paper's figure): 85.5 top-1.
 Assumed: as in illama_tiny_cifar100.py, which see; it starts from DeiT's released file,

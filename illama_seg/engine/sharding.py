@@ -80,9 +80,7 @@ class ShardedRunner(Runner):
             built.optimizer.register_load_state_dict_pre_hook(_shard_states)
         return built
 
-    def save_checkpoint(
-        self, *args: Any, save_optimizer: bool = True, **kwargs: Any
-    ) -> None:
+    def save_checkpoint(self, *args, save_optimizer: bool = True, **kwargs) -> None:
         """Save on the main process what all of them hold."""
         if self.rank == 0 or not self.distributed:
             super().save_checkpoint(*args, save_optimizer=save_optimizer, **kwargs)
@@ -110,21 +108,11 @@ class GatherHook(Hook):
         """Gather."""
         self._set(runner, whole=True)
 
-    def after_val_epoch(
-        self, runner: Any, metrics: dict[str, float] | None = None
-    ) -> None:
+    def after_val_epoch(self, runner: Any, metrics: dict | None = None) -> None:
         """Shard again."""
         self._set(runner, whole=False)
 
-    def before_test_epoch(self, runner: Any) -> None:
-        """Gather."""
-        self._set(runner, whole=True)
-
-    def after_test_epoch(
-        self, runner: Any, metrics: dict[str, float] | None = None
-    ) -> None:
-        """Shard again."""
-        self._set(runner, whole=False)
+    before_test_epoch, after_test_epoch = before_val_epoch, after_val_epoch
 
     def _set(self, runner: Any, whole: bool) -> None:
         for module in runner.model.modules():

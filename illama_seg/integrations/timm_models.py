@@ -20,6 +20,7 @@ from illama_seg.checkpoints import (
 from illama_seg.errors import UserError
 from illama_seg.layers.architectures import INIT_STD
 
+MODELS = [(arch, img_size) for arch in ARCHITECTURES for img_size in (224, 384)]
 _POOLS = ('token', 'avg', '')
 
 
@@ -183,9 +184,8 @@ class TimmILLaMA(ILLaMA):
         self.head: nn.Module = nn.Identity()
         if num_classes > 0:
             old = self.cls_token
-            self.head = nn.Linear(
-                old.size(-1), num_classes, True, old.device, old.dtype
-            )
+            like = dict(device=old.device, dtype=old.dtype)
+            self.head = nn.Linear(old.size(-1), num_classes, **like)
             nn.init.trunc_normal_(self.head.weight, std=INIT_STD)
             nn.init.zeros_(self.head.bias)
 
@@ -244,15 +244,11 @@ def _name(arch: str, img_size: int) -> str:
 
 def _cfgs() -> dict[str, Any]:
     """Model, with a tag where there are released weights -> its configuration."""
-    cfgs = {}
+    cfgs = {_name(*model): _cfg(model[1]) for model in MODELS}
     for file in RELEASED.values():
-        key = f'{_name(file.arch, file.img_size)}.{file.data}'
-        cfgs[key] = _cfg(file.img_size, file.url)
-    models = {key.split('.')[0] for key in cfgs}
-    for arch in ARCHITECTURES:
-        for img_size in (224, 384):
-            if _name(arch, img_size) not in models:
-                cfgs[_name(arch, img_size)] = _cfg(img_size)
+        name = _name(file.arch, file.img_size)
+        cfgs.pop(name, None)
+        cfgs[f'{name}.{file.data}'] = _cfg(file.img_size, file.url)
     return cfgs
 
 
@@ -301,6 +297,5 @@ def _register(arch: str, img_size: int) -> None:
     register_model(create)
 
 
-for _arch in ARCHITECTURES:
-    for _img_size in (224, 384):
-        _register(_arch, _img_size)
+for _arch, _img_size in MODELS:
+    _register(_arch, _img_size)

@@ -25,11 +25,7 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def soft_causal_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    soft_mask_rate: float | Tensor,
-    impl: str = 'auto',
+    q: Tensor, k: Tensor, v: Tensor, soft_mask_rate: float | Tensor, impl: str = 'auto'
 ) -> Tensor:
     """Attention whose future weights are scaled by a after the softmax, Eq. 2.
 

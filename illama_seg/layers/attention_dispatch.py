@@ -99,8 +99,8 @@ def automatic_implementation(
     """Implementation that 'auto' takes, and why.
 
     The environment's ``ILLAMA_SEG_ATTENTION`` decides, then a resumed run's choice,
-    then the measurement, see :func:`measured_implementation`. While torch compiles or
-    exports, and where the variable is 'fixed', nothing is measured.
+    then a measurement. While torch compiles or exports, and where the variable is
+    'fixed', nothing is measured.
 
     Args:
         device: type of the device.
@@ -113,61 +113,36 @@ def automatic_implementation(
     Raises:
         ValueError: the variable names no implementation that works here.
     """
+    kind = device, dtype, head_dim
     asked, compiling = _asked(), torch.compiler.is_compiling()
+    case = () if compiling else (*kind, *_rounded(num_tokens, num_heads), training)
     if asked not in ('auto', 'fixed'):
-        name = _checked(asked, device, dtype, head_dim)
-        choice = Choice(name, {}, f'by {VARIABLE}')
+        choice = Choice(_checked(asked, *kind), {}, f'by {VARIABLE}')
     elif asked == 'fixed' or compiling or device not in ON_DEVICE:
-        choice = Choice(_fixed(device, dtype, head_dim), {}, 'fixed')
+        choice = Choice(_fixed(*kind), {}, 'fixed')
     else:
-        choice = measured_implementation(
-            device, dtype, head_dim, num_tokens, num_heads, training
-        )
-    if not compiling:
-        case = _case(device, dtype, head_dim, num_tokens, num_heads, training)
+        choice = _measured(*case)
+    if case:
         note_use(_key(*case), choice.name)
     return choice
 
 
-def measured_implementation(
-    device: str,
-    dtype: torch.dtype,
-    head_dim: int,
-    num_tokens: int,
-    num_heads: int,
-    training: bool,
-) -> Choice:
+def _measured(*case) -> Choice:
     """Fastest implementation for a class of shapes, timed at its first use.
 
-    Tokens and heads are rounded to powers of two. Of long sequences fewer heads are
-    timed, so that a measurement takes a fraction of a second and at most some hundred
-    MiB. A process that has spent ``MAX_SECONDS`` measures no further class.
-
-    Args: see :func:`automatic_implementation`.
+    Of long sequences fewer heads are timed, so that a measurement takes a fraction of a
+    second and at most some hundred MiB. A process that has spent ``MAX_SECONDS``
+    measures no further class.
     """
-    case = _case(device, dtype, head_dim, num_tokens, num_heads, training)
-    return _recalled(*case) or _measured(*case)
-
-
-def _case(device, dtype, head_dim, num_tokens, num_heads, training) -> tuple:
-    tokens = min(_power_of_two(num_tokens), MAX_TOKENS)
-    heads = min(_power_of_two(num_heads), max(1, MAX_SCORES // tokens**2))
-    return device, dtype, head_dim, tokens, heads, training
-
-
-def _recalled(*case) -> Choice | None:
-    device, dtype, head_dim = case[:3]
-    return recall(_key(*case), device, _candidates(device, dtype, head_dim, case[3]))
-
-
-def _measured(*case) -> Choice:
     global _spent
     device, dtype, head_dim, tokens, *_ = case
-    names = _candidates(device, dtype, head_dim, tokens)
+    key, names = _key(*case), _candidates(device, dtype, head_dim, tokens)
+    if known := recall(key, device, names):
+        return known
     if len(names) == 1 or _spent > MAX_SECONDS:
         return Choice(_fixed(device, dtype, head_dim), {}, 'not measured')
     start = time.perf_counter()
-    chosen = choose(_key(*case), device, lambda: _times(names, *case))
+    chosen = choose(key, device, lambda: _times(names, *case))
     _spent += time.perf_counter() - start
     return chosen
 
@@ -180,29 +155,23 @@ def _key(device, dtype, head_dim, tokens, heads, training) -> str:
     )
 
 
-def _power_of_two(number: int) -> int:
-    """Nearest power of two, in its logarithm."""
-    return 1 << max(0, round(math.log2(max(1, number))))
+def _rounded(num_tokens: int, num_heads: int) -> tuple[int, int]:
+    """Nearest powers of two, in their logarithm, within the bounds of what is timed."""
+    tokens, heads = (
+        1 << max(0, round(math.log2(max(1, n)))) for n in (num_tokens, num_heads)
+    )
+    tokens = min(tokens, MAX_TOKENS)
+    return tokens, min(heads, max(1, MAX_SCORES // tokens**2))
 
 
 @functools.cache
-def _candidates(
-    device: str, dtype: torch.dtype, head_dim: int, tokens: int
-) -> tuple[str, ...]:
+def _candidates(device, dtype, head_dim, tokens) -> tuple[str, ...]:
     names = available_implementations(device, dtype, head_dim)
     left_out = BY_NAME_ONLY + ('reference',) * (tokens > MAX_REFERENCE)
     return tuple(name for name in names if name not in left_out) or names
 
 
-def _times(
-    names: tuple[str, ...],
-    device: str,
-    dtype: torch.dtype,
-    head_dim: int,
-    tokens: int,
-    heads: int,
-    training: bool,
-) -> dict[str, float]:
+def _times(names, device, dtype, head_dim, tokens, heads, training) -> dict[str, float]:
     """Time the implementations on one input, stored as a fused projection's."""
     size = 1, tokens, 3, heads, head_dim
     count = math.prod(size)

@@ -15,9 +15,9 @@ from mmengine.logging import print_log
 from tqdm import tqdm
 
 from illama_seg.datasets.inspection import Facts, Findings, class_table, inspect_pairs
-from illama_seg.datasets.prepare.archives import unpack
+from illama_seg.datasets.prepare.archives import find_root, open_source
 from illama_seg.datasets.segmentation import CheckedADE20KDataset, annotation_of
-from illama_seg.errors import MissingFileError, UserError
+from illama_seg.errors import UserError
 from illama_seg.files import digest_of, download, size_of
 
 URL = 'http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip'
@@ -26,6 +26,7 @@ URL = 'http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip'
 MD5 = '7328b3957e407ddae1d3cbf487f149ef'
 COUNTS = {'training': 20210, 'validation': 2000}
 CLASSES = ('other', *CheckedADE20KDataset.METAINFO['classes'])
+_FOLDERS = [f'{kind}/{split}' for kind in ('images', 'annotations') for split in COUNTS]
 
 
 def prepare_ade20k(
@@ -63,7 +64,7 @@ def prepare_ade20k(
     report = out.with_name(f'{out.name}_report.json')
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         try:
-            found = _check(_find(out), counts, report, workers)
+            found = _check(find_root(out, _FOLDERS), counts, report, workers)
         except (ValueError, OSError) as error:
             raise UserError(
                 f'{out} exists and is not a complete ADE20K; nothing in it was '
@@ -74,34 +75,20 @@ def prepare_ade20k(
     mounted = os.path.ismount(out)  # it cannot be replaced
     beside = out if mounted else out.parent
     with tempfile.TemporaryDirectory(prefix='.ade20k-', dir=beside) as scratch:
-        folder, published = _open(source, out, Path(scratch))
-        root = _find(folder)
+        source = Path(source or _get(out.parent / 'ADEChallengeData2016.zip'))
+        folder = open_source(source, Path(scratch))
+        published = digest_of(source, 'md5') == MD5 if source.is_file() else None
+        root = find_root(folder, _FOLDERS)
         found = _check(root, counts, report, workers)
-        if source is not None and Path(source).is_dir():
+        if source.is_dir():
             root = _copy(root, Path(scratch) / 'new')
         for path in list(root.iterdir()) if mounted else [root]:
             os.replace(path, out / path.name if mounted else out)
     return _finish(report, dict(made=True, published=published, **found))
 
 
-def _open(
-    source: str | Path | None, out: Path, scratch: Path
-) -> tuple[Path, bool | None]:
-    """Return the unpacked source, and whether it is the published zip."""
-    if source is None:
-        source = out.parent / 'ADEChallengeData2016.zip'
-        _get(source)
-    source = Path(source)
-    if source.is_dir():
-        return source, None
-    if not source.is_file():
-        raise MissingFileError(f'no folder or zip {source}')
-    unpack(source, scratch / 'unpacked')
-    return scratch / 'unpacked', digest_of(source, 'md5') == MD5
-
-
-def _get(archive: Path) -> None:
-    """Download the published zip, unless it is there."""
+def _get(archive: Path) -> Path:
+    """Return the published zip; download it, unless it is there."""
     if archive.is_file():
         if (found := digest_of(archive, 'md5')) != MD5:
             raise UserError(
@@ -110,7 +97,7 @@ def _get(archive: Path) -> None:
                 f'{archive}.part to continue it. If it was packed anew, give it as '
                 'the source'
             )
-        return
+        return archive
     try:
         download(URL, archive, MD5)
     except ConnectionError as error:
@@ -121,34 +108,15 @@ def _get(archive: Path) -> None:
             'there. Without a network, get the data elsewhere and give the zip or '
             'folder as the source'
         ) from error
-
-
-def _find(folder: Path) -> Path:
-    """Return the one folder, at any depth, that holds images and annotations."""
-    names = [
-        f'{kind}/{split}' for kind in ('images', 'annotations') for split in COUNTS
-    ]
-    found = [
-        path.parent
-        for path in [folder / 'images', *sorted(folder.glob('*/**/images'))]
-        if all((path.parent / name).is_dir() for name in names)
-        and '__MACOSX' not in path.parts
-    ]
-    if len(found) != 1:
-        raise UserError(
-            f'{folder}: expected one folder with {", ".join(names)} inside, found '
-            f'{", ".join(map(str, found)) or "none"}'
-        )
-    return found[0]
+    return archive
 
 
 def _copy(root: Path, new: Path) -> Path:
     """Copy the files of the data set; the source folder is only read."""
     files = [file for file in root.iterdir() if file.is_file()]
-    for kind in ('images', 'annotations'):
-        for split in COUNTS:
-            (new / kind / split).mkdir(parents=True)
-            files += _files(root / kind / split)
+    for name in _FOLDERS:
+        (new / name).mkdir(parents=True)
+        files += _files(root / name)
     for file in tqdm(files, 'copying', unit='file', disable=None):
         shutil.copyfile(file, new / file.relative_to(root))
     return new
@@ -173,13 +141,11 @@ def _check(
         splits[split] = _summarise(
             inspect_pairs(pairs, f'checking {split}', workers), split, findings
         )
-        _check_zero_label(
-            root / 'annotations' / split, splits[split]['labels'], findings
-        )
+        labels = root / 'annotations' / split
+        _check_zero_label(labels, splits[split]['labels'], findings)
     found = findings.sorted()
     if found:
-        entries = [vars(finding) for finding in found]
-        _write(report, json.dumps(dict(findings=entries), indent=1))
+        _write(report, json.dumps(dict(findings=[*map(vars, found)]), indent=1))
         _write(report.with_suffix('.txt'), '\n\n'.join(map(str, found)) + '\n')
         listing = '\n'.join(map(str, found))
         raise UserError(f'{root}:\n{listing}\nAll of them are in {report}')
@@ -269,13 +235,8 @@ def _area(size: tuple[int, ...]) -> int:
 
 
 def _finish(report: Path, result: dict) -> dict:
+    """Write the report; return the result with the path of its text."""
     _write(report, json.dumps(result, indent=1))
-    text = report.with_suffix('.txt')
-    _write(text, _table(result))
-    return dict(result, report=text)
-
-
-def _table(result: dict) -> str:
     lines, columns = [], {}
     for split, found in result['splits'].items():
         small, large = ('x'.join(map(str, found[k])) for k in ('smallest', 'largest'))
@@ -285,7 +246,9 @@ def _table(result: dict) -> str:
             name: (count / total, found['label_images'][name])
             for name, count in found['labels'].items()
         }
-    return '\n'.join([*lines, class_table(CLASSES, columns)]) + '\n'
+    text = report.with_suffix('.txt')
+    _write(text, '\n'.join([*lines, class_table(CLASSES, columns)]) + '\n')
+    return dict(result, report=text)
 
 
 def _write(path: Path, text: str) -> None:

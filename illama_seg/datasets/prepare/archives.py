@@ -1,4 +1,4 @@
-"""Unpack an archive safely."""
+"""Open the source of a data set; unpack an archive safely."""
 
 from __future__ import annotations
 
@@ -7,14 +7,51 @@ import stat
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from illama_seg.errors import UserError
+from illama_seg.errors import MissingFileError, UserError
 
 # Largest ratio of unpacked to packed size; images hardly shrink in an archive.
 _MAX_RATIO, _ALWAYS = 100, 100 << 20
+
+
+def open_source(source: str | Path, scratch: Path) -> Path:
+    """Return a folder as it is, and an archive unpacked in ``scratch``.
+
+    Raises:
+        MissingFileError: if there is no such folder or file.
+        UserError: see :func:`unpack`.
+    """
+    source, folder = Path(source), scratch / 'unpacked'
+    if source.is_dir():
+        return source
+    if not source.is_file():
+        raise MissingFileError(f'no folder or zip or .tar.gz {source}')
+    unpack(source, folder)
+    return folder
+
+
+def find_root(folder: Path, names: Sequence[str]) -> Path:
+    """Return the one folder, at any depth, that has all these folders inside.
+
+    Raises:
+        UserError: if there is none, or more than one.
+    """
+    found = [
+        path
+        for path in [folder, *sorted(folder.glob('*/**/'))]
+        if all((path / name).is_dir() for name in names)
+        and '__MACOSX' not in path.parts
+    ]
+    if len(found) != 1:
+        raise UserError(
+            f'{folder}: expected one folder with {", ".join(names)} inside, found '
+            f'{", ".join(map(str, found)) or "none"}'
+        )
+    return found[0]
 
 
 def unpack(archive: Path, folder: Path) -> None:

@@ -6,15 +6,14 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from illama_seg.datasets.images import bombs_refused, open_image
-from illama_seg.datasets.prepare.archives import unpack
+from illama_seg.datasets.prepare.archives import find_root, open_source
 from illama_seg.datasets.segmentation import CamVidDataset
 from illama_seg.errors import MissingFileError, UserError
 from illama_seg.files import download
@@ -56,18 +55,17 @@ def prepare_camvid(
     out = Path(out)
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         try:
-            return dict(made=False, **_check(_find(out), counts))
+            return dict(made=False, **_check(find_root(out, _FOLDERS), counts))
         except (ValueError, OSError) as error:
             raise UserError(
                 f'{out} exists and is not a complete CamVid: {error}\nRemove it, or '
                 'choose another out'
             ) from error
     out.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(prefix='.camvid-', dir=out.parent) as scratch,
-        _opened(source, Path(scratch)) as folder,
-    ):
-        root = _find(folder)
+    with tempfile.TemporaryDirectory(prefix='.camvid-', dir=out.parent) as made:
+        scratch = Path(made)
+        folder = open_source(source or _download(scratch / 'download.zip'), scratch)
+        root = find_root(folder, _FOLDERS)
         summary = _check(root, counts)
         changed = [split for split, same in summary['published'].items() if not same]
         if source is None and changed:
@@ -76,7 +74,7 @@ def prepare_camvid(
                 'published; nothing was kept. Download again, or give a folder or '
                 'archive that you trust as the source'
             )
-        new = Path(scratch) / 'new'
+        new = scratch / 'new'
         for name in (s + kind for s in summary['counts'] for kind in ('', 'annot')):
             (new / name).mkdir(parents=True)
             for file in _files(root / name):
@@ -85,41 +83,15 @@ def prepare_camvid(
     return dict(made=True, **summary)
 
 
-@contextmanager
-def _opened(source: str | Path | None, scratch: Path) -> Iterator[Path]:
-    """Yield the folder of the source, unpacked."""
-    if source is None:
-        source = scratch / 'download.zip'
-        try:
-            download(URL, source)
-        except ConnectionError as error:
-            raise ConnectionError(
-                f'{error}\nWithout a network, get the data elsewhere and give the '
-                'folder or archive as the source'
-            ) from error
-    source, folder = Path(source), scratch / 'unpacked'
-    if source.is_dir():
-        folder = source
-    elif not source.is_file():
-        raise MissingFileError(f'no folder or archive {source}')
-    else:
-        unpack(source, folder)
-    yield folder
-
-
-def _find(folder: Path) -> Path:
-    """Return the one folder, at any depth, that holds the splits."""
-    found = [
-        path.parent
-        for path in sorted(folder.rglob('trainannot'))
-        if all((path.parent / name).is_dir() for name in _FOLDERS)
-    ]
-    if len(found) != 1:
-        raise UserError(
-            f'{folder}: expected one folder with {", ".join(_FOLDERS)} inside, '
-            f'found {", ".join(map(str, found)) or "none"}'
-        )
-    return found[0]
+def _download(archive: Path) -> Path:
+    try:
+        download(URL, archive)
+    except ConnectionError as error:
+        raise ConnectionError(
+            f'{error}\nWithout a network, get the data elsewhere and give the folder '
+            'or archive as the source'
+        ) from error
+    return archive
 
 
 def _check(root: Path, counts: Mapping[str, int]) -> dict:

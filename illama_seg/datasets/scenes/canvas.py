@@ -1,6 +1,7 @@
 """The canvas with its camera and light, what is drawn on it, and the label ids."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import cv2
@@ -167,9 +168,8 @@ class Scene:
         order: float = 0,
     ) -> None:
         """Queue an upright wall: along the view (one x, two z) or across (two x)."""
-        self.queue.append(
-            (np.max(z) + order, lambda: self._wall(name, texture, x, z, height))
-        )
+        draw = partial(self._wall, name, texture, x, z, height)
+        self.queue.append((np.max(z) + order, draw))
 
     def _wall(self, name: str, texture: Texture, x: Any, z: Any, height: float) -> None:
         if np.ndim(z):

@@ -111,12 +111,7 @@ def write_scene_crops(
 
 
 def _write_split(
-    folder: Path,
-    split: str,
-    count: int,
-    side: int,
-    seed: int,
-    pool: ThreadPoolExecutor,
+    folder: Path, split: str, count: int, side: int, seed: int, pool: ThreadPoolExecutor
 ) -> int:
     done: Counter[str] = Counter()
     batch = 16

@@ -43,9 +43,8 @@ def tree(rng: Rng, s: float, c: Scene) -> Sprite:
             a, r = rng.uniform(0, 2 * np.pi), np.sqrt(rng.random()) * 0.8
             x, y, b = r * np.cos(a), r * np.sin(a), rng.uniform(0.14, 0.26)
             tone = 0.85 + 0.3 * y + 0.2 * x * c.side * c.sun + rng.normal(0, 0.13)
-            t.disc(
-                w / 2 * (1 + x), cy + y * ry, w / 2 * b, ry * b, leaf * max(tone, 0.3)
-            )
+            x, y, rx = w / 2 * (1 + x), cy + y * ry, w / 2 * b
+            t.disc(x, y, rx, ry * b, leaf * max(tone, 0.3))
     mottle = noise(rng, t.part.shape, max(0.5 * s, 3), 3)
     t.rgb *= cv2.merge([np.clip(1 + 0.13 * mottle, 0.4, 1.6)] * 3)
     return t
@@ -176,9 +175,8 @@ def signboard(rng: Rng, s: float, c: Scene) -> Sprite:
         b.rect(0.12, foot + 0.12, w - 0.12, foot + tall - 0.12, face)
         for y in np.arange(foot + 0.3, foot + tall - 0.45, 0.5):
             for x in np.arange(0.3, w - rng.uniform(0.4, 1.2), 0.32):
-                b.rect(
-                    x, y, x + rng.uniform(0.12, 0.26), y + rng.uniform(0.2, 0.34), ink
-                )
+                x1, y1 = x + rng.uniform(0.12, 0.26), y + rng.uniform(0.2, 0.34)
+                b.rect(x, y, x1, y1, ink)
         return b
     d, foot = rng.uniform(1.1, 1.5), rng.uniform(1.3, 1.9)
     b, r, y = Sprite(s, d, foot + d), d / 2, foot + d / 2
@@ -205,11 +203,7 @@ def house(rng: Rng, s: float, c: Scene) -> Sprite:
     w, eaves = rng.uniform(7, 10), rng.uniform(2.8, 3.6) * rng.choice([1, 1, 1.6])
     roof, wall, tile = rng.uniform(2.0, 3.4), any_colour(rng), stone(rng)
     wall, tile = 0.5 * wall + 0.4, tile * rng.uniform(0.5, 0.9) * (1, 0.9, 0.85)
-    b, glass, frame = (
-        Sprite(s, w, eaves + roof + 0.4),
-        _glass(rng, c),
-        (0.9, 0.9, 0.88),
-    )
+    b, glass = Sprite(s, w, eaves + roof + 0.4), _glass(rng, c)
     stack = rng.uniform(0.65, 0.8) * w
     b.rect(stack, eaves, stack + 0.7, eaves + roof + 0.3, tile * 0.7)
     b.rect(0.5, 0, w - 0.5, eaves, wall)
@@ -230,9 +224,9 @@ def house(rng: Rng, s: float, c: Scene) -> Sprite:
     b.rect(door, 0, door + 1.1, 2.1, any_colour(rng) * 0.7)
     for x in (0.14 * w, 0.7 * w):
         for y in np.arange(0.9, eaves - 1.2, 2.4):
-            b.rect(x - 0.1, y - 0.1, x + 1.4, y + 1.4, frame)
+            b.rect(x - 0.1, y - 0.1, x + 1.4, y + 1.4, (0.9, 0.9, 0.88))
             b.rect(x, y, x + 1.3, y + 1.3, glass)
-            b.rect(x + 0.6, y, x + 0.7, y + 1.3, frame)
+            b.rect(x + 0.6, y, x + 0.7, y + 1.3, (0.9, 0.9, 0.88))
     return b
 
 
@@ -240,11 +234,7 @@ def facade(rng: Rng, c: Scene, height: float) -> Texture:
     """Storeys of windows in brick, plaster or glass, with shops at the foot."""
     wall = 0.55 * any_colour(rng) + 0.45 * stone(rng)
     shop, glass, floor = any_colour(rng), _glass(rng, c), rng.uniform(2.8, 3.6)
-    pitch, wide, tall = (
-        rng.uniform(2, 3.6),
-        rng.uniform(0.4, 0.9),
-        rng.uniform(0.4, 0.7),
-    )
+    pitch, wide, tall = rng.uniform((2, 0.4, 0.4), (3.6, 0.9, 0.7)).tolist()
     tone, lit = rng.normal(0, 0.08, (64, 64)), rng.random((64, 64))
     glow = 0.25 if c.light.mean() < 0.75 else 0.06
 
@@ -276,9 +266,8 @@ def fence(rng: Rng) -> tuple[Texture, float]:
     def texture(u: Array, v: Array) -> Array:
         across = u if upright else v
         f = across / board % 1
-        shade = (
-            1 + tone[np.int32(across // board) % 64] - 0.45 * (np.abs(f - 0.5) > 0.36)
-        )
+        shade = 1 + tone[np.int32(across // board) % 64]
+        shade -= 0.45 * (np.abs(f - 0.5) > 0.36)
         if not upright:
             shade = np.where(u % 2.2 < 0.2, 0.6, shade)
         tops = np.abs(f - 0.5) * 2 * point * upright

@@ -56,20 +56,18 @@ def _check_size(size: Any) -> None:
         raise UserError(f'size must be (height, width), both >= 64, got {size!r}')
 
 
-def _check_count(name: str, value: Any) -> None:
+def _check_count(name: str, value: Any, least: int = 0) -> None:
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < 0:
-        raise UserError(f'{name} must be an integer >= 0, got {value!r}')
-
-
-def _files(root: Path, split: str, count: int) -> list[tuple[Path, Path]]:
-    return [
-        (
-            root / 'images' / split / f'scene_{i + 1:08d}.jpg',
-            root / 'annotations' / split / f'scene_{i + 1:08d}.png',
+    if not whole or value < least:
+        raise UserError(
+            f'{name} must be >= {least}, got {value!r}; expected a whole number'
         )
-        for i in range(count)
-    ]
+
+
+def _paths(root: Path, split: str, index: int) -> tuple[Path, Path]:
+    """Image and label of a scene."""
+    name = f'{split}/scene_{index + 1:08d}'
+    return root / 'images' / f'{name}.jpg', root / 'annotations' / f'{name}.png'
 
 
 def save_image(path: Path, suffix: str, array: Array, *options: int) -> None:
@@ -110,9 +108,7 @@ def write_scenes(
     counts = {'training': num_train, 'validation': num_val}
     for name, n in (('num_train', num_train), ('num_val', num_val), ('seed', seed)):
         _check_count(name, n)
-    _check_count('workers', workers)
-    if workers < 1:
-        raise UserError(f'workers must be >= 1, got {workers}')
+    _check_count('workers', workers, least=1)
     root = Path(root)
     meta: dict[str, Any] = {
         'generator': 'illama_seg.datasets.scenes',
@@ -122,20 +118,16 @@ def write_scenes(
         'counts': {split: int(n) for split, n in counts.items()},
         'ids': SCENE_IDS,
     }
-    jobs = [
-        (split, i, pair)
-        for split, n in counts.items()
-        for i, pair in enumerate(_files(root, split, n))
-    ]
+    jobs = [(split, index) for split, n in counts.items() for index in range(n)]
     note = root / 'scenes.json'
     try:
         found = _found(root, meta)
-        if 'pixel_share' in found and all(p.is_file() for job in jobs for p in job[2]):
+        paths = (path for job in jobs for path in _paths(root, *job))
+        if 'pixel_share' in found and all(path.is_file() for path in paths):
             print_log(f'{root} already holds these scenes', 'current', logging.INFO)
             return found
-        for split in SPLITS:
-            for kind in ('images', 'annotations'):
-                (root / kind / split).mkdir(parents=True, exist_ok=True)
+        for path in (path for split in SPLITS for path in _paths(root, split, 0)):
+            path.parent.mkdir(parents=True, exist_ok=True)
         note.write_text(json.dumps(meta, indent=2) + '\n')
     except PermissionError as error:
         raise PermissionError(
@@ -143,7 +135,7 @@ def write_scenes(
             'choose a folder you may write to'
         ) from error
 
-    work = partial(_write_scene, seed, size)
+    work = partial(_write_scene, root, seed, size)
     with ProcessPoolExecutor(min(workers, max(1, len(jobs)))) as pool:
         made = pool.map(work, jobs, chunksize=8)
         done = tqdm(made, 'scenes', len(jobs), leave=False, disable=None)
@@ -159,11 +151,11 @@ def write_scenes(
 
 
 def _write_scene(
-    seed: int, size: tuple[int, int], job: tuple[str, int, tuple[Path, Path]]
+    root: Path, seed: int, size: tuple[int, int], job: tuple[str, int]
 ) -> Array:
     """Draw and write a scene; return the number of pixels of each id, (151,)."""
-    split, index, (image_path, label_path) = job
-    image, label = make_scene(seed, split, index, size)
+    image, label = make_scene(seed, *job, size)
+    image_path, label_path = _paths(root, *job)
     save_image(image_path, '.jpg', image[..., ::-1], cv2.IMWRITE_JPEG_QUALITY, 92)
     save_image(label_path, '.png', label)
     return np.bincount(label.ravel(), minlength=151)
