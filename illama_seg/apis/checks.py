@@ -27,18 +27,29 @@ from illama_seg.errors import UserError
 from illama_seg.pretrain import check_classes, check_topk
 
 
-def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
-    """Build and list the data sets, which finds missing folders and annotations."""
+def check_data(cfg: Config, splits: tuple[str, ...]) -> dict[str, Any]:
+    """Build and list the data sets, which finds missing folders and annotations.
+
+    Returns:
+        Split -> data set, for the splits that the config has.
+    """
     init_default_scope(cfg.get('default_scope', 'mmseg'))
-    classes = {}
+    classes, datasets = {}, {}
     for split in splits:
         loader = cfg.get(f'{split}_dataloader')
         if loader is not None:
             check_class_names(loader.dataset, f'{split}_dataloader.dataset')
             with options_explained(cfg):
                 dataset = DATASETS.build(loader.dataset)
+            if not len(dataset):  # mmseg lists an empty folder without a word
+                option = f'{split}_dataloader.dataset'
+                raise UserError(
+                    f'{option} has no image: set its data_root, data_prefix or '
+                    'img_suffix'
+                )
             print_log(f'{split} data: {len(dataset)} images', logger='current')
             classes[split] = dataset.metainfo.get('classes') or ()
+            datasets[split] = dataset
             if split == 'train':
                 check_masks(dataset)
     if 'decode_head' in cfg.model and (found := contradictions(cfg, classes)):
@@ -48,6 +59,7 @@ def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
         for split in splits:
             option = f'{split}_evaluator'
             check_topk(option, cfg.get(option), cfg.model.head.num_classes)
+    return datasets
 
 
 def check_class_names(dataset: Mapping, option: str) -> None:

@@ -140,3 +140,95 @@ def test_masks_of_0_and_255_are_met_before_the_training(trained, tmp_path):
     message = fails('train', other, '--work-dir', tmp_path / 'run')
     assert 'the only labels are 0 and 255' in message
     assert 'write 1 for the object' in message
+
+
+DATA = 'test_dataloader.dataset'
+WRITTEN = ['test_evaluator.format_only=True', 'test_evaluator.output_dir={}']
+
+
+LOADED = "dict(type='LoadAnnotations'), dict(type='CheckAnnotations', num_classes=2)"
+
+
+@pytest.mark.parametrize('state', ['missing', 'empty', 'none', 'not loaded'])
+def test_images_without_annotations_are_tested_as_the_message_says(
+    state, trained, tmp_path, capsys
+):
+    config, checkpoint, data = trained
+    images = data / 'images' / 'validation'
+    (tmp_path / 'annotations').mkdir()
+    options = [f'{DATA}.data_prefix.img_path={images}']
+    if state == 'not loaded':
+        text = config.read_text()
+        assert f'[{LOADED}]' in text
+        config = tmp_path / 'config.py'
+        config.write_text(text.replace(f'[{LOADED}]', '[]'))
+    else:
+        where = dict(missing=tmp_path / 'no', none=None, empty=tmp_path / 'annotations')
+        options += [f'{DATA}.data_prefix.seg_map_path={where[state]}']
+    command = ['test', config, checkpoint, '--work-dir', tmp_path / 'work']
+    message = fails(*command, '--cfg-options', *options)
+    if state in ('missing', 'empty'):
+        assert f'{DATA}.data_prefix.seg_map_path=None' in message
+        options += [f'{DATA}.data_prefix.seg_map_path=None']
+    assert 'test_evaluator.format_only=True test_evaluator.output_dir=DIR' in message
+    out = tmp_path / 'labels'
+    options += [option.format(out) for option in WRITTEN]
+    capsys.readouterr()
+    run_tool(*command, '--cfg-options', *options)
+    printed = ''.join(capsys.readouterr())
+    assert f'no annotations, no scores; label images: {out}' in printed
+    assert not (tmp_path / 'work' / 'scores.json').exists()
+    run_tool('infer', config, checkpoint, images, '--out', tmp_path / 'infer')
+    for path in images.iterdir():
+        found, expected = (
+            cv2.imread(str(folder / f'{path.stem}.png'), cv2.IMREAD_UNCHANGED)
+            for folder in (out, tmp_path / 'infer' / 'labels')
+        )
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_label_images_need_a_folder_of_their_own(trained, tmp_path):
+    config, checkpoint, _ = trained
+    command = ['test', config, checkpoint, '--work-dir', tmp_path, '--cfg-options']
+    message = fails(*command, WRITTEN[0])
+    assert 'set test_evaluator.output_dir=DIR' in message
+    run_tool(*command, *(option.format(tmp_path / 'labels') for option in WRITTEN))
+    assert len(list((tmp_path / 'labels').iterdir())) == 2
+
+
+def test_mmsegs_own_data_set_gets_the_same_advice(trained, tmp_path):
+    config, checkpoint, _ = trained
+    command = ['test', config, checkpoint, '--work-dir', tmp_path, '--cfg-options']
+    options = [f'{DATA}.type=BaseSegDataset', f'{DATA}.data_prefix.seg_map_path=no']
+    message = fails(*command, *options)
+    assert 'validation_0.jpg has no annotation: expected' in message
+    assert f'set {DATA}.data_prefix without its seg_map_path,' in message
+    prefix = [
+        f'{DATA}.data_prefix._delete_=True',
+        f'{DATA}.data_prefix.img_path=images/validation',
+    ]
+    written = [option.format(tmp_path / 'labels') for option in WRITTEN]
+    run_tool(*command, options[0], *prefix, *written)
+    assert len(list((tmp_path / 'labels').iterdir())) == 2
+
+
+def test_an_empty_folder_of_images_is_met_before_the_model_is_built(trained, tmp_path):
+    config, checkpoint, _ = trained
+    (tmp_path / 'empty').mkdir()
+    options = [
+        f'{DATA}.type=BaseSegDataset',
+        f'{DATA}.data_prefix.img_path={tmp_path}/empty',
+    ]
+    command = ['test', config, checkpoint, '--work-dir', tmp_path, '--cfg-options']
+    assert f'{DATA} has no image: set its data_root' in fails(*command, *options)
+
+
+def test_what_needs_annotations_says_so(trained, tmp_path):
+    config, checkpoint, _ = trained
+    options = ['--cfg-options', f'{DATA}.data_prefix.seg_map_path=None']
+    for tool in (
+        ['analysis/calibration', config, checkpoint],
+        ['data/browse', config, '--split', 'test'],
+    ):
+        message = fails(*tool, '--out', tmp_path / 'x.png', *options)
+        assert f'the images of {DATA} have no annotations' in message

@@ -167,7 +167,7 @@ def test_a_list_with_files_that_are_not_there_is_met_before_the_training(
     assert message.startswith(
         f'error: ann_file={str(tmp_path / "training.txt")!r}: 1 of 2'
     )
-    assert f'line 2: no image' in message and f'bonn/aachen_0{IMAGE}' in message
+    assert 'line 2: no image' in message and f'bonn/aachen_0{IMAGE}' in message
     with pytest.raises(SystemExit) as end:
         run_tool('data/check_dataset', listed, '--out', tmp_path / 'check')
     assert end.value.code == 1
