@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -39,14 +40,8 @@ def check_data(cfg: Config, splits: tuple[str, ...]) -> dict[str, Any]:
         loader = cfg.get(f'{split}_dataloader')
         if loader is not None:
             check_class_names(loader.dataset, f'{split}_dataloader.dataset')
-            with options_explained(cfg):
+            with options_explained(cfg), _emptiness_named(split):
                 dataset = DATASETS.build(loader.dataset)
-            if not len(dataset):  # mmseg lists an empty folder without a word
-                option = f'{split}_dataloader.dataset'
-                raise UserError(
-                    f'{option} has no image: set its data_root, data_prefix or '
-                    'img_suffix'
-                )
             print_log(f'{split} data: {len(dataset)} images', logger='current')
             classes[split] = dataset.metainfo.get('classes') or ()
             datasets[split] = dataset
@@ -60,6 +55,24 @@ def check_data(cfg: Config, splits: tuple[str, ...]) -> dict[str, Any]:
             option = f'{split}_evaluator'
             check_topk(option, cfg.get(option), cfg.model.head.num_classes)
     return datasets
+
+
+@contextmanager
+def _emptiness_named(split: str) -> Iterator[None]:
+    """Name the option where mmengine has nothing to store.
+
+    Raises:
+        UserError: names the data set.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if 'need at least one array to concatenate' not in str(error):
+            raise
+        raise UserError(
+            f'{split}_dataloader.dataset has no image: set its data_root, data_prefix '
+            'or img_suffix'
+        ) from error
 
 
 def check_class_names(dataset: Mapping, option: str) -> None:

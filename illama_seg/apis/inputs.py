@@ -47,8 +47,10 @@ def as_array(image: AnyImage, loader: Mapping) -> np.ndarray:
         return np.ascontiguousarray(np.asarray(image.convert('RGB'))[..., ::-1])
     if not isinstance(image, np.ndarray):
         raise UserError(f'an image is a {type(image).__name__}: {EXPECTED}')
+    # mmseg's inference_model leaves the second of these in the model's config.
+    is_usual = loader.get('type') in ('LoadImageFromFile', 'LoadImageFromNDArray')
     reads = loader.get('color_type', 'color'), bool(loader.get('to_float32'))
-    if loader.get('type') != 'LoadImageFromFile' or reads != ('color', False):
+    if not is_usual or reads != ('color', False):
         return image
     if image.dtype != np.uint8:
         raise UserError(

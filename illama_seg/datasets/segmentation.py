@@ -162,7 +162,7 @@ class CheckedADE20KDataset(CheckedSegDataset, ADE20KDataset):
 Expected layout (ADEChallengeData2016 as published):
   DATA_ROOT/images/{training,validation}/*.jpg
   DATA_ROOT/annotations/{training,validation}/*.png    labels 0 (other) and 1..150
-Get it: python tools/data/prepare_ade20k.py [FOLDER_OR_ZIP]
+Get it: illama_seg.datasets.prepare.prepare_ade20k('data/ade/ADEChallengeData2016')
 It downloads http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip
 (923 MB) into data/ade/ADEChallengeData2016. Or set your own folder, for training and
 validation: train_dataloader.dataset.data_root=DIR \
@@ -177,7 +177,7 @@ To see the program run without it: configs/upernet_illama_demo.py (`make demo`).
 class ScenesDataset(CheckedADE20KDataset):
     """Procedural scenes in ADE20K's layout, see ``illama_seg.datasets.scenes``."""
 
-    HOW_TO_GET = 'Make it: python tools/data/make_scenes.py'
+    HOW_TO_GET = "Make it: illama_seg.datasets.scenes.write_scenes('data/scenes')"
 
 
 @DATASETS.register_module()
@@ -220,7 +220,7 @@ class CamVidDataset(CheckedSegDataset):
 Expected layout (CamVid as published with SegNet):
   DATA_ROOT/{train,val}/*.png or *.jpg
   DATA_ROOT/{trainannot,valannot}/*.png    labels 0..10, 11 is void
-Get it: python tools/data/prepare_camvid.py"""
+Get it: illama_seg.datasets.prepare.prepare_camvid('data/camvid')"""
 
     def __init__(self, img_suffix: Sequence[str] = ('.png', '.jpg'), **kwargs) -> None:
         super().__init__(img_suffix=img_suffix, **kwargs)

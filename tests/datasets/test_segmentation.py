@@ -46,7 +46,7 @@ def build(root, kind='ade', **settings):
     ('kind', 'layout', 'how'),
     [
         ('ade', 'DATA_ROOT/images/{training,validation}', 'ADEChallengeData2016.zip'),
-        ('camvid', 'DATA_ROOT/{trainannot,valannot}', 'tools/data/prepare_camvid.py'),
+        ('camvid', 'DATA_ROOT/{trainannot,valannot}', "prepare_camvid('data/camvid')"),
     ],
 )
 @pytest.mark.parametrize('folder', ['img', 'ann'])

@@ -114,7 +114,7 @@ def test_calibration_reads_it_as_two_classes(trained, tmp_path):
     assert 0 <= model['before']['ece'] <= 1, model
 
 
-def test_a_report_and_a_comparison_take_it(trained, tmp_path):
+def test_a_report_and_the_check_of_the_data_take_it(trained, tmp_path):
     config, checkpoint, _ = trained
     run_tool('analysis/report', checkpoint.parent)
     assert json.loads((checkpoint.parent / 'result.json').read_text())['mIoU'] >= 0
@@ -232,3 +232,103 @@ def test_what_needs_annotations_says_so(trained, tmp_path):
     ):
         message = fails(*tool, '--out', tmp_path / 'x.png', *options)
         assert f'the images of {DATA} have no annotations' in message
+
+
+def test_runs_are_compared_by_class_and_by_image(trained, tmp_path):
+    _, checkpoint, _ = trained
+    runs = [shutil.copytree(checkpoint.parent, tmp_path / name) for name in 'ab']
+    run_tool('analysis/compare', *runs, '--out', tmp_path / 'out', '--num-images', 1)
+    classes = json.loads((tmp_path / 'out' / 'classes.json').read_text())
+    images = json.loads((tmp_path / 'out' / 'images.json').read_text())
+    run_tool('analysis/report', runs[0])
+    result = json.loads((runs[0] / 'result.json').read_text())
+    assert set(classes['classes']) == {'ground', 'sky'}
+    assert classes['groups']['a']['mIoU'] == pytest.approx(result['mIoU'])
+    for image in images['images']:
+        accuracy = image['mean']['a']['accuracy']
+        assert accuracy == pytest.approx(result['image_accuracy'][image['image']])
+    assert (tmp_path / 'out' / 'images.png').is_file()
+
+
+def test_augmented_samples_are_drawn(trained, tmp_path):
+    config, _, _ = trained
+    out = tmp_path / 'browse.png'
+    options = ['--num-images', 1, '--draws', 1]
+    run_tool('data/browse', config, '--out', out, *options)
+    picture = cv2.imread(str(out))
+    for colour in ([30, 60, 90], [230, 180, 120]):  # the legend's, BGR
+        assert (picture == colour).all(-1).any()
+
+
+@pytest.fixture(scope='module')
+def quantised(trained, tmp_path_factory):
+    """Config and checkpoint of a quantisation-aware training from the float model."""
+    config, checkpoint, _ = trained
+    folder = tmp_path_factory.mktemp('quantised')
+    options = [
+        'model.backbone.type=QuantizedILLaMA',
+        'model.init_cfg.type=Pretrained',
+        f'model.init_cfg.checkpoint={checkpoint}',
+        'train_cfg.max_iters=2',
+        'train_cfg.val_interval=2',
+        'default_hooks.checkpoint.interval=2',
+    ]
+    run_tool('train', config, '--work-dir', folder, '--cfg-options', *options)
+    return folder / 'binary.py', folder / 'iter_2.pth'
+
+
+def test_quantisation_aware_training_is_tested_exported_and_compared(
+    quantised, trained, tmp_path
+):
+    config, checkpoint = quantised
+    run_tool('test', config, checkpoint, '--work-dir', tmp_path / 'test')
+    tested = json.loads((tmp_path / 'test' / 'scores.json').read_text())
+    exported, out = tmp_path / 'int8.pth', tmp_path / 'eval.json'
+    run_tool('quantize', 'export', config, checkpoint, '--out', exported)
+    sources = [trained[1], checkpoint, exported]
+    options = ['--images', 2, '--repeat', 1, '--batch-size', 1, '--out', out]
+    run_tool('quantize', 'eval', config, *sources, *options)
+    rows = json.loads(out.read_text())['rows']
+    scores = [r['mIoU'] for r in rows if r['precision'] in ('fp32', 'W8A8')]
+    assert len(scores) == 3 and all(0 <= score <= 100 for score in scores)
+    assert scores[1] == scores[2] == pytest.approx(tested['mIoU'], abs=5)
+
+
+def test_the_multi_scale_test_takes_it(trained, tmp_path):
+    config, checkpoint, _ = trained
+    tta = config.with_name('tta.py')
+    steps = "[dict(type='LoadAnnotations')], [dict(type='PackSegInputs')]"
+    flips = ', '.join(
+        f"dict(type='RandomFlip', prob={p}, direction='horizontal')" for p in (0.0, 1.0)
+    )
+    tta.write_text(
+        f"_base_ = '{config.name}'\ntta_pipeline = [dict(type='LoadImageFromFile'), "
+        f"dict(type='TestTimeAug', transforms=[[{flips}], {steps}])]\n"
+    )
+    out = ['--work-dir', tmp_path, '--out', tmp_path / 'out']
+    run_tool('test', tta, checkpoint, '--tta', *out)
+    ids = [cv2.imread(str(path), 0) for path in (tmp_path / 'out').iterdir()]
+    assert len(ids) == 2 and {*np.unique(ids)} <= {0, 1}
+    scores = json.loads((tmp_path / 'scores.json').read_text())
+    assert 0 <= scores['mIoU'] <= 100
+
+
+def test_a_loss_landscape_is_measured_of_it(trained, tmp_path):
+    config, checkpoint, _ = trained
+    options = ['--points', 3, '--num-images', 1, '--out', tmp_path]
+    run_tool('analysis/loss_landscape', config, checkpoint, *options)
+    (model,) = json.loads((tmp_path / 'loss_landscape.json').read_text())['models']
+    assert np.isfinite(model['losses']).all(), model
+
+
+def test_a_checkpoint_is_converted_and_segments_as_before(trained, tmp_path):
+    config, checkpoint, data = trained
+    run_tool('checkpoints/convert', checkpoint, tmp_path / 'model.pth')
+    (other,) = tmp_path.glob('*.pth')
+    images = data / 'images' / 'validation'
+    run_tool('infer', config, checkpoint, images, '--out', tmp_path / 'one')
+    run_tool('infer', config, other, images, '--out', tmp_path / 'two')
+    for path in (tmp_path / 'one' / 'labels').iterdir():
+        assert (
+            path.read_bytes() == (tmp_path / 'two' / 'labels' / path.name).read_bytes()
+        )
