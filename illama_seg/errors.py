@@ -7,6 +7,21 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
 
+# What a message calls in Python -> the command that a tool names instead.
+COMMANDS = {
+    "illama_seg.datasets.prepare.prepare_ade20k('data/ade/ADEChallengeData2016')": (
+        'python tools/data/prepare_ade20k.py [FOLDER_OR_ZIP]'
+    ),
+    "illama_seg.datasets.prepare.prepare_camvid('data/camvid')": (
+        'python tools/data/prepare_camvid.py'
+    ),
+    "illama_seg.datasets.scenes.write_scenes('data/scenes')": (
+        'python tools/data/make_scenes.py'
+    ),
+    'illama_seg.apis.quantize_after_training': 'python tools/quantize.py ptq',
+    'illama_seg.apis.build_trainer': 'python tools/train.py',
+}
+
 
 class UserError(ValueError):
     """A mistake in the input, with the way to fix it in its message.
@@ -57,7 +72,8 @@ def run(main: Callable[[Namespace], None], args: Namespace) -> None:
     """Call the main function of a tool; print what a user can fix without traceback.
 
     Prints a :class:`UserError`, or an ``OSError`` that names a file or has a message of
-    its own, and ends the program with status 2. Every other error keeps its traceback.
+    its own, and ends the program with status 2. Calls in ``COMMANDS`` are printed as
+    commands. Every other error keeps its traceback.
     """
     try:
         main(args)
@@ -69,5 +85,7 @@ def run(main: Callable[[Namespace], None], args: Namespace) -> None:
         message = f'{error.filename}: {error.strerror}' if error.errno else str(error)
     else:
         return
+    for call, command in COMMANDS.items():
+        message = message.replace(call, command)
     sys.stderr.write(f'error: {message}\n')
     sys.exit(2)

@@ -2,11 +2,16 @@
 
 import pickle
 from argparse import Namespace
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from illama_seg.errors import MissingFileError, UserError, run
+from illama_seg.datasets import CamVidDataset, CheckedADE20KDataset, ScenesDataset
+from illama_seg.errors import COMMANDS, MissingFileError, UserError, run
+
+ROOT = Path(__file__).parents[1]
 
 
 class Fails(Dataset):
@@ -72,3 +77,21 @@ def test_an_error_of_a_worker_process_is_printed_without_its_traceback(kind, cap
 def test_an_error_from_another_process_keeps_its_parameter():
     error = pickle.loads(pickle.dumps(UserError('too few', num_images=0)))
     assert error.as_option('num_images') == '--num-images 0: too few'
+
+
+@pytest.mark.parametrize('call', COMMANDS)
+def test_a_call_in_a_message_is_one_of_python_and_a_command_of_a_tool(call, capsys):
+    module, _, name = call.partition('(')[0].rpartition('.')
+    assert callable(getattr(import_module(module), name))
+    assert (ROOT / COMMANDS[call].split()[1]).is_file()
+    error = MissingFileError(f'no data. Get it: {call}')
+    assert call in str(error)
+    with pytest.raises(SystemExit):
+        run(fail, arguments(error))
+    assert capsys.readouterr().err == f'error: no data. Get it: {COMMANDS[call]}\n'
+
+
+@pytest.mark.parametrize('kind', [CamVidDataset, CheckedADE20KDataset, ScenesDataset])
+def test_data_sets_name_no_tool_but_a_call_that_the_tools_translate(kind):
+    assert 'tools/' not in kind.HOW_TO_GET
+    assert sum(call in kind.HOW_TO_GET for call in COMMANDS) == 1

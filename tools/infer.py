@@ -2,7 +2,8 @@
 
 Writes DIR/overlay/NAME.jpg (painted, with the names of the classes),
 DIR/labels/NAME.png (one channel, the label ids of the data set) and DIR/summary.json
-(share of each class).
+(share of each class). Of a video it writes DIR/overlay/NAME.mp4, without sound, and the
+legend, NAME.png; --out FILE.mp4 writes one video there.
 Images may have any size: logits are kept for one row of windows only. --full-size skips
 the resizing of the test pipeline.
 """
@@ -14,8 +15,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file, or name of a config')
     parser.add_argument('checkpoint', help='checkpoint file or URL')
-    parser.add_argument('inputs', nargs='+', help='images or folders of images')
-    parser.add_argument('--out', default='outputs', help='folder for the results')
+    parser.add_argument('inputs', nargs='+', help='images, videos, or folders of them')
+    parser.add_argument('--out', default='outputs', help='folder, or file of one video')
     parser.add_argument('--device', help="such as 'cpu'; else a GPU if there is one")
     parser.add_argument(
         '--opacity', type=float, default=0.5, help='opacity of the overlay, 0 to 1'
@@ -52,9 +53,12 @@ def main(args: argparse.Namespace) -> None:
         parse_cfg_options,
         segment_files,
     )
+    from illama_seg.apis.images import IMAGE_SUFFIXES
+    from illama_seg.apis.video import VIDEO_SUFFIXES, is_video
     from illama_seg.errors import UserError
 
-    images = find_images(args.inputs, skip=args.out)
+    suffixes = IMAGE_SUFFIXES + VIDEO_SUFFIXES
+    images = find_images(args.inputs, skip=args.out, suffixes=suffixes)
     cfg = load_config(args.config, parse_cfg_options(args.cfg_options))
     model = load_segmentor(cfg, args.checkpoint, args.device)
     summary, failures = segment_files(
@@ -66,8 +70,8 @@ def main(args: argparse.Namespace) -> None:
         blend=args.blend,
         batch_size=args.batch_size,
     )
-    if summary:
-        print(f'{len(summary)} images segmented: {args.out}/overlay, {args.out}/labels')
+    if count := sum(not is_video(name) for name in summary):
+        print(f'{count} images segmented: {args.out}/overlay, {args.out}/labels')
     if failures:
         raise UserError('not segmented:\n' + '\n'.join(failures))
 

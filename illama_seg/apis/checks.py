@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -27,18 +28,23 @@ from illama_seg.errors import UserError
 from illama_seg.pretrain import check_classes, check_topk
 
 
-def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
-    """Build and list the data sets, which finds missing folders and annotations."""
+def check_data(cfg: Config, splits: tuple[str, ...]) -> dict[str, Any]:
+    """Build and list the data sets, which finds missing folders and annotations.
+
+    Returns:
+        Split -> data set, for the splits that the config has.
+    """
     init_default_scope(cfg.get('default_scope', 'mmseg'))
-    classes = {}
+    classes, datasets = {}, {}
     for split in splits:
         loader = cfg.get(f'{split}_dataloader')
         if loader is not None:
             check_class_names(loader.dataset, f'{split}_dataloader.dataset')
-            with options_explained(cfg):
+            with options_explained(cfg), _emptiness_named(split):
                 dataset = DATASETS.build(loader.dataset)
             print_log(f'{split} data: {len(dataset)} images', logger='current')
             classes[split] = dataset.metainfo.get('classes') or ()
+            datasets[split] = dataset
             if split == 'train':
                 check_masks(dataset)
     if 'decode_head' in cfg.model and (found := contradictions(cfg, classes)):
@@ -48,6 +54,25 @@ def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
         for split in splits:
             option = f'{split}_evaluator'
             check_topk(option, cfg.get(option), cfg.model.head.num_classes)
+    return datasets
+
+
+@contextmanager
+def _emptiness_named(split: str) -> Iterator[None]:
+    """Name the option where mmengine has nothing to store.
+
+    Raises:
+        UserError: names the data set.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if 'need at least one array to concatenate' not in str(error):
+            raise
+        raise UserError(
+            f'{split}_dataloader.dataset has no image: set its data_root, data_prefix '
+            'or img_suffix'
+        ) from error
 
 
 def check_class_names(dataset: Mapping, option: str) -> None:

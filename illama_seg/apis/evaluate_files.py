@@ -10,6 +10,7 @@ from mmseg.datasets import BaseSegDataset
 from illama_seg.apis.configs import load_config
 from illama_seg.apis.scores import scores_table, write_scores
 from illama_seg.apis.user_errors import check_writable, options_explained
+from illama_seg.datasets.lists import has_list, listed_names
 from illama_seg.errors import UserError
 from illama_seg.evaluation import LabelIds, count_label_files
 
@@ -25,6 +26,8 @@ def evaluate_predictions(
     ignore_index: int | None = None,
     predictions_from_zero: bool = False,
     partial: bool = False,
+    img_suffix: str | None = None,
+    seg_map_suffix: str | None = None,
     workers: int | None = None,
 ) -> tuple[dict, str]:
     """Score predicted label PNGs against annotations without a model.
@@ -34,9 +37,10 @@ def evaluate_predictions(
 
     Args:
         predictions: folder of PNGs, one channel, at the size of the images.
-        annotations: folder of PNGs of the same names.
+        annotations: folder of PNGs of the same images, in the same subfolders.
         out: folder for the files of :func:`write_scores`.
-        config: config whose test data set has the classes and ids.
+        config: config whose test data set has the classes and ids, the endings of the
+            names, and the list of images where it has an ``ann_file``.
         num_classes: classes of a data set without config; ids are 1..num_classes, 0 is
             not annotated.
         from_zero: ids of the annotations count from 0, all are annotated.
@@ -44,6 +48,9 @@ def evaluate_predictions(
         predictions_from_zero: predictions are class numbers from 0, whatever the
             annotations' ids.
         partial: leave out the images that only one of the folders has.
+        img_suffix: ending of the images' names, such as '_leftImg8bit.png'; by default
+            the config's. Predictions are named like images.
+        seg_map_suffix: ending of the annotations' names; by default the config's.
         workers: processes; by default one for each core.
 
     Returns:
@@ -67,8 +74,13 @@ def evaluate_predictions(
         if value is not None and not low <= value <= high:
             raise UserError(f'expected {low}..{high}', **{name: value})
     check_writable(out)
+    img_suffixes, label_suffix, images = ('.png',), '.png', None
     if num_classes is None:
-        meta = _metainfo(config)
+        dataset = _test_data(config)
+        meta = dataset.metainfo
+        if config is not None:
+            img_suffixes, label_suffix = dataset.img_suffix, dataset.seg_map_suffix
+            images = listed_names(dataset) if has_list(dataset) else None
     else:
         names = tuple(f'class {number}' for number in range(num_classes))
         meta = dict(classes=names, reduce_zero_label=not from_zero)
@@ -79,13 +91,22 @@ def evaluate_predictions(
         ignore_index,
         predictions_from_zero,
     )
-    matrix, images = count_label_files(predictions, annotations, ids, partial, workers)
-    result = write_scores(matrix, images, out)
+    matrix, count = count_label_files(
+        predictions,
+        annotations,
+        ids,
+        partial,
+        workers,
+        img_suffix=img_suffix or img_suffixes,
+        seg_map_suffix=seg_map_suffix or label_suffix,
+        names=images,
+    )
+    result = write_scores(matrix, count, out)
     return result, scores_table(result)
 
 
-def _metainfo(config: str | Path | None) -> dict:
-    """Read classes and ids of a config's test data set, or of ADE20K; reads no data."""
+def _test_data(config: str | Path | None) -> BaseSegDataset:
+    """Build a config's test data set, or ADE20K's; lists no data."""
     settings: dict = dict(type='CheckedADE20KDataset')
     init_default_scope('mmseg')
     if config is not None:
@@ -101,4 +122,4 @@ def _metainfo(config: str | Path | None) -> dict:
             'config that the predictions were made with',
             config=str(config),
         )
-    return dataset.metainfo
+    return dataset

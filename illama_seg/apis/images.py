@@ -14,6 +14,10 @@ from illama_seg.errors import MissingFileError, UserError
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
 
+class UnwritableError(UserError):
+    """A file of results that cannot be written; the next one cannot be either."""
+
+
 def read_image(path: str | Path) -> np.ndarray:
     """Read an image as (H, W, 3) uint8, BGR; converts grey, alpha and 16 bits.
 
@@ -48,25 +52,28 @@ def write_image(path: Path, image: np.ndarray) -> None:
     """Write an image, (H, W) or BGR (H, W, 3) uint8, in the format of the suffix.
 
     Raises:
-        UserError: if the file cannot be written.
+        UnwritableError: if the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(cv2.imencode(path.suffix, image)[1].tobytes())
     except OSError as error:
-        raise UserError(
+        raise UnwritableError(
             f'{path} cannot be written ({error.strerror}): name another folder'
         ) from error
 
 
 def find_images(
-    inputs: Iterable[str | Path], skip: str | Path | None = None
+    inputs: Iterable[str | Path],
+    skip: str | Path | None = None,
+    suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
 ) -> list[tuple[Path, Path]]:
     """List the images among files and in folders.
 
     Args:
         inputs: files and folders, searched with their subfolders.
         skip: folder of results; its ``overlay`` and ``labels`` are not searched.
+        suffixes: endings of the files to list in folders, in lower case.
 
     Returns:
         (path, name) of each image: the name is its path below the given folder.
@@ -86,13 +93,13 @@ def find_images(
             files = sorted(
                 file
                 for file in entry.rglob('*')
-                if file.suffix.lower() in IMAGE_SUFFIXES
+                if file.suffix.lower() in suffixes
                 and skipped.isdisjoint(file.resolve().parents)
             )
             if not files:
                 raise UserError(
                     f'no image in folder {entry}: expected files ending in '
-                    f'{", ".join(IMAGE_SUFFIXES)}'
+                    f'{", ".join(suffixes)}'
                 )
             found += [(file, file.relative_to(entry)) for file in files]
         elif entry.is_file():

@@ -2,52 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
+import torch
 from mmengine.dataset import Compose
-from mmseg.apis import inference_model
 from torch import Tensor, nn
 
+from illama_seg.apis.inputs import AnyImage, as_array, is_image
 from illama_seg.apis.sliding import sliding_logits
 from illama_seg.errors import UserError
 
 
 def predict(
     model: nn.Module,
-    image: np.ndarray,
+    image: AnyImage | Iterable[AnyImage],
     full_size: bool = False,
     blend: str = 'mean',
     batch_size: int | None = None,
-) -> np.ndarray:
-    """Segment an image at its own size, as ``mmseg.apis.inference_model`` does.
+) -> Any:
+    """Segment images at their own size, as ``mmseg.apis.inference_model`` does.
 
     Memory for logits is bounded for any size of the image, see
     :func:`illama_seg.apis.sliding_logits`; mmseg keeps all logits.
 
     Args:
         model: from :func:`load_segmentor` or ``mmseg.apis.init_model``.
-        image: (H, W, 3) uint8, BGR.
+        image: path, PIL image, or array: (H, W, 3) uint8, BGR; also grey (H, W) or
+            (H, W, 1), or with alpha (H, W, 4). Or a list, tuple or generator of any of
+            these.
         full_size: put the windows over the image as it is, without the resizing of the
             test pipeline.
         blend: weights of overlapping windows: 'mean', 'hann' or 'gaussian'.
         batch_size: windows at once; by default 1 on a CPU, 8 elsewhere.
 
     Returns:
-        (H, W) uint8, class numbers from 0.
+        (H, W) uint8, class numbers from 0; for several images a list of these.
 
     Raises:
-        UserError: if the image is too thin for the decoder, the memory is too small,
-            or an argument does not fit the model.
+        MissingFileError: if there is no such file.
+        UserError: if an image cannot be read, or is too thin for the decoder, the
+            memory is too small, or an argument does not fit the model.
     """
-    segmentor = cast(Any, model)
     check_windows(model, full_size, blend, batch_size)
     if batch_size is None:
         batch_size = 1 if next(model.parameters()).device.type == 'cpu' else 8
-    size = image.shape[:2]
+    if is_image(image) or not isinstance(image, Iterable):
+        return _labels(model, cast(AnyImage, image), full_size, blend, batch_size)
+    results = []
+    for index, one in enumerate(image):
+        try:
+            results.append(_labels(model, one, full_size, blend, batch_size))
+        except UserError as error:
+            raise type(error)(f'image {index} of several: {error}') from error
+    return results
+
+
+def _labels(
+    model: nn.Module, image: AnyImage, full_size: bool, blend: str, batch_size: int
+) -> np.ndarray:
+    segmentor = cast(Any, model)
+    array = as_array(image, segmentor.cfg.test_pipeline[0])
+    size = array.shape[:2]
     labels = np.empty(size, np.uint8)
-    blocks = logit_blocks(model, image, batch_size, full_size=full_size, blend=blend)
+    blocks = logit_blocks(model, array, batch_size, full_size=full_size, blend=blend)
     try:
         for rows, columns, logits in blocks:
             if len(logits) == 1:
@@ -91,12 +110,35 @@ def check_windows(
         )
 
 
-def packed_inputs(model: Any, image: np.ndarray, full_size: bool = False) -> Tensor:
-    """Apply the model's test pipeline to an image: (3, height, width) uint8."""
-    left_out = ['LoadAnnotations', 'CheckAnnotations', *['Resize'] * full_size]
-    steps = [step for step in model.cfg.test_pipeline if step['type'] not in left_out]
+def without_annotations(steps: Sequence[Any]) -> list[Any]:
+    """Return the steps of a pipeline that images without annotations can go through.
+
+    Args:
+        steps: config of the pipeline; that of a test with augmentation has lists of
+            steps in it.
+    """
+    kept: list[Any] = []
+    for step in steps:
+        if not isinstance(step, Mapping):
+            kept += [inner] if (inner := without_annotations(step)) else []
+        elif 'transforms' in step:
+            kept.append(dict(step, transforms=without_annotations(step['transforms'])))
+        elif step['type'] not in ('LoadAnnotations', 'CheckAnnotations'):
+            kept.append(step)
+    return kept
+
+
+def packed_inputs(model: Any, image: np.ndarray, full_size: bool = False) -> dict:
+    """Apply the model's test pipeline to an image.
+
+    Returns:
+        ``inputs``, (3, height, width) uint8, and ``data_samples``.
+    """
+    steps = without_annotations(model.cfg.test_pipeline)
+    if full_size:
+        steps = [step for step in steps if step['type'] != 'Resize']
     steps[0] = dict(steps[0], type='LoadImageFromNDArray')
-    return Compose(steps)(dict(img=image))['inputs']
+    return Compose(steps)(dict(img=image))
 
 
 def logit_blocks(
@@ -110,12 +152,14 @@ def logit_blocks(
     """Yield rows, columns and logits (num_classes, rows, columns), block by block."""
     segmentor = cast(Any, model)
     if segmentor.data_preprocessor.test_cfg:  # pads the image, has no windows
-        every = slice(None)
-        yield every, every, cast(Any, inference_model(model, image)).seg_logits.data
+        every, packed = slice(None), packed_inputs(segmentor, image)
+        with torch.no_grad():
+            (result,) = segmentor.test_step({k: [v] for k, v in packed.items()})
+        yield every, every, result.seg_logits.data
         return
     yield from sliding_logits(
         segmentor,
-        packed_inputs(segmentor, image, full_size),
+        packed_inputs(segmentor, image, full_size)['inputs'],
         out_size=image.shape[:2],
         blend=blend,
         batch_size=batch_size,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.fileio import isfile
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
@@ -18,6 +19,7 @@ from mmengine.runner import Runner
 from illama_seg.apis.checks import check_data
 from illama_seg.apis.images import write_image
 from illama_seg.apis.models import annotation_ids, load_weights
+from illama_seg.apis.prediction import without_annotations
 from illama_seg.apis.runs import overview  # registers the config's hook  # noqa: F401
 from illama_seg.apis.runs.foreign import complete_hooks
 from illama_seg.apis.runs.processes import join_processes_without_gpus
@@ -28,7 +30,11 @@ from illama_seg.apis.user_errors import (
     options_explained,
 )
 from illama_seg.checkpoints import open_checkpoint
-from illama_seg.errors import UserError
+from illama_seg.datasets.segmentation import (
+    CheckedSegDataset,
+    MissingAnnotationsError,
+)
+from illama_seg.errors import MissingFileError, UserError
 from illama_seg.evaluation import class_numbers
 from illama_seg.machine.precision import Precision, choose_precision
 from illama_seg.quiet import quiet_terminal
@@ -58,7 +64,8 @@ def build_tester(
 
     Raises:
         MissingFileError: data or the checkpoint is missing.
-        UserError: the checkpoint is not of this model, or an option cannot be used.
+        UserError: the checkpoint is not of this model, an option cannot be used, or
+            images without annotations would be scored.
     """
     check_writable(cfg.work_dir, 'work_dir')
     segments = 'head' not in cfg.model
@@ -71,7 +78,10 @@ def build_tester(
                     **{name: str(folder)},
                 )
             check_writable(folder, name)
-    check_data(cfg, ('test',))
+    try:
+        datasets = check_data(cfg, ('test',))
+    except MissingAnnotationsError as error:
+        raise MissingFileError(f'{error}\n{_advice()}') from error
     weights = open_checkpoint(checkpoint)
     if show_dir is not None:
         cfg.default_hooks.visualization.update(draw=True)
@@ -88,6 +98,8 @@ def build_tester(
             )
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.model = dict(cfg.tta_model, module=cfg.model)
+    if segments and 'test' in datasets:
+        _check_annotations(cfg, datasets['test'])
     precision = _test_precision(cfg, amp)
     complete_hooks(cfg)
     join_processes_without_gpus(cfg)
@@ -107,6 +119,59 @@ def build_tester(
     return runner
 
 
+def _check_annotations(cfg: Config, dataset: Any) -> None:
+    """Prepare a test of images without annotations, or refuse it with the settings.
+
+    Raises:
+        MissingFileError: the annotations named are not there.
+        UserError: there are none, but they would be compared with; or mmseg's metric
+            has no folder for what it writes instead.
+    """
+    metrics = cfg.get('test_evaluator') or []
+    metrics = [metrics] if isinstance(metrics, Mapping) else metrics
+    metrics = [m for m in metrics if m.get('type') in ('IoUMetric', 'CityscapesMetric')]
+    for metric in metrics:
+        if metric.get('format_only') and not metric.get('output_dir'):
+            raise UserError(
+                f'test_evaluator (type={metric["type"]}) with format_only=True needs a '
+                'folder for its label images: set test_evaluator.output_dir=DIR'
+            )
+    only_written = all(metric.get('format_only') for metric in metrics)
+    settings, sample = cfg.test_dataloader.dataset, dataset.get_data_info(0)
+    annotation = sample.get('seg_map_path')
+    is_loaded = 'Annotations' in str(settings.get('pipeline', 'LoadAnnotations'))
+    if annotation is not None and is_loaded:
+        is_lost = not isfile(annotation, getattr(dataset, 'backend_args', None))
+        if is_lost and not isinstance(dataset, CheckedSegDataset):
+            text = f'image {sample["img_path"]} has no annotation: expected'
+            raise MissingFileError(f'{text} {annotation}\n{_advice(dataset)}')
+        return
+    if not only_written:
+        raise UserError(
+            f'the test images, such as {sample["img_path"]}, have no annotations to '
+            'compare with (data_prefix.seg_map_path of the data, LoadAnnotations of '
+            'the pipeline): set test_evaluator.format_only=True '
+            'test_evaluator.output_dir=DIR, and their label images are written '
+            'instead of scores'
+        )
+    folders = ', '.join(str(metric['output_dir']) for metric in metrics)
+    print_log(f'no annotations, no scores; label images: {folders}', logger='current')
+    if 'pipeline' in settings:
+        settings.pipeline = without_annotations(settings.pipeline)
+
+
+def _advice(dataset: Any = None) -> str:
+    """Return the settings for a test without annotations; by default of our class."""
+    key = 'test_dataloader.dataset.data_prefix'
+    is_ours = dataset is None or isinstance(dataset, CheckedSegDataset)
+    how = f'{key}.seg_map_path=None' if is_ours else f'{key} without its seg_map_path,'
+    return (
+        f'To test images that have no annotations, set {how} '
+        'test_evaluator.format_only=True test_evaluator.output_dir=DIR: their label '
+        'images are written instead of scores'
+    )
+
+
 class _LabelWriter(Hook):
     """Write predictions as label PNGs named like the images, in annotation ids."""
 
@@ -123,7 +188,8 @@ class _LabelWriter(Hook):
         for sample in outputs or ():
             labels = class_numbers(sample.pred_sem_seg.data.squeeze(0).cpu().numpy())
             path = Path(sample.img_path)
-            name = path.relative_to(self.img_dir) if self.img_dir else Path(path.name)
+            is_below = self.img_dir and path.is_relative_to(self.img_dir)
+            name = path.relative_to(self.img_dir) if is_below else Path(path.name)
             write_image(self.out / name.with_suffix('.png'), self.ids[labels])
 
 

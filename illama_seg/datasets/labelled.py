@@ -9,6 +9,8 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
+from illama_seg.errors import UserError
+
 Pair = tuple[np.ndarray, np.ndarray, str]
 
 
@@ -20,6 +22,9 @@ class LabelledImages:
     Args:
         cfg: config.
         split: 'train', 'val' or 'test'.
+
+    Raises:
+        UserError: if the images have no annotations.
     """
 
     def __init__(self, cfg: Config, split: str) -> None:
@@ -28,6 +33,11 @@ class LabelledImages:
         loading = ('LoadImageFromFile', 'LoadAnnotations', 'CheckAnnotations')
         steps = [step for step in settings.pipeline if step['type'] in loading]
         self.dataset = DATASETS.build(dict(settings, pipeline=steps))
+        if len(self.dataset) and 'seg_map_path' not in self.dataset.get_data_info(0):
+            raise UserError(
+                f'the images of {split}_dataloader.dataset have no annotations, which '
+                'are needed here: set its data_prefix.seg_map_path'
+            )
 
     def __len__(self) -> int:
         return len(self.dataset)

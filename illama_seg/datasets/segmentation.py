@@ -10,7 +10,12 @@ from mmengine.registry import DATASETS
 from mmseg.datasets import ADE20KDataset, BaseSegDataset
 
 from illama_seg.datasets.annotations import IGNORED
+from illama_seg.datasets.lists import check_listed, has_list, listed_pairs
 from illama_seg.errors import MissingFileError, UserError
+
+
+class MissingAnnotationsError(MissingFileError):
+    """A folder of annotations that is not there, or is empty."""
 
 
 @DATASETS.register_module()
@@ -18,27 +23,30 @@ class CheckedSegDataset(BaseSegDataset):
     """Data set of an image folder and an annotation folder, checked when listed.
 
     Suitable for your own data, with ``metainfo=dict(classes=..., palette=...)``. The
-    arguments are those of mmseg's ``BaseSegDataset``, with one or more ``img_suffix``.
+    arguments are those of mmseg's ``BaseSegDataset``, with one or more ``img_suffix``;
+    ``data_prefix.seg_map_path`` may be None, as for images without annotations.
 
     Raises:
-        MissingFileError: a folder or an annotation is missing; the message shows the
-            expected layout and how to get the data.
-        UserError: no image is in the folder; a file cannot be read.
+        MissingFileError: a folder, a list or an annotation is missing; the message
+            shows the expected layout and how to get the data.
+        UserError: no image is in the folder; a file or list cannot be read.
     """
 
     HOW_TO_GET = ''
 
     def __init__(self, img_suffix: str | Sequence[str] = '.jpg', **kwargs) -> None:
         suffixes = (img_suffix,) if isinstance(img_suffix, str) else tuple(img_suffix)
+        if 'data_prefix' in kwargs:  # mmengine joins strings only
+            given = kwargs['data_prefix'].items()
+            kwargs['data_prefix'] = {k: v for k, v in given if v is not None}
         super().__init__(img_suffix=suffixes, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """List the pairs of image and annotation, in the order of their names."""
-        if self.ann_file:
-            raise UserError(
-                f'{type(self).__name__} ann_file={self.ann_file!r}: it lists its '
-                'folders; choose samples with `indices` or with a folder of links'
-            )
+        """List the pairs of image and annotation by name, or in the list's order."""
+        if has_list(self):
+            listed = listed_pairs(self)
+            check_listed(self, listed)
+            return [self._sample(s.image, s.annotation) for s in listed]
         img_dir = self.data_prefix['img_path']
         ann_dir = self.data_prefix.get('seg_map_path')
         images = list_files(self, img_dir, self.img_suffix)
@@ -47,27 +55,30 @@ class CheckedSegDataset(BaseSegDataset):
                 f'no image in {img_dir}: expected files ending in '
                 f'{" or ".join(self.img_suffix)}{how_to_get(self)}'
             )
-        annotations = None
-        if ann_dir:
-            annotations = set(list_files(self, ann_dir, self.seg_map_suffix))
+        annotations = set(list_annotations(self, ann_dir)) if ann_dir else set()
         samples = []
         for image in images:
-            sample = dict(
-                img_path=osp.join(img_dir, image),
-                label_map=self.label_map,
-                reduce_zero_label=self.reduce_zero_label,
-                seg_fields=[],
-            )
-            if annotations is not None:
+            path, partner = osp.join(img_dir, image), None
+            if ann_dir:
                 annotation = annotation_of(image, self.img_suffix, self.seg_map_suffix)
-                sample['seg_map_path'] = osp.join(ann_dir, annotation)
+                partner = osp.join(ann_dir, annotation)
                 if annotation not in annotations:
                     raise MissingFileError(
-                        f'image {sample["img_path"]} has no annotation: expected '
-                        f'{sample["seg_map_path"]}. Add it, or remove the image'
+                        f'image {path} has no annotation: expected {partner}. Add it, '
+                        'or remove the image'
                     )
-            samples.append(sample)
+            samples.append(self._sample(path, partner))
         return samples
+
+    def _sample(self, image: str, annotation: str | None) -> dict:
+        """Return a sample as mmseg's pipelines expect it."""
+        sample: dict = dict(
+            img_path=image,
+            label_map=self.label_map,
+            reduce_zero_label=self.reduce_zero_label,
+            seg_fields=[],
+        )
+        return sample if annotation is None else sample | dict(seg_map_path=annotation)
 
     def prepare_data(self, idx: int) -> dict:
         """Run the pipeline on a sample; an error in it names the sample's files."""
@@ -109,6 +120,25 @@ def list_files(
     )
 
 
+def list_annotations(dataset: BaseSegDataset, folder: str) -> list[str]:
+    """Return the sorted names of a data set's annotations.
+
+    Raises:
+        MissingAnnotationsError: if there is no such folder, or no annotation in it.
+    """
+    suffix = dataset.seg_map_suffix
+    try:
+        found = list_files(dataset, folder, suffix)
+    except MissingFileError as error:
+        raise MissingAnnotationsError(str(error)) from error
+    if not found:
+        raise MissingAnnotationsError(
+            f'no annotation in {folder}: expected files ending in {suffix}'
+            f'{how_to_get(dataset)}'
+        )
+    return found
+
+
 def how_to_get(dataset: BaseSegDataset) -> str:
     """Return the data set's expected layout and source, if it knows them."""
     text = getattr(dataset, 'HOW_TO_GET', '')
@@ -132,7 +162,7 @@ class CheckedADE20KDataset(CheckedSegDataset, ADE20KDataset):
 Expected layout (ADEChallengeData2016 as published):
   DATA_ROOT/images/{training,validation}/*.jpg
   DATA_ROOT/annotations/{training,validation}/*.png    labels 0 (other) and 1..150
-Get it: python tools/data/prepare_ade20k.py [FOLDER_OR_ZIP]
+Get it: illama_seg.datasets.prepare.prepare_ade20k('data/ade/ADEChallengeData2016')
 It downloads http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip
 (923 MB) into data/ade/ADEChallengeData2016. Or set your own folder, for training and
 validation: train_dataloader.dataset.data_root=DIR \
@@ -147,7 +177,7 @@ To see the program run without it: configs/upernet_illama_demo.py (`make demo`).
 class ScenesDataset(CheckedADE20KDataset):
     """Procedural scenes in ADE20K's layout, see ``illama_seg.datasets.scenes``."""
 
-    HOW_TO_GET = 'Make it: python tools/data/make_scenes.py'
+    HOW_TO_GET = "Make it: illama_seg.datasets.scenes.write_scenes('data/scenes')"
 
 
 @DATASETS.register_module()
@@ -190,7 +220,7 @@ class CamVidDataset(CheckedSegDataset):
 Expected layout (CamVid as published with SegNet):
   DATA_ROOT/{train,val}/*.png or *.jpg
   DATA_ROOT/{trainannot,valannot}/*.png    labels 0..10, 11 is void
-Get it: python tools/data/prepare_camvid.py"""
+Get it: illama_seg.datasets.prepare.prepare_camvid('data/camvid')"""
 
     def __init__(self, img_suffix: Sequence[str] = ('.png', '.jpg'), **kwargs) -> None:
         super().__init__(img_suffix=img_suffix, **kwargs)

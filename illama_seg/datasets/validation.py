@@ -30,7 +30,17 @@ from illama_seg.datasets.label_checks import (
     is_wrong,
     span,
 )
-from illama_seg.datasets.segmentation import annotation_of, list_files
+from illama_seg.datasets.lists import (
+    has_list,
+    listed_pairs,
+    missing_files,
+    read_lines,
+)
+from illama_seg.datasets.segmentation import (
+    CheckedSegDataset,
+    annotation_of,
+    list_files,
+)
 from illama_seg.errors import UserError
 
 
@@ -93,9 +103,8 @@ def _list_pairs(
     dataset: BaseSegDataset, split: str, findings: Findings
 ) -> list[tuple[str, str | None]]:
     """List image and annotation of each sample; report those without a partner."""
-    if dataset.ann_file:
-        samples = dataset.load_data_list()
-        return [(s['img_path'], s.get('seg_map_path')) for s in samples]
+    if has_list(dataset):
+        return _list_listed(dataset, split, findings)
     img_dir = dataset.data_prefix['img_path']
     ann_dir = dataset.data_prefix.get('seg_map_path')
     suffixes = dataset.img_suffix
@@ -133,6 +142,60 @@ def _list_pairs(
         )
         findings.add(split, 'annotation without image', text, path)
     return pairs
+
+
+def _list_listed(
+    dataset: BaseSegDataset, split: str, findings: Findings
+) -> list[tuple[str, str | None]]:
+    """List the samples of a list as its data set reads them; report its faults."""
+    if isinstance(dataset, CheckedSegDataset):
+        pairs = _checked_list(dataset, split, findings)
+    else:
+        pairs = _plain_list(dataset, split, findings)
+    path = dataset.ann_file
+    for image, count in Counter(image for image, _ in pairs).items():
+        if count > 1:
+            text = f'{path} names {image} {count} times, and so often it counts'
+            findings.add(split, 'listed again', text, image, level='warning')
+    return pairs
+
+
+def _checked_list(
+    dataset: BaseSegDataset, split: str, findings: Findings
+) -> list[tuple[str, str | None]]:
+    path, listed = dataset.ann_file, listed_pairs(dataset)
+    lost, bare = missing_files(dataset, listed)
+    for sample in lost:
+        text = f'{path}, line {sample.line}: no image {sample.image}. Add it, or remove'
+        findings.add(split, 'listed, but not there', f'{text} the line', sample.image)
+    for sample in bare:
+        text = (
+            f'{sample.image}: expected {sample.annotation}, by line {sample.line} of '
+            f'{path}. Add it, or remove the line'
+        )
+        findings.add(split, 'image without annotation', text, sample.image)
+    absent, without = ({s.line for s in samples} for samples in (lost, bare))
+    return [
+        (s.image, None if s.line in without else s.annotation)
+        for s in listed
+        if s.line not in absent
+    ]
+
+
+def _plain_list(
+    dataset: BaseSegDataset, split: str, findings: Findings
+) -> list[tuple[str, str | None]]:
+    """List the samples of mmseg's own data set, which takes every line for a name."""
+    path, name = dataset.ann_file, type(dataset).__name__
+    for number, line in enumerate(read_lines(dataset), 1):
+        if not line:
+            text = f'{path}, line {number} is blank: {name} takes it for a name'
+            findings.add(split, 'faulty list', f'{text}. Remove it', path)
+    samples = dataset.load_data_list()
+    if '\ufeff' in samples[0]['img_path']:
+        text = f'{path} begins with a byte order mark: {name} takes it for a letter'
+        findings.add(split, 'faulty list', f'{text}. Save it without', path)
+    return [(s['img_path'], s.get('seg_map_path')) for s in samples]
 
 
 def _label_table(dataset: BaseSegDataset) -> np.ndarray:

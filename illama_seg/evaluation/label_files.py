@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from illama_seg.evaluation.confusion import ConfusionMatrix
 
 IGNORED, UNKNOWN = -1, -2
 SHOWN = 8  # files named in a message
+FilePair = tuple[Path, Path]  # prediction, annotation
 
 
 @dataclass(frozen=True)
@@ -78,19 +79,30 @@ def count_label_files(
     predictions: str | Path,
     annotations: str | Path,
     ids: LabelIds,
-    in_both: bool = False,
+    partial: bool = False,
     num_workers: int | None = None,
+    *,
+    img_suffix: str | Sequence[str] = '.png',
+    seg_map_suffix: str = '.png',
+    names: Collection[str] | None = None,
 ) -> tuple[ConfusionMatrix, int]:
-    """Count predicted PNGs against annotated ones of the same name, in processes.
+    """Count predicted PNGs against the annotations of the same images, in processes.
 
-    Memory does not grow with the number of images.
+    Both have the same place below their folder. A prediction ends like its image, or
+    like its annotation, or in '.png' alone. Memory does not grow with the number of
+    images.
 
     Args:
         predictions: folder, searched with its subfolders.
         annotations: folder of the annotations, likewise.
         ids: meaning of the numbers in both.
-        in_both: leave out the images that only one of the folders has.
+        partial: leave out the images that only one of the folders has.
         num_workers: processes; by default one for each core.
+        img_suffix: ending or endings of the images' names, such as
+            '_leftImg8bit.png'.
+        seg_map_suffix: ending of the annotations' names, such as '_labelTrainIds.png';
+            other files beside them are passed over.
+        names: names of the images to count, without ending; by default all.
 
     Returns:
         The counts and the number of images.
@@ -100,85 +112,146 @@ def count_label_files(
         UserError: if files are damaged, differ in size or hold other ids; names the
             first of them.
     """
-    found, expected = _pngs(Path(predictions)), _pngs(Path(annotations))
-    names = sorted(found & expected)
-    if not in_both or not names:
+    endings = (img_suffix,) if isinstance(img_suffix, str) else tuple(img_suffix)
+    files = _files(Path(predictions), '.png')
+    expected = {
+        _without(file, (seg_map_suffix,)): file
+        for file in _files(Path(annotations), seg_map_suffix)
+    }
+    if names is not None:
+        if not partial:
+            _check_listed(names, expected, annotations)
+        expected = {name: expected[name] for name in names if name in expected}
+    found = _by_image(files, endings, seg_map_suffix, expected)
+    if names is not None:
+        found = {name: file for name, file in found.items() if name in expected}
+    both = sorted(found.keys() & expected.keys())
+    if not partial or not both:
         _check_names(Path(predictions), Path(annotations), found, expected)
     workers = num_workers or os.cpu_count() or 1
     matrix, faults = ConfusionMatrix(ids.classes), []
-    count = partial(_count_chunk, Path(predictions), Path(annotations), ids)
+    count = functools.partial(_count_chunk, ids)
+    pairs = [
+        (Path(predictions, found[name]), Path(annotations, expected[name]))
+        for name in both
+    ]
     # Forked processes need not import torch again; they do not run it.
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context('fork' if 'fork' in methods else None)
     with (
-        tqdm(total=len(names), unit='image') as bar,
-        ProcessPoolExecutor(min(workers, len(names)), context) as pool,
+        tqdm(total=len(pairs), unit='image') as bar,
+        ProcessPoolExecutor(min(workers, len(pairs)), context) as pool,
     ):
-        for counts, messages, number in pool.map(count, _chunks(names, 16)):
+        for counts, messages, number in pool.map(count, _chunks(pairs, 16)):
             matrix.counts += counts
             faults += messages
             bar.update(number)
     if faults:
         raise UserError(
-            f'{len(faults)} of {len(names)} images cannot be compared:\n  '
+            f'{len(faults)} of {len(pairs)} images cannot be compared:\n  '
             + '\n  '.join(faults[:SHOWN])
             + ('\n  ...' if len(faults) > SHOWN else '')
         )
-    return matrix, len(names)
+    return matrix, len(pairs)
 
 
-def _pngs(folder: Path) -> set[str]:
-    """Return the names of the PNGs below the folder, without suffix."""
+def _files(folder: Path, ending: str) -> list[str]:
+    """Return the paths of the files with this ending, below the folder."""
     if not folder.is_dir():
         raise MissingFileError(f'no folder {folder}')
-    files = {
-        path.relative_to(folder).with_suffix('').as_posix()
+    files = [
+        path.relative_to(folder).as_posix()
         for path in folder.rglob('*')
-        if path.suffix == '.png'
-    }
+        if path.name.endswith(ending) and path.is_file()
+    ]
     if not files:
         raise MissingFileError(
-            f'no PNG in {folder}: expected label images with one channel, such as '
-            'those of a test run'
+            f'no file in {folder} ends in {ending}: expected label images with one '
+            'channel, such as those of a test run'
         )
-    return files
+    return sorted(files)
+
+
+def _without(file: str, endings: Sequence[str]) -> str:
+    ending = max((e for e in endings if file.endswith(e)), key=len, default='')
+    return file[: len(file) - len(ending)]
+
+
+def _check_listed(
+    names: Collection[str], expected: Mapping[str, str], annotations: str | Path
+) -> None:
+    if absent := [name for name in names if name not in expected]:
+        shown = ', '.join(absent[:SHOWN])
+        raise MissingFileError(
+            f'{len(absent)} of the {len(names)} images listed have no annotation in '
+            f'{annotations}: {shown}{", ..." if len(absent) > SHOWN else ""}'
+        )
+
+
+def _by_image(
+    files: Sequence[str],
+    endings: Sequence[str],
+    seg_map_suffix: str,
+    expected: Collection[str],
+) -> dict[str, str]:
+    """Map the names of images without ending to the files of their predictions."""
+    # A test run keeps the image's name but for what follows its last point.
+    written = [f'x{ending}'.rpartition('.')[0][1:] + '.png' for ending in endings]
+    found = {}
+    for file in files:
+        # Like the image, the annotation, or what both begin with.
+        names = [_without(file, e) for e in (written, (seg_map_suffix,), ('.png',))]
+        found[next((name for name in names if name in expected), names[0])] = file
+    return found
 
 
 def _check_names(
-    predictions: Path, annotations: Path, found: set[str], expected: set[str]
+    predictions: Path,
+    annotations: Path,
+    found: Mapping[str, str],
+    expected: Mapping[str, str],
 ) -> None:
-    for names, here, there in (
-        (expected - found, annotations, predictions),
-        (found - expected, predictions, annotations),
+    both = found.keys() & expected.keys()
+    for files, here, there in (
+        (expected, annotations, predictions),
+        (found, predictions, annotations),
     ):
-        if names:
-            shown = ', '.join(f'{name}.png' for name in sorted(names)[:SHOWN])
-            raise MissingFileError(
-                f'{len(names)} images of {here} are not in {there}: {shown}'
-                f'{", ..." if len(names) > SHOWN else ""}. Both folders need the same '
-                'names; to count only the '
-                f'{len(found & expected)} in both, set in_both=True'
+        names = sorted(files.keys() - both)
+        if not names:
+            continue
+        shown = ', '.join(files[name] for name in names[:SHOWN])
+        way_out = f'to count only the {len(both)} in both, set partial=True'
+        if not both:
+            other = next(iter((found if files is expected else expected).values()), '')
+            way_out = (
+                f'there the first is {other}. If images and annotations end '
+                'differently, name a config with img_suffix and seg_map_suffix of its '
+                'test data, or set both'
             )
+        raise MissingFileError(
+            f'{len(names)} images of {here} are not in {there}: {shown}'
+            f'{", ..." if len(names) > SHOWN else ""}. Both folders need the same '
+            f'names; {way_out}'
+        )
 
 
-def _chunks(names: Iterable[str], size: int) -> Iterator[list[str]]:
-    names = iter(names)
-    return iter(lambda: list(islice(names, size)), [])
+def _chunks(pairs: Iterable[FilePair], size: int) -> Iterator[list[FilePair]]:
+    pairs = iter(pairs)
+    return iter(lambda: list(islice(pairs, size)), [])
 
 
 def _count_chunk(
-    predictions: Path, annotations: Path, ids: LabelIds, names: list[str]
+    ids: LabelIds, pairs: list[FilePair]
 ) -> tuple[np.ndarray, list[str], int]:
     matrix, faults = ConfusionMatrix(ids.classes, IGNORED), []
-    for name in names:
-        guess, truth = predictions / f'{name}.png', annotations / f'{name}.png'
+    for guess, truth in pairs:
         try:
             label, prediction = _compared(guess, truth, ids)
         except ValueError as error:
             faults.append(str(error))
         else:
             matrix.update(label, prediction)
-    return matrix.counts, faults, len(names)
+    return matrix.counts, faults, len(pairs)
 
 
 def _compared(

@@ -86,8 +86,9 @@ def in_integers(model: nn.Module) -> nn.Module:
     for name, module in source.named_modules():
         if isinstance(module, Quantizer) and not module.ready:
             raise UserError(
-                f'backbone.{name} has no step size: calibrate it (tools/quantize.py '
-                'ptq), or train it (tools/train.py)'
+                f'backbone.{name} has no step size: calibrate it '
+                '(illama_seg.apis.quantize_after_training), or train it '
+                '(illama_seg.apis.build_trainer)'
             )
     whole = copy.deepcopy(model)
     backbone = find_quantized(whole)

@@ -45,23 +45,41 @@ def add_legend(
     higher than the image by the strip.
     """
     numbers, counts = np.unique(labels[labels != 255], return_counts=True)
+    numbers = numbers[np.argsort(-counts)]
+    return np.vstack([image, legend(image.shape[1], numbers, classes, palette)])
+
+
+def legend(
+    width: int, numbers: Sequence[int], classes: Sequence[str], palette: Palette
+) -> np.ndarray:
+    """Draw the names of classes beside their colours, in the order given.
+
+    Args:
+        width: pixels of the strip.
+        numbers: class numbers.
+        classes: names of all classes.
+        palette: RGB colour of each class.
+
+    Returns:
+        (H, width, 3) uint8, BGR; as high as the names need.
+    """
     font, line = cv2.FONT_HERSHEY_SIMPLEX, 1
     names = [classes[number].strip() for number in numbers]
     widths = [cv2.getTextSize(name, font, 0.45, line)[0][0] + 30 for name in names]
     # Readable on a large image, and no name is cut off on a small one.
-    scale = max(image.shape[1] / 1000, 1.0)
-    scale = min([scale, *(image.shape[1] / width for width in widths)])
-    room, row, x, cells = image.shape[1] / scale, 0, 0, []
-    for i in np.argsort(-counts):
-        if x and x + widths[i] > room:
+    scale = max(width / 1000, 1.0)
+    scale = min([scale, *(width / needed for needed in widths)])
+    room, row, x, cells = width / scale, 0, 0, []
+    for number, name, needed in zip(numbers, names, widths, strict=True):
+        if x and x + needed > room:
             row, x = row + 1, 0
-        cells.append((row, x, numbers[i], names[i]))
-        x += widths[i]
+        cells.append((row, x, number, name))
+        x += needed
 
     def at(*place: float) -> tuple[int, ...]:
         return tuple(round(scale * side) for side in place)
 
-    strip = np.full((*at((row + 1) * 22), image.shape[1], 3), 255, np.uint8)
+    strip = np.full((*at((row + 1) * 22), width, 3), 255, np.uint8)
     for row, x, number, name in cells:
         y = row * 22
         colour = tuple(int(value) for value in palette[number][::-1])
@@ -71,7 +89,7 @@ def add_legend(
         cv2.putText(
             strip, name, place, font, 0.45 * scale, (0, 0, 0), line, cv2.LINE_AA
         )
-    return np.vstack([image, strip])
+    return strip
 
 
 def side_by_side(image: np.ndarray, labels: np.ndarray, palette: Palette) -> np.ndarray:

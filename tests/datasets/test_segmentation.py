@@ -46,7 +46,7 @@ def build(root, kind='ade', **settings):
     ('kind', 'layout', 'how'),
     [
         ('ade', 'DATA_ROOT/images/{training,validation}', 'ADEChallengeData2016.zip'),
-        ('camvid', 'DATA_ROOT/{trainannot,valannot}', 'tools/data/prepare_camvid.py'),
+        ('camvid', 'DATA_ROOT/{trainannot,valannot}', "prepare_camvid('data/camvid')"),
     ],
 )
 @pytest.mark.parametrize('folder', ['img', 'ann'])
@@ -71,11 +71,6 @@ def test_an_image_without_annotation_is_named(root):
     (root / 'ann' / 'b.png').unlink()
     with pytest.raises(FileNotFoundError, match=r'img/b\.jpg has no annot.*ann/b\.png'):
         build(root)
-
-
-def test_an_annotation_file_list_is_refused_rather_than_ignored(root):
-    with pytest.raises(ValueError, match='ann_file'):
-        build(root, ann_file='list.txt')
 
 
 def test_data_of_ones_own_need_no_class_but_names_in_the_config(root):
@@ -190,6 +185,23 @@ def test_grey_rgba_and_16_bit_images_load_as_three_channels_of_8_bits(
     image = build(root, 'camvid')[2]['img']
     assert image.shape == (6, 9, 3) and image.dtype == np.uint8
     assert np.all(abs(image.astype(int) - 127) <= 1)
+
+
+def test_images_may_have_no_annotations_at_all(root):
+    prefix = dict(img_path='img', seg_map_path=None)
+    settings = dict(type='CheckedSegDataset', metainfo=dict(classes=('a', 'b')))
+    data = DATASETS.build(
+        dict(settings, data_root=str(root), data_prefix=prefix, pipeline=LOAD[:1])
+    )
+    assert len(data) == 2 and 'seg_map_path' not in data.get_data_info(0)
+    assert data[0]['img'].shape == (6, 9, 3)
+
+
+def test_an_empty_folder_of_annotations_says_which_files_it_needs(root):
+    for file in (root / 'ann').iterdir():
+        file.unlink()
+    with pytest.raises(FileNotFoundError, match=r'no annotation in .*ann: .* in \.png'):
+        build(root)
 
 
 def test_images_without_annotations_pass_the_check():

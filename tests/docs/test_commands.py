@@ -216,3 +216,21 @@ def test_mmsegs_inference_runs(run, tmp_path):
     code = block_of('docs/python.md', 'inference_model')
     executed(code, **{old: str(new) for old, new in replaced.items()})
     assert (tmp_path / 'scene.png').is_file()
+
+
+def test_images_of_any_kind_are_predicted(run):
+    (image, *_) = sorted((run.data / 'images' / 'validation').glob('*.jpg'))
+    replaced = {
+        'configs/upernet_illama_demo.py': run.config,
+        'work_dirs/demo/iter_720.pth': run.checkpoint,
+        'data/scenes/images/validation/scene_00000001.jpg': image,
+    }
+    code = block_of('docs/python.md', 'predict(')
+    names = executed(code, **{old: str(new) for old, new in replaced.items()})
+    assert [found.shape for found in names['several']] == [names['labels'].shape] * 3
+
+
+def test_the_page_shows_the_settings_of_a_test_without_annotations():
+    (call,) = (call for call in CALLS if 'format_only' in call)
+    for key in ('data_prefix.seg_map_path=None', 'test_evaluator.output_dir='):
+        assert key in call

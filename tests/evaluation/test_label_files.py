@@ -193,23 +193,23 @@ def test_ids_of_16_bits_are_not_cut_to_8(folders):
 def test_missing_and_extra_files_are_named_and_can_be_left_out(pairs, text, folders):
     for number, pair in enumerate(pairs):
         folders[2](str(number), *pair)
-    with pytest.raises(FileNotFoundError, match=rf'{text}.*in_both=True'):
+    with pytest.raises(FileNotFoundError, match=rf'{text}.*partial=True'):
         count(folders)
-    assert count(folders, in_both=True)[1] == 1
+    assert count(folders, partial=True)[1] == 1
 
 
 def test_folders_that_share_no_name_cannot_be_counted_in_part(folders):
     folders[2]('x', [[1]], None)
     folders[2]('y', None, [[1]])
     with pytest.raises(FileNotFoundError, match=r'y\.png'):
-        count(folders, in_both=True)
+        count(folders, partial=True)
 
 
 def test_missing_and_empty_folders_are_named(folders):
     with pytest.raises(FileNotFoundError, match=r'no folder .*pred'):
         count(folders)
     folders[0].mkdir()
-    with pytest.raises(FileNotFoundError, match=r'no PNG in .*pred'):
+    with pytest.raises(FileNotFoundError, match=r'no file in .*pred ends in \.png'):
         count(folders)
 
 
@@ -218,7 +218,8 @@ def test_memory_does_not_grow_with_the_number_of_images(folders):
 
     def peak(images):
         tracemalloc.start()
-        label_files._count_chunk(*folders[:2], TWO, ['x'] * images)
+        pair = tuple(folder / 'x.png' for folder in folders[:2])
+        label_files._count_chunk(TWO, [pair] * images)
         size = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return size

@@ -133,3 +133,34 @@ def test_a_sheet_takes_short_rows_other_sizes_and_a_long_legend(image, tmp_path)
         last = np.abs(picture - entries[count - 1][1][::-1]).max(-1) < 3
         assert last.sum() > 50  # it is not cut off
     assert heights[1] > heights[0] + 300
+
+
+def test_captions_can_be_read_where_the_reports_page_shows_them(
+    image, labels, tmp_path
+):
+    def drawn(caption):
+        path = tmp_path / 'rows.png'
+        draw_rows([(image, labels, labels, caption)], CLASSES, PALETTE, path)
+        picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        return picture, picture.shape[1] / 960  # pixels of the page's column
+
+    with_letter, scale = drawn('H')
+    without, _ = drawn(' ')
+    dark = np.flatnonzero((abs(with_letter.astype(int) - without) > 128).any(1))
+    # A capital is 0.73 of the letters' size.
+    assert (dark[-1] - dark[0] + 1) / 0.73 / scale == pytest.approx(13, abs=1.5)
+
+
+def test_long_captions_and_legends_stay_inside_the_sheet(image, tmp_path):
+    name = 'frankfurt_000000_000294_leftImg8bit.png, 1024x2048, 3 % ignored'
+    rows = [[(image, name)] * columns for columns in (5, 5)]
+    entries = [(f'a long name {number}', PALETTE[number % 3]) for number in range(40)]
+    for title in (name * 3, ''):
+        draw_sheet(rows, entries, tmp_path / 'sheet.png', title)
+        picture = cv2.imread(str(tmp_path / 'sheet.png'), cv2.IMREAD_GRAYSCALE)
+        frame = [picture[0], picture[-1], picture[:, 0], picture[:, -1]]
+        assert min(side.min() for side in frame) > 200  # nothing reaches the edge
+    # Captions of neighbours do not touch: a white column between two cells.
+    text, cell = picture[: picture.shape[0] // 4], picture.shape[1] // 5
+    for border in range(cell, 5 * cell, cell):
+        assert (text[:, border - 12 : border + 12].min(0) > 200).any()

@@ -2,7 +2,8 @@
 
 Prints mIoU, accuracies and the benchmark's final score without a model; writes
 scores.json, per_class.csv, confusion.png and confusion.json. PRED_DIR has label images
-as written by tools/test.py --out or by tools/infer.py (its folder labels).
+as written by tools/test.py --out or by tools/infer.py (its folder labels). Names may
+end as those of the images do: --config, or --img-suffix and --seg-map-suffix, say how.
 """
 
 import argparse
@@ -11,11 +12,11 @@ import argparse
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('predictions', help='folder of label PNGs')
-    parser.add_argument('annotations', help='folder of PNGs of the same names')
+    parser.add_argument('annotations', help='folder of PNGs of the same images')
     parser.add_argument('--out', default='evaluation', help='folder for the results')
     parser.add_argument(
         '--config',
-        help='config whose test data names classes and ids; by default ADE20K',
+        help='config whose test data names classes, ids and endings; by default ADE20K',
     )
     parser.add_argument(
         '--num-classes', type=int, help='ids are 1..N and 0 is not annotated'
@@ -33,6 +34,13 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--partial', action='store_true', help='count the images that both folders have'
+    )
+    parser.add_argument(
+        '--img-suffix',
+        help="ending of the images' names, such as _leftImg8bit.png; else the config's",
+    )
+    parser.add_argument(
+        '--seg-map-suffix', help="ending of the annotations' names; else the config's"
     )
     parser.add_argument('--workers', type=int, help='processes; one for each core')
     return parser.parse_args()
