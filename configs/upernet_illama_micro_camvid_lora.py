@@ -5,7 +5,7 @@ python tools/train.py configs/upernet_illama_micro_camvid_lora.py \
 
 Adapters of rank 2 beside the linear layers of the blocks: 19,584 of the backbone's
 802,080 parameters, 2.4 %, are trained. The decoder, which starts from scratch, is
-trained whole. Needs peft: pip install 'illama_seg[lora]'.
+trained whole. Needs peft: pip install -e '.[lora]'.
 """
 
 _base_ = ['upernet_illama_micro_camvid.py']

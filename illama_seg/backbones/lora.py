@@ -48,8 +48,8 @@ def add_lora(backbone: nn.Module, lora: Mapping[str, Any]) -> None:
         from peft.tuners.lora import LoraLayer
     except ImportError as error:
         raise UserError(
-            f"ILLaMA lora={dict(lora)} needs peft: pip install 'illama_seg[lora]' "
-            '(or pip install peft)'
+            f'ILLaMA lora={dict(lora)} needs peft: pip install peft, or this package '
+            'with its extra [lora]'
         ) from error
     blocks: Any = backbone.blocks
     inject_adapter_in_model(LoraConfig(target_modules=list(LAYERS), **lora), backbone)

@@ -17,9 +17,7 @@ SCALING_KEY = 'lora_scaling'
 def is_lora(key: str) -> bool:
     """Return True for the key of an adapter's weight, or of the adapters' factor."""
     return (
-        '.lora_A.' in key
-        or '.lora_B.' in key
-        or key.rpartition('.')[2] == SCALING_KEY
+        '.lora_A.' in key or '.lora_B.' in key or key.rpartition('.')[2] == SCALING_KEY
     )
 
 

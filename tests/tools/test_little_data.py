@@ -18,9 +18,13 @@ ARCH = dict(embed_dims=24, num_layers=4, num_heads=3)
 WAYS = ('full', 'frozen', 'layer_decay', 'lora')
 
 
-def train(work_dir, trained, *options, resume=()):
+def train(work_dir, trained, *resume):
     settings = [*tiny_options(trained['data'], iterations=4), *LORA]
-    settings += ['randomness.seed=0', 'optim_wrapper.optimizer.lr=0.05', *options]
+    settings.remove('model.backbone.init_cfg=None')
+    settings += [
+        f'model.backbone.init_cfg.checkpoint={trained["backbone"]}',
+        *('randomness.seed=0', 'optim_wrapper.optimizer.lr=0.05'),
+    ]
     run_tool(
         'train', CONFIG, '--work-dir', work_dir, *resume, '--cfg-options', *settings
     )
@@ -39,11 +43,7 @@ def trained(tmp_path_factory):
     backbone = ILLaMA(ARCH, 64, out_indices=-1)
     backbone.init_weights()
     torch.save(backbone.state_dict(), found['backbone'])
-    init = [
-        'model.backbone.init_cfg.type=Pretrained',
-        f'model.backbone.init_cfg.checkpoint={found["backbone"]}',
-    ]
-    found['checkpoint'] = train(folder / 'run', found, *init)
+    found['checkpoint'] = train(folder / 'run', found)
     found['config'] = folder / 'run' / CONFIG.name
     return found
 
@@ -77,8 +77,8 @@ def test_a_resumed_training_is_bit_for_bit_that_of_one_piece(trained, tmp_path):
     first = trained['checkpoint'].parent / 'iter_2.pth'
     shutil.copy(first, tmp_path)
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / first.name))
-    again = train(tmp_path, trained, resume=['--resume'])
-    contents = [torch.load(p, weights_only=False) for p in (trained['checkpoint'], again)]
+    files = trained['checkpoint'], train(tmp_path, trained, '--resume')
+    contents = [torch.load(file, weights_only=False) for file in files]
     one, other = (content['state_dict'] for content in contents)
     assert one.keys() == other.keys()
     assert all(torch.equal(one[key], other[key]) for key in one)
@@ -155,11 +155,10 @@ def built(cfg):
 @pytest.mark.parametrize('way', WAYS)
 def test_a_way_trains_what_its_name_says_and_the_decoder_at_one_rate(way):
     model, rates = built(config_of(way))
-    inside = {name: rate for name, rate in rates.items() if name.startswith('backbone.')}
-    outside = {name for name, _ in model.named_parameters()} - {
-        name for name, _ in model.named_parameters() if name.startswith('backbone.')
-    }
-    assert {name for name in rates if name not in inside} == outside
+    inside = {key: rate for key, rate in rates.items() if key.startswith('backbone.')}
+    names = [name for name, _ in model.named_parameters()]
+    outside = {name for name in names if not name.startswith('backbone.')}
+    assert rates.keys() - inside.keys() == outside
     assert {rates[name] for name in outside} == {1e-3}
     if way == 'frozen':
         assert not inside
@@ -187,5 +186,5 @@ def test_the_ways_differ_in_nothing_else():
 def test_the_40_frames_are_evenly_spaced_over_all_videos():
     indices = config_of('full').train_dataloader.dataset.indices
     assert len(indices) == 40 and {*indices} <= {*range(367)}
-    steps = {after - before for before, after in zip(indices, indices[1:], strict=False)}
+    steps = {indices[i + 1] - indices[i] for i in range(39)}
     assert indices[0] == 0 and steps == {9, 10}
