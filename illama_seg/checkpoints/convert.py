@@ -70,10 +70,11 @@ def convert_checkpoint(
     """Write the weights of a checkpoint under other names or in another format.
 
     Only names and container change, unless adapters are merged: every tensor keeps its
-    bits and its dtype; the written file is read again to check that. The released names are those of a
-    backbone with or without classifier (``blocks.0...``, ``head.weight``), ours those
-    of a model around it (``backbone.blocks.0...``, ``head.fc.weight``). The file's
-    name gets the first digits of its sha256, as OpenMMLab does (``name-0123abcd.pth``).
+    bits and its dtype; the written file is read again to check that. The released names
+    are those of a backbone with or without classifier (``blocks.0...``,
+    ``head.weight``), ours those of a model around it (``backbone.blocks.0...``,
+    ``head.fc.weight``). The file's name gets the first digits of its sha256, as
+    OpenMMLab does (``name-0123abcd.pth``).
     A noted grid of the positional embedding is kept; the names of the classes
     (``meta.dataset_meta``) are kept from one .pth in our names to another.
 

@@ -141,11 +141,11 @@ def load_into_backbone(
     new = () if any(map(is_lora, weights)) else filter(is_lora, target)
     known = {*weights, *new}
     report.missing = [key for key in target if key not in known]
-    if lora := [key for key in report.unexpected if is_lora(key)]:
+    if any(map(is_lora, report.unexpected)):
         raise UserError(
-            f'{checkpoint} holds LoRA adapters ({listed(lora)}), which the model has no '
-            'place for: merge them into the weights (convert_checkpoint with '
-            'merge_lora=True), or set model.backbone.lora as in its training'
+            f'{checkpoint} holds LoRA adapters, which the model has no place for: '
+            'merge them into the weights (convert_checkpoint with merge_lora=True), '
+            'or set model.backbone.lora as in its training'
         )
     if report.mismatched:
         raise UserError(_explain_mismatch(report, weights, target))

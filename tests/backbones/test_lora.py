@@ -175,7 +175,7 @@ def test_merged_weights_keep_their_dtype(tmp_path):
 
 def test_a_file_that_does_not_fit_is_refused_with_the_way_out(tmp_path):
     path = saved(nano(), tmp_path / 'x.pth')
-    with pytest.raises(UserError, match=r'LoRA adapters .*merge_lora=True'):
+    with pytest.raises(UserError, match=r'holds LoRA adapters, .*merge_lora=True'):
         load_into_backbone(nano(lora=None), path)
     with pytest.raises(UserError, match=r'Set model\.backbone\.lora\.r as in its'):
         load_into_backbone(nano(dict(r=3, lora_alpha=9)), path)
@@ -233,5 +233,5 @@ def test_8_bits_and_sharding_refuse_adapters():
     runner._distributed = True
     model = nn.Module()
     model.backbone = nano()
-    with pytest.raises(UserError, match='LoRA .* train with runner_type=Runner'):
+    with pytest.raises(UserError, match=r'LoRA .* train with runner_type=Runner'):
         runner.wrap_model(None, model)
