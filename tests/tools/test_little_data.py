@@ -9,7 +9,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from tiny_run import CONFIG, ROOT, fails, make_ade20k, run_tool, tiny_options
 
-from illama_seg.apis import load_config, load_segmentor, predict
+from illama_seg.apis import load_config, load_segmentor
 from illama_seg.backbones import ILLaMA
 from illama_seg.checkpoints import is_lora
 
@@ -101,7 +101,7 @@ def test_the_tools_take_config_and_checkpoint(trained, tmp_path):
     assert 'takes no adapters' in message and 'merge_lora' in message
 
 
-def test_a_merged_checkpoint_is_one_of_the_plain_config(trained, tmp_path, capsys):
+def test_a_merged_checkpoint_is_one_of_the_plain_config(trained, tmp_path):
     out = tmp_path / 'merged.pth'
     run_tool('checkpoints/convert', trained['checkpoint'], out, '--merge-lora')
     (merged,) = tmp_path.glob('merged-*.pth')
@@ -115,9 +115,6 @@ def test_a_merged_checkpoint_is_one_of_the_plain_config(trained, tmp_path, capsy
             model.decode_head(model.extract_feat(images)) for model in (adapted, plain)
         )
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-    image = next((trained['data'] / 'images' / 'validation').iterdir())
-    labels = [predict(model, str(image)) for model in (adapted, plain)]
-    assert (labels[0] == labels[1]).float().mean() > 0.999
     cfg.dump(tmp_path / 'plain.py')
     run_tool('test', tmp_path / 'plain.py', merged, '--work-dir', tmp_path / 'test')
 
