@@ -54,12 +54,12 @@ def add_lora(backbone: nn.Module, lora: Mapping[str, Any]) -> None:
     blocks: Any = backbone.blocks
     inject_adapter_in_model(LoraConfig(target_modules=list(LAYERS), **lora), backbone)
     backbone.requires_grad_(False)
-    for module in blocks.modules():
-        if isinstance(module, LoraLayer):
-            for part in (module.lora_A, module.lora_B):
-                part.requires_grad_(True)
-            module.register_state_dict_post_hook(_rename_to_plain)
-            module.register_load_state_dict_pre_hook(_rename_to_peft)
+    layers: list[Any] = [m for m in blocks.modules() if isinstance(m, LoraLayer)]
+    for layer in layers:
+        layer.lora_A.requires_grad_(True)
+        layer.lora_B.requires_grad_(True)
+        layer.register_state_dict_post_hook(_rename_to_plain)
+        layer.register_load_state_dict_pre_hook(_rename_to_peft)
     scaling = torch.tensor(lora['lora_alpha'] / lora['r'])
     backbone.register_buffer(SCALING_KEY, scaling)
     backbone.register_load_state_dict_pre_hook(_check_scaling)
@@ -81,7 +81,7 @@ def _check_scaling(
     backbone: nn.Module, state: dict[str, Tensor], prefix: str, *args: Any
 ) -> None:
     own, found = getattr(backbone, SCALING_KEY), state.get(prefix + SCALING_KEY)
-    if found is not None and not math.isclose(found, own, rel_tol=0.01):
+    if found is not None and not math.isclose(float(found), float(own), rel_tol=0.01):
         raise UserError(
             f'the checkpoint was trained with lora_alpha / r = {float(found):g}, '
             f'model.backbone.lora has {float(own):g}: set both as in its training'
