@@ -6,6 +6,7 @@ mmpretrain and mmdet alike. ``illama_seg.integrations`` lists the changes that i
 in other libraries.
 """
 
+from illama_seg.integrations.mmengine_optimizers import defer_transformers
 from illama_seg.integrations.opencv import limit_pixels
 from illama_seg.machine.threads import set_wait_policy
 from illama_seg.quiet import ignore_known_warnings, quiet_imports
@@ -17,6 +18,7 @@ check_versions()
 ignore_known_warnings()
 
 with quiet_imports():
+    defer_transformers()  # before anything loads mmengine's optimisers
     from illama_seg import backbones, datasets, engine, pretrain, quantization
     from illama_seg.integrations import (
         image_loaders,

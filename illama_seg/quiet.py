@@ -30,7 +30,10 @@ WARNED = (
     ('torch._weights_only_unpickler', 'Detected pickle protocol'),
 )
 # Records of loggers of libraries: the logger, and the beginning of the message.
-TOLD = (('torch.utils._pytree', "<enum 'KernelPreference'> is an Enum subclass"),)
+TOLD = (
+    ('torch.utils._pytree', "<enum 'KernelPreference'> is an Enum subclass"),
+    ('torch.utils._pytree', "<enum 'ScaleCalculationMode'> is an Enum subclass"),
+)
 # Beginnings of what mmengine logs at every start; the log file keeps it.
 LOGGED = (
     f'\n{"-" * 60}\nSystem environment',
@@ -42,6 +45,8 @@ LOGGED = (
     '"FileClient" will be deprecated in future',
     '"HardDiskBackend" is the alias of "LocalBackend"',
 )
+# The end of what mmengine logs of each parameter that is not trained.
+FROZEN = 'is skipped since its requires_grad=False'
 
 
 def ignore_known_warnings() -> None:
@@ -105,4 +110,5 @@ def quiet_terminal(runner_type: type) -> Iterator[None]:
 
 
 def _is_not_known(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(LOGGED)
+    message = record.getMessage()
+    return not message.startswith(LOGGED) and not message.endswith(FROZEN)

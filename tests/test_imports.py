@@ -35,7 +35,10 @@ ALLOWED = {
         {'torch', 'mmengine', 'numpy'},
     ),
     'datasets': ({'errors', 'files'}, ANYTHING),
-    'backbones': ({'errors', 'layers', 'checkpoints'}, {'torch', 'mmengine'}),
+    'backbones': (
+        {'errors', 'layers', 'checkpoints'},
+        {'torch', 'mmengine', 'peft'},
+    ),
     'evaluation': ({'errors', 'layers', 'checkpoints', 'datasets'}, ANYTHING),
     'pretrain': (LOWER, ANYTHING),
     'visualization': ({'errors', 'evaluation'}, ANYTHING),

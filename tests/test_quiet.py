@@ -16,7 +16,7 @@ TOOLS = sorted(
     for path in (ROOT / 'tools').rglob('*.py')
     if path.name != 'doctor.py'
 )
-HEAVY = ('matplotlib', 'joblib', 'sklearn', 'torchao')
+HEAVY = ('matplotlib', 'joblib', 'sklearn', 'torchao', 'transformers', 'peft')
 # Run a tool as a program, then tell what it has loaded.
 HELP = """
 import json, runpy, sys

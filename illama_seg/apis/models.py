@@ -19,7 +19,7 @@ from torch import nn
 
 from illama_seg.apis.configs import config_folder, get_config
 from illama_seg.apis.user_errors import check_segmentation, options_explained
-from illama_seg.checkpoints import Checkpoint, open_checkpoint, our_names
+from illama_seg.checkpoints import Checkpoint, is_lora, open_checkpoint, our_names
 from illama_seg.errors import UserError
 
 
@@ -118,11 +118,17 @@ def load_weights(model: nn.Module, source: Checkpoint | str | Path) -> None:
     faults += [f'{key}: not in the file' for key in expected if key not in weights]
     faults += [f'{key}: not in the model' for key in weights if key not in expected]
     if faults:
+        lora = any(is_lora(key) for key in weights.keys() - expected.keys())
+        merge = (
+            ', or merge its adapters (convert_checkpoint with merge_lora=True)'
+            if lora
+            else ''
+        )
         shown = '\n  '.join(faults[:5])
         raise UserError(
             f'{checkpoint.source} is not a checkpoint of this model, {len(faults)} of '
             f'{len(expected)} keys do not fit:\n  {shown}\nUse the config it was '
-            'trained with; mmengine keeps a copy of it in the work dir'
+            f'trained with{merge}; mmengine keeps a copy of it in the work dir'
         )
     model.load_state_dict(weights)
 

@@ -10,6 +10,15 @@ def check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
         raise UserError(f'ILLaMA {option}={value!r}: expected one of {choices}')
 
 
+def check_frozen_stages(value: int, num_blocks: int) -> int:
+    if not -1 <= value <= num_blocks:
+        raise UserError(
+            f'ILLaMA frozen_stages={value}: expected -1 (none), 0 (the embeddings) or '
+            f'up to {num_blocks} blocks'
+        )
+    return value
+
+
 def resolve_indices(indices: int | Sequence[int], num_layers: int) -> tuple[int, ...]:
     wanted = (indices,) if isinstance(indices, int) else indices
     if isinstance(wanted, Sequence) and all(isinstance(i, int) for i in wanted):

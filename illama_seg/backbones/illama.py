@@ -11,9 +11,11 @@ from torch.utils.checkpoint import checkpoint
 
 from illama_seg.backbones.arguments import (
     check_choice,
+    check_frozen_stages,
     resolve_grid,
     resolve_indices,
 )
+from illama_seg.backbones.lora import add_lora
 from illama_seg.checkpoints import GRID_KEY, load_into_backbone
 from illama_seg.errors import UserError
 from illama_seg.layers import (
@@ -67,6 +69,8 @@ class ILLaMA(BaseModule):
         with_rotary: turn queries and keys by rotary positions.
         frozen_stages: -1 trains everything, 0 freezes the embeddings, k also the first
             k blocks: no gradient, and no stochastic depth in them.
+        lora: ``dict(r=8, lora_alpha=16)`` freezes all weights and trains adapters of
+            rank r beside the linear layers of the blocks; needs peft.
 
     Raises:
         ValueError: for an argument out of its range.
@@ -93,6 +97,7 @@ class ILLaMA(BaseModule):
         with_pos_embed: bool = True,
         with_rotary: bool = True,
         frozen_stages: int = -1,
+        lora: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
         check_choice('out_type', out_type, ('featmap', 'cls_token', 'raw'))
@@ -137,12 +142,10 @@ class ILLaMA(BaseModule):
         if out_type == 'cls_token':  # elsewhere it would never get a gradient
             self.norm = make_norm(norm, embed_dims)
         self.register_state_dict_post_hook(_record_grid)
-        if not -1 <= frozen_stages <= len(self.blocks):
-            raise UserError(
-                f'ILLaMA frozen_stages={frozen_stages}: expected -1 (none), 0 (the '
-                f'embeddings) or up to {len(self.blocks)} blocks'
-            )
-        self.frozen_stages = frozen_stages
+        self.lora = lora
+        if lora is not None:
+            add_lora(self, lora)
+        self.frozen_stages = check_frozen_stages(frozen_stages, len(self.blocks))
         self._freeze()
 
     def _freeze(self) -> None:
@@ -173,8 +176,8 @@ class ILLaMA(BaseModule):
         for parameter in (self.cls_token, self.pos_embed):
             if parameter is not None:
                 nn.init.trunc_normal_(parameter, std=INIT_STD)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear) and '.lora_' not in name:
                 nn.init.trunc_normal_(module.weight, std=INIT_STD)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)

@@ -8,6 +8,7 @@ from illama_seg.checkpoints.loading import (
     load_into_backbone,
     load_released,
 )
+from illama_seg.checkpoints.lora import is_lora, merge_adapters
 from illama_seg.checkpoints.reading import GRID_KEY, fetch_checkpoint, read_checkpoint
 from illama_seg.checkpoints.released import RELEASED, ReleasedFile
 from illama_seg.checkpoints.unpickling import CURVE
@@ -23,8 +24,10 @@ __all__ = [
     'ReleasedFile',
     'convert_checkpoint',
     'fetch_checkpoint',
+    'is_lora',
     'load_into_backbone',
     'load_released',
+    'merge_adapters',
     'open_checkpoint',
     'our_names',
     'read_checkpoint',

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from illama_seg.checkpoints.checkpoint import Checkpoint, listed, open_checkpoint
+from illama_seg.checkpoints.lora import merge_adapters
 from illama_seg.checkpoints.reading import HASH_SUFFIX
 from illama_seg.checkpoints.writing import SUFFIXES, save_weights
 from illama_seg.errors import UserError
@@ -60,15 +61,20 @@ class ConvertReport:
 
 
 def convert_checkpoint(
-    source: Checkpoint | str | Path, target: str | Path, names: str | None = None
+    source: Checkpoint | str | Path,
+    target: str | Path,
+    names: str | None = None,
+    *,
+    merge_lora: bool = False,
 ) -> ConvertReport:
     """Write the weights of a checkpoint under other names or in another format.
 
-    Only names and container change: every tensor keeps its bits and its dtype; the
-    written file is read again to check that. The released names are those of a
-    backbone with or without classifier (``blocks.0...``, ``head.weight``), ours those
-    of a model around it (``backbone.blocks.0...``, ``head.fc.weight``). The file's
-    name gets the first digits of its sha256, as OpenMMLab does (``name-0123abcd.pth``).
+    Only names and container change, unless adapters are merged: every tensor keeps its
+    bits and its dtype; the written file is read again to check that. The released names
+    are those of a backbone with or without classifier (``blocks.0...``,
+    ``head.weight``), ours those of a model around it (``backbone.blocks.0...``,
+    ``head.fc.weight``). The file's name gets the first digits of its sha256, as
+    OpenMMLab does (``name-0123abcd.pth``).
     A noted grid of the positional embedding is kept; the names of the classes
     (``meta.dataset_meta``) are kept from one .pth in our names to another.
 
@@ -77,11 +83,14 @@ def convert_checkpoint(
         target: file name that ends in .pth or .safetensors, or an existing folder:
             then name and suffix are those of ``source``.
         names: 'released' or 'ours'; those of ``source`` by default.
+        merge_lora: add the adapters of a training with ``lora`` to the weights: the
+            file is that of a model without adapters, with equal outputs up to rounding.
 
     Raises:
         MissingFileError, ConnectionError: see :func:`open_checkpoint`.
-        UserError: if the file cannot be read safely, holds no backbone, or holds more
-            than a backbone with a classifier, for which there are no released names.
+        UserError: if the file cannot be read safely, holds no backbone, no adapters to
+            merge, or more than a backbone with a classifier, for which there are no
+            released names.
     """
     if names not in (None, *NAMES):
         raise UserError(f'expected one of {NAMES}', names=names)
@@ -93,6 +102,8 @@ def convert_checkpoint(
             f'{path} holds no backbone: expected keys such as {prefix}blocks.0.norm1.'
             f'weight, found {listed(tensors)}'
         )
+    if merge_lora:
+        tensors = merge_adapters(tensors)
     source_names = 'ours' if prefix else 'released'
     names = names or source_names
     weights = _renamed(tensors, source_names, names, path)

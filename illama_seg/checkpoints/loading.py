@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from illama_seg.checkpoints.checkpoint import Checkpoint, listed, open_checkpoint
+from illama_seg.checkpoints.lora import is_lora
 from illama_seg.errors import UserError
 from illama_seg.layers.architectures import ARCHITECTURES
 from illama_seg.layers.pos_embed import resize_pos_embed
@@ -136,7 +137,16 @@ def load_into_backbone(
             shapes = tuple(value.shape), tuple(target[key].shape)
             left_out = key.startswith('head.') and value.shape[1:] == shapes[1][1:]
             (report.left_out if left_out else report.mismatched).append((key, *shapes))
-    report.missing = [key for key in target if key not in weights]
+    # Adapters of a model that starts from weights without any do nothing at first.
+    new = () if any(map(is_lora, weights)) else filter(is_lora, target)
+    known = {*weights, *new}
+    report.missing = [key for key in target if key not in known]
+    if any(map(is_lora, report.unexpected)):
+        raise UserError(
+            f'{checkpoint} holds LoRA adapters, which the model has no place for: '
+            'merge them into the weights (convert_checkpoint with merge_lora=True), '
+            'or set model.backbone.lora as in its training'
+        )
     if report.mismatched:
         raise UserError(_explain_mismatch(report, weights, target))
     backbone.load_state_dict({k: weights[k] for k in report.matched}, strict=False)
@@ -220,7 +230,9 @@ def _explain_mismatch(
     gated, wants_gate = (
         any(key.endswith('mlp.fc3.weight') for key in of) for of in (weights, target)
     )
-    if gated and not wants_gate:
+    if is_lora(key):
+        lines.append('Set model.backbone.lora.r as in its training.')
+    elif gated and not wants_gate:
         lines.append("The file has mlp.fc3, iLLaMA's; the model has ffn='mlp'.")
     elif wants_gate and not gated:
         lines.append('The file has no mlp.fc3, so it is no iLLaMA: an ordinary ViT?')

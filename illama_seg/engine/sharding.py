@@ -36,13 +36,19 @@ class ShardedRunner(Runner):
     trains it is mmengine's runner.
 
     Raises:
-        ValueError: the config has an ``EMAHook``, which copies the model.
+        ValueError: the config has an ``EMAHook``, which copies the model, or the
+            backbone has adapters (LoRA).
     """
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Initialise the weights, the same in all processes, then shard them."""
         if not self.distributed:
             return super().wrap_model(None, model)
+        if getattr(getattr(model, 'backbone', None), 'lora', None) is not None:
+            raise UserError(
+                'LoRA has few weights to train, and is not sharded: train with '
+                'runner_type=Runner'
+            )
         model = model.to(get_device())
         if self.cfg.get('sync_bn') is not None:
             model = convert_sync_batchnorm(model, self.cfg.sync_bn)

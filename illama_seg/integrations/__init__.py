@@ -4,6 +4,7 @@
 - ``image_loaders``: Pillow's limit on pixels; mmcv's ``LoadImageFromFile`` and mmseg's
   ``LoadAnnotations``, which then check the size in an image's header before decoding.
 - ``mmengine_loading``: mmengine's checkpoint readers, which then run no code of a file.
+- ``mmengine_optimizers``: transformers, which mmengine imports at every start.
 - ``mmengine_hub``: the configs of this package in ``mmengine.hub``.
 - ``timm_models``: the models in timm's registry.
 

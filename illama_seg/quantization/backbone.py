@@ -33,6 +33,12 @@ class QuantizedILLaMA(ILLaMA):
     def __init__(self, *args: Any, integers: bool = False, **options: Any) -> None:
         super().__init__(*args, **options)
         self.integers = integers
+        if self.lora is not None:
+            raise UserError(
+                'QuantizedILLaMA takes no adapters: set model.backbone.lora=None, and '
+                'merge those of the checkpoint (convert_checkpoint with '
+                'merge_lora=True)'
+            )
         for block in self.blocks:
             make_quantized(block, integers)
 

@@ -138,6 +138,81 @@ def test_the_longer_key_wins_where_two_set_the_same_multiplier():
     assert first['weight_decay'] == second['weight_decay'] == 2 * DECAY
 
 
+DECAYED = 'LayerDecayConstructor'
+
+
+@pytest.mark.parametrize('constructor', ['MergedKeysConstructor', DECAYED])
+@pytest.mark.parametrize('kind', ['norm', '.bias', 'pos_embed', 'norm1.weight'])
+def test_a_user_who_stops_the_backbone_stops_what_other_keys_name(kind, constructor):
+    keys = SHIPPED | {
+        kind: dict(decay_mult=0.5),
+        'backbone': dict(lr_mult=0.0),
+        'head': dict(lr_mult=2.0),
+    }
+    options = dict(flat_decay_mult=0.0, custom_keys=keys)
+    if constructor == DECAYED:
+        options['layer_decay_rate'] = RATE
+    model = Segmentor()
+    groups = groups_of(model, constructor, **options)
+    for name, parameter in model.named_parameters():
+        group, inside = groups[name], name.startswith('backbone.')
+        assert group['lr'] == (0 if inside else 2 * LR), name
+        flat = parameter.ndim == 1 or name.endswith(('pos_embed', 'cls_token'))
+        expected = 0.5 * DECAY if kind in f'.{name}' else 0 if flat else DECAY
+        assert group['weight_decay'] == pytest.approx(expected), name
+
+
+@pytest.mark.parametrize('constructor', ['MergedKeysConstructor', DECAYED])
+def test_a_stopped_backbone_does_not_move(constructor):
+    model = Segmentor()
+    options = dict(custom_keys=SHIPPED | {'backbone': dict(lr_mult=0.0)})
+    if constructor == DECAYED:
+        options['layer_decay_rate'] = RATE
+    wrapper = build_optim_wrapper(
+        model,
+        dict(
+            type='OptimWrapper',
+            constructor=constructor,
+            optimizer=dict(type='AdamW', lr=LR, weight_decay=DECAY),
+            paramwise_cfg=options,
+        ),
+    )
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    output = model.head(model.backbone(torch.randn(1, 3, 16, 16))[0])
+    wrapper.update_params(output.square().sum())
+    for name, parameter in model.named_parameters():
+        same = torch.equal(parameter, before[name])
+        assert same == name.startswith('backbone.'), name
+
+
+def test_adapters_have_the_rate_of_their_layer_and_their_key():
+    model = Segmentor()
+    arch = dict(embed_dims=8, num_layers=2, num_heads=2)
+    lora = dict(r=2, lora_alpha=4)
+    model.backbone = ILLaMA(arch, 16, 4, out_indices=-1, lora=lora)
+    keys = {'lora_': dict(lr_mult=5.0)}
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    wrapper = build_optim_wrapper(
+        model,
+        dict(
+            type='OptimWrapper',
+            constructor=DECAYED,
+            optimizer=dict(type='AdamW', lr=LR),
+            paramwise_cfg=dict(layer_decay_rate=RATE, custom_keys=keys),
+        ),
+    )
+    rates = {
+        id(parameter): group['lr']
+        for group in wrapper.optimizer.param_groups
+        for parameter in group['params']
+    }
+    named = dict(model.named_parameters())
+    assert {name for name, p in named.items() if id(p) in rates} == trained
+    for name in trained:
+        scale = 5 * RATE ** (3 - depth_of(name)) if 'lora_' in name else 1
+        assert rates[id(named[name])] == pytest.approx(LR * scale), name
+
+
 def test_wrapped_model_is_unwrapped():
     model = Segmentor()
     wrapped = nn.Module()

@@ -105,6 +105,13 @@ def test_gradients_are_those_of_one_process_with_the_double_batch(two):
     assert difference(gradients(two, 'groups'), shared.GRADIENTS['groups']()) < 1e-4
 
 
+def test_adapters_and_heads_alone_get_those_gradients_too(two):
+    found = gradients(two, 'LoRA')
+    assert difference(found, shared.GRADIENTS['LoRA']()) < 1e-4
+    inside = [name for name in found if name.startswith('backbone.')]
+    assert len(inside) == 2 * 5 * 4 and all('.lora_' in name for name in inside)
+
+
 def test_batch_norms_of_half_a_batch_give_other_gradients(two):
     # Why the configs set sync_bn, which needs GPUs, for runs of several processes.
     alone = shared.GRADIENTS['batch norm']()

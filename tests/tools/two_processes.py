@@ -48,6 +48,7 @@ AVERAGED = {
         dict(type='SoftMaskHook', mode='constant', cutoff=2, by_epoch=False)
     ],
 }
+LORA = dict(r=2, lora_alpha=4)
 NUM_CLASSES = 5
 FCN = dict(type='FCNHead', in_channels=16, in_index=3, num_classes=NUM_CLASSES)
 FCN.update(channels=8, dropout_ratio=0.0)
@@ -134,7 +135,17 @@ def gradients(model, context=nullcontext, times=1):
         with context():
             losses = wrapped(images[part].float(), samples[part], mode='loss')
         model.parse_losses(losses)[0].backward()
-    return {name: value.grad for name, value in model.named_parameters()}
+    named = model.named_parameters()
+    return {name: value.grad for name, value in named if value.requires_grad}
+
+
+def adapted():
+    """A segmentor whose adapters have begun to change its outputs."""
+    model = segmentor(lora=LORA)
+    for name, value in model.named_parameters():
+        if '.lora_B.' in name:
+            nn.init.normal_(value, std=0.1)
+    return model
 
 
 def in_bfloat16(model):
@@ -173,11 +184,13 @@ GRADIENTS = {
     'stored': lambda: gradients(segmentor(drop_path_rate=0.5)),
     'with_cp': lambda: gradients(segmentor(drop_path_rate=0.5, with_cp=True)),
     'reentrant': lambda: reentrant(segmentor(drop_path_rate=0.5)),
+    'LoRA': lambda: gradients(adapted()),
 }
 ONE_MAP = dict(head=dict(FCN, in_index=0), neck=None, out_indices=(3,))
 MODELS_OF_CONFIGS = {
     'UPerHead and FCNHead': segmentor,
     'UPerHead': partial(segmentor, auxiliary=None),
+    'LoRA': partial(segmentor, lora=LORA),
     'FCNHead': partial(segmentor, auxiliary=None, **ONE_MAP),
     'class token': classifier,
     'class token of one block': partial(classifier, out_indices=-1),

@@ -15,6 +15,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--names', choices=('released', 'ours'), help='names of the keys; else kept'
     )
+    parser.add_argument(
+        '--merge-lora',
+        action='store_true',
+        help='add the adapters of a training with model.backbone.lora to the weights',
+    )
     return parser.parse_args()
 
 

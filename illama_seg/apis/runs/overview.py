@@ -63,6 +63,7 @@ def describe_run(runner: Runner) -> str:
         'batch': _batch(runner, images),
         'learning rate': _learning_rate(runner, images),
         'weights': _weights(runner, model),
+        **_trained(model),
         'precision': precision.reason,
         'devices': _devices(runner),
         'attention': describe_attention(
@@ -141,6 +142,22 @@ def _weights(runner: Runner, model: nn.Module) -> str:
     reports = [getattr(module, 'load_report', None) for module in model.modules()]
     loaded = [report.summary for report in reports if isinstance(report, LoadReport)]
     return start + ('; '.join(loaded) or 'from scratch')
+
+
+def _trained(model: nn.Module) -> dict[str, str]:
+    """Count the parameters that are trained, where some are not."""
+    counts = []
+    for module in (model, getattr(model, 'backbone', model)):
+        parameters = list(module.parameters())
+        trained = sum(p.numel() for p in parameters if p.requires_grad)
+        counts.append((trained, sum(p.numel() for p in parameters)))
+    (trained, total), (part, backbone) = counts
+    if trained == total:
+        return {}
+    return {
+        'trained': f'{trained:,} of {total:,} parameters; of the backbone {part:,} of '
+        f'{backbone:,}, {part / max(1, backbone):.1%}'
+    }
 
 
 def _devices(runner: Runner) -> str:
