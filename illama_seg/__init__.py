@@ -23,6 +23,7 @@ with quiet_imports():
         mmengine_hub,
         mmengine_loading,
         timm_models,
+        visualization_hook,
     )
 
 __all__ = [
@@ -36,4 +37,5 @@ __all__ = [
     'pretrain',
     'quantization',
     'timm_models',
+    'visualization_hook',
 ]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
+from mmengine.registry import TRANSFORMS
 from torch import nn
 from tqdm import tqdm
 
 from illama_seg.apis.images import read_image, write_image
 from illama_seg.apis.models import annotation_ids, dataset_meta
 from illama_seg.apis.prediction import check_windows, predict
+from illama_seg.datasets.decoding import as_picture, loads_bgr
 from illama_seg.errors import UserError
 from illama_seg.visualization.overlays import add_legend, overlay
 
@@ -53,18 +56,21 @@ def segment_files(
         raise UserError('expected a number in [0, 1]', opacity=opacity)
     check_windows(model, full_size, blend, batch_size)
     out, meta = Path(out), dataset_meta(model)
+    loader = cast(Any, model).cfg.test_pipeline[0]
+    is_bgr = loads_bgr(TRANSFORMS.build(loader))
     classes, palette, ids = meta['classes'], meta['palette'], annotation_ids(meta)
     summary: dict[str, dict[str, float]] = {}
     failures = []
     for path, name in tqdm(images, unit='image'):
         try:
-            image = read_image(path)
+            image = read_image(path, loader)
             labels = predict(model, image, full_size, blend, batch_size)
         except (UserError, OSError) as error:
             named = str(path) in str(error)
             failures.append(str(error) if named else f'{path}: {error}')
             continue
         write_image(out / 'labels' / name.with_suffix('.png'), ids[labels])
+        image = as_picture(image, is_bgr)
         counts = np.zeros(len(classes), np.int64)
         for top in range(0, len(image), 512):  # keeps one large image in memory
             rows = slice(top, top + 512)

@@ -28,7 +28,8 @@ def predict(
 
     Args:
         model: from :func:`load_segmentor` or ``mmseg.apis.init_model``.
-        image: (H, W, 3) uint8, BGR.
+        image: as the config's loader reads it, see :func:`read_image`: (H, W, 3)
+            uint8, BGR, by the default one.
         full_size: put the windows over the image as it is, without the resizing of the
             test pipeline.
         blend: weights of overlapping windows: 'mean', 'hann' or 'gaussian'.
@@ -92,10 +93,24 @@ def check_windows(
 
 
 def packed_inputs(model: Any, image: np.ndarray, full_size: bool = False) -> Tensor:
-    """Apply the model's test pipeline to an image: (3, height, width) uint8."""
+    """Apply the model's test pipeline to an image: (channels, height, width).
+
+    Raises:
+        UserError: if the model takes another number of channels.
+    """
     left_out = ['LoadAnnotations', 'CheckAnnotations', *['Resize'] * full_size]
     steps = [step for step in model.cfg.test_pipeline if step['type'] not in left_out]
-    steps[0] = dict(steps[0], type='LoadImageFromNDArray')
+    takes = model.cfg.model.backbone.get('in_channels', 3)
+    channels = image.shape[2] if image.ndim == 3 else 1
+    if channels != takes:
+        raise UserError(
+            f'the image has {channels} channels, (height, width, channels)='
+            f'{image.shape}, but the model takes {takes} '
+            '(model.backbone.in_channels): read it as the training did, by the first '
+            'step of test_pipeline'
+        )
+    to_float32 = steps[0].get('to_float32', False)
+    steps[0] = dict(type='LoadImageFromNDArray', to_float32=to_float32)
     return Compose(steps)(dict(img=image))['inputs']
 
 
