@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from mmengine.logging import print_log
 from mmengine.registry import TRANSFORMS
 from torch import nn
 from tqdm import tqdm
@@ -16,6 +17,7 @@ from illama_seg.apis.images import read_image, write_image
 from illama_seg.apis.models import annotation_ids, dataset_meta
 from illama_seg.apis.prediction import check_windows, predict
 from illama_seg.datasets.decoding import as_picture, loads_bgr
+from illama_seg.datasets.values import narrow_warning
 from illama_seg.errors import UserError
 from illama_seg.visualization.overlays import add_legend, overlay
 
@@ -69,6 +71,8 @@ def segment_files(
             named = str(path) in str(error)
             failures.append(str(error) if named else f'{path}: {error}')
             continue
+        if text := narrow_warning(path, image):
+            print_log(text, logger='current', level=30)
         write_image(out / 'labels' / name.with_suffix('.png'), ids[labels])
         image = as_picture(image, is_bgr)
         counts = np.zeros(len(classes), np.int64)

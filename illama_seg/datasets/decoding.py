@@ -62,7 +62,7 @@ def decode_image(
     if backend == 'tifffile':
         return read_tiff(path, content)
     if backend == 'cv2':
-        _check_bands(path, content)
+        _check_bands(path, content, color_type)
     try:
         with bombs_refused(path):
             image = mmcv.imfrombytes(content, flag=color_type, backend=backend)
@@ -92,21 +92,20 @@ def decode_image(
     return image
 
 
-def _check_bands(path: str | os.PathLike, content: bytes) -> None:
-    """Refuse a TIFF of which OpenCV reads only the first band, or nothing."""
+def _check_bands(path: str | os.PathLike, content: bytes, color_type: str) -> None:
+    """Refuse a TIFF of which OpenCV leaves out bands, or mixes them up."""
     header = tiff_header(content)
-    if header is None or (header.is_interleaved and header.bands in (1, 3, 4)):
+    if header is None:
         return
-    found = (
-        f'{header.bands} bands'
-        if header.is_interleaved
-        else (f'{header.bands} bands in planes or pages of their own')
-    )
-    raise UserError(
-        f'{path} has {found}, which OpenCV does not read: set '
-        "imdecode_backend='tifffile' in LoadImageFromFile of each pipeline, and "
-        f'model.backbone.in_channels={header.bands} (pip install {TIFF_PACKAGES})'
-    )
+    obstacle = header.obstacle
+    if header.has_alpha and color_type == 'unchanged':
+        obstacle = 'an alpha channel, by which OpenCV would multiply the colours'
+    if obstacle:
+        raise UserError(
+            f'{path} has {obstacle}: OpenCV does not read it rightly. Set '
+            "imdecode_backend='tifffile' in LoadImageFromFile of each pipeline, and "
+            f'model.backbone.in_channels={header.bands} (pip install {TIFF_PACKAGES})'
+        )
 
 
 def stored_values(path: str | os.PathLike, content: bytes) -> np.ndarray | None:
@@ -117,7 +116,7 @@ def stored_values(path: str | os.PathLike, content: bytes) -> np.ndarray | None:
     if header is not None and header.bits <= 8:
         return None
     try:
-        if header is None or (header.is_interleaved and header.bands in (1, 3, 4)):
+        if header is None or not header.obstacle:
             return decode_image(path, content, 'unchanged')
         return read_tiff(path, content)
     except UserError:
@@ -173,7 +172,8 @@ def as_picture(image: np.ndarray, is_bgr: bool = True) -> np.ndarray:
     """
     if image.ndim == 2:
         image = image[..., None]
-    image = image[..., :1] if image.shape[2] < 3 else image[..., :3]
+    if image.shape[2] != 3:
+        image = image[..., : 3 if image.shape[2] > 3 else 1]
     if image.dtype != np.uint8:
         values = np.nan_to_num(image.astype(np.float32), posinf=0, neginf=0)
         low, high = np.percentile(values[:: max(len(values) // 512, 1)], (1, 99))

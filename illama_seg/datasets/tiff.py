@@ -6,37 +6,41 @@ import io
 import os
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from illama_seg.datasets.images import MAX_PIXELS
 from illama_seg.errors import UserError
 
-_WIDTH, _HEIGHT, _BITS, _BANDS, _PLANES = 256, 257, 258, 277, 284
-_KIND = 254  # not 0 for a preview or a mask
-_MOST_PAGES = 1 << 12
+# Tags of a directory. The kind of a page is not 0 for a preview or a mask.
+_KIND, _WIDTH, _HEIGHT, _BITS, _COLOURS = 254, 256, 257, 258, 262
+_BANDS, _PLANES, _EXTRA = 277, 284, 338
 _TYPES = {1: 'B', 3: 'H', 4: 'I', 16: 'Q'}  # of the tags that are read here
-_SEPARATE = 2
+_GREY, _RGB, _SEPARATE, _ALPHA = (0, 1), 2, 2, 2
+_MOST_PAGES, _MOST_TAGS = 1 << 8, 1 << 10
 TIFF_PACKAGES = "tifffile imagecodecs (illama_seg's extra 'tiff')"
 
 
 @dataclass(frozen=True)
 class TiffHeader:
-    """Layout of the first image of a TIFF file.
+    """Content of a TIFF file by its header.
 
     Attributes:
         bands: samples of a pixel; pages of one sample and the same size count as bands.
         bits: bits of a sample.
-        is_interleaved: the bands of a pixel lie side by side, in one page.
+        obstacle: what OpenCV, without a word, leaves out or mixes up; '' for nothing.
+        has_alpha: OpenCV multiplies the three colours by the fourth band.
     """
 
     bands: int
     bits: int
-    is_interleaved: bool
+    obstacle: str = ''
+    has_alpha: bool = False
 
 
 def tiff_header(content: bytes) -> TiffHeader | None:
-    """Read the layout of a TIFF file; None for any other, or a damaged one."""
+    """Read the header of a TIFF file; None for any other, or a damaged one."""
     order = {b'II': '<', b'MM': '>'}.get(content[:2])
     try:
         if order is None:
@@ -55,8 +59,24 @@ def tiff_header(content: bytes) -> TiffHeader | None:
             pages += same and not page.get(_KIND)
     except struct.error:
         return None
-    is_interleaved = pages == 1 and (bands == 1 or first.get(_PLANES) != _SEPARATE)
-    return TiffHeader(bands * pages, first.get(_BITS, 1), is_interleaved)
+    bits = first.get(_BITS, 1)
+    obstacle = f'{pages} pages' if pages > 1 else _obstacle(bands, bits, first)
+    has_alpha = bands == 4 and bits == 8 and first.get(_EXTRA) == _ALPHA
+    return TiffHeader(bands * pages, bits, obstacle, has_alpha)
+
+
+def _obstacle(bands: int, bits: int, tags: dict[int, int]) -> str:
+    """Return what OpenCV would do wrong with the bands of a page."""
+    if bands == 1:
+        return ''
+    if bands not in (3, 4):
+        return f'{bands} bands'
+    if tags.get(_COLOURS) in _GREY:
+        return f'{bands} bands that are no colours'
+    is_photo = bands == 3 and bits == 8 and tags.get(_COLOURS) == _RGB
+    if tags.get(_PLANES) == _SEPARATE and not is_photo:
+        return f'{bands} bands in planes of their own'
+    return ''
 
 
 def _directory(
@@ -67,11 +87,12 @@ def _directory(
     (count,) = struct.unpack_from(order + ('Q' if big else 'H'), content, offset)
     offset += 8 if big else 2
     tags = {}
-    for place in range(offset, offset + count * entry_bytes, entry_bytes):
-        tag, kind, number = struct.unpack_from(order + 'HH' + word, content, place)
+    for number in range(min(count, _MOST_TAGS)):
+        place = offset + number * entry_bytes
+        tag, kind, length = struct.unpack_from(order + 'HH' + word, content, place)
         if code := _TYPES.get(kind):
             place += 12 if big else 8
-            if number * struct.calcsize(code) > struct.calcsize(order + word):
+            if length * struct.calcsize(code) > struct.calcsize(order + word):
                 (place,) = struct.unpack_from(order + word, content, place)
             (tags[tag],) = struct.unpack_from(order + code, content, place)
     (following,) = struct.unpack_from(
@@ -98,11 +119,19 @@ def read_tiff(path: str | os.PathLike, content: bytes) -> np.ndarray:
         ) from error
     try:
         with tifffile.TiffFile(io.BytesIO(content)) as file:
-            series = file.series[0]
+            series: Any = file.series[0]
             axes, shape = series.axes, series.shape
-            too_large = np.prod(shape, dtype=float) > 4 * MAX_PIXELS
+            pages = [page for page in file.pages if not getattr(page, 'subfiletype', 0)]
+            if axes == 'YX' and len(pages) > 1 and all(p.shape == shape for p in pages):
+                axes, shape = 'QYX', (len(pages), *shape)
             fits = {'Y', 'X'} <= {*axes} and len(axes) <= 3
-            image = series.asarray(maxworkers=1) if fits and not too_large else None
+            too_large = np.prod(shape, dtype=float) > 4 * MAX_PIXELS
+            if not fits or too_large:
+                image = None
+            elif series.shape == shape:
+                image = series.asarray(maxworkers=1)
+            else:
+                image = np.stack([page.asarray(maxworkers=1) for page in pages])
     except Exception as error:  # a damaged file may raise anything
         reason = str(error) or type(error).__name__
         cure = ': pip install imagecodecs' if 'imagecodecs' in reason else ''

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ ONE_VALUE = 'image of one value'
 BANDS_PREPROCESSOR = 'BandsPreProcessor'
 # Below this highest value of 16 bits, the upper 8 bits are at most 63 of 255.
 _NARROW = 1 << 14
+_DEEP_SUFFIXES = ('.png', '.tif', '.tiff')
 _OFF = 4.0  # of 8-bit images by ImageNet's mean and deviation all values are below 2.7
 _FLAT = 0.02
 _PIXELS = 1 << 16  # of an image, for mean and deviation
@@ -91,6 +94,26 @@ def measure_values(
         if whole.high != found.high:
             found.stored = whole
     return found
+
+
+def narrow_warning(path: str | os.PathLike, image: np.ndarray) -> str | None:
+    """Warn of a file of more than 8 bits of which the loader left a few values.
+
+    Args:
+        path: path of the file.
+        image: the image as loaded.
+    """
+    if image.max() > 255 or Path(path).suffix.lower() not in _DEEP_SUFFIXES:
+        return None
+    stored = stored_values(path, Path(path).read_bytes())
+    if stored is None or stored.max() == image.max() or stored.max() >= _NARROW:
+        return None
+    return (
+        f'{path} holds values of {stored.dtype} up to {stored.max():,.7g}, and the '
+        f'loader made 0..{image.max():.0f} of 0..255 of them: the model sees next to '
+        'nothing. Stretch the file to its 16 bits, or use a model that was trained on '
+        f'such files with {KEEPS_VALUES}'
+    )
 
 
 @dataclass
