@@ -67,14 +67,14 @@ default_hooks = dict(checkpoint=dict(interval=2), logger=dict(interval=1))
 def scene(split, index, bands, scale=1.0, dtype=np.uint8):
     """Image (H, W, bands) and labels (H, W): a square of class 1; a first row of 255.
 
-    The values of 8 bits are multiplied by the scale.
+    The values, of which 255 is the highest, are multiplied by the scale.
     """
     rng = np.random.default_rng([index, split == 'val'])
     labels = np.zeros(SIZE, np.uint8)
     y, x = rng.integers(4, 30, 2)
     labels[y : y + 30, x : x + 40] = 1
     image = LEVELS[labels][..., :bands] + rng.normal(0, 6, (*SIZE, bands))
-    labels[0] = 255
+    labels[0], image[1, 0] = 255, 255
     return np.clip(image * scale, 0, 255 * scale).astype(dtype), labels
 
 

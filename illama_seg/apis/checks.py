@@ -125,9 +125,10 @@ def check_images(dataset: Any, split: str, cfg: Config) -> None:
     loader, values, failure = image_loader(dataset), SplitValues(), None
     count = min(len(dataset), _JUDGED)
     for index in np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist():
-        path = dataset.get_data_info(index)['img_path']
+        sample = dataset.get_data_info(index)
+        path = sample['img_path']
         try:
-            image = loader(dict(img_path=path))['img']
+            image = loader(sample)['img']
             values.add(measure_values(path, image, get(path, dataset.backend_args)))
         except Exception as error:  # every decoder has errors of its own
             failure = failure or error

@@ -218,6 +218,8 @@ def _by_pillow(facts: Facts, data: bytes, loader: Any) -> np.ndarray | None:
         is_plain = file.format in _PLAIN and _is_default(loader)
         if is_plain:
             file.draft(None, (max(width // 8, 1), max(height // 8, 1)))
+        if file.format == 'TIFF':  # Pillow knows fewer of them than others
+            return None
         file.load()
         if not is_plain or file.mode not in _COLOURS:
             return None

@@ -163,7 +163,7 @@ class SplitValues:
             self.stored = self.stored or SplitValues()
             self.stored.add(image.stored)
             self.lost_high = max(self.lost_high, image.high)
-        if image.bands > image.channels:
+        if image.bands > image.channels and self.narrow is None:
             self.narrow = image.bands, image.channels, image.path
 
     def mean_and_deviation(self, channels: int) -> tuple[np.ndarray, np.ndarray]:
