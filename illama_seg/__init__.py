@@ -25,6 +25,7 @@ with quiet_imports():
         mmengine_hub,
         mmengine_loading,
         timm_models,
+        visualization_hook,
     )
 
 __all__ = [
@@ -38,4 +39,5 @@ __all__ = [
     'pretrain',
     'quantization',
     'timm_models',
+    'visualization_hook',
 ]

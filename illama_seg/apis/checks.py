@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 from mmengine.dist import get_world_size
+from mmengine.fileio import get
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner
@@ -23,9 +24,20 @@ from illama_seg.apis.runs.processes import VARIABLES
 from illama_seg.apis.user_errors import options_explained
 from illama_seg.checkpoints import Checkpoint, open_checkpoint
 from illama_seg.datasets.annotations import IGNORED
+from illama_seg.datasets.decoding import image_loader
+from illama_seg.datasets.values import (
+    ONE_VALUE,
+    SplitValues,
+    judge_values,
+    measure_values,
+    order_warning,
+    pipeline_of,
+)
 from illama_seg.engine.long_runs.accumulation import iterations_to_update
 from illama_seg.errors import UserError
 from illama_seg.pretrain import check_classes, check_topk
+
+_JUDGED = 8  # images whose values are looked at
 
 
 def check_data(cfg: Config, splits: tuple[str, ...]) -> dict[str, Any]:
@@ -47,6 +59,8 @@ def check_data(cfg: Config, splits: tuple[str, ...]) -> dict[str, Any]:
             datasets[split] = dataset
             if split == 'train':
                 check_masks(dataset)
+            if 'decode_head' in cfg.model:
+                check_images(dataset, split, cfg)
     if 'decode_head' in cfg.model and (found := contradictions(cfg, classes)):
         raise UserError('the config contradicts itself:\n  ' + '\n  '.join(found))
     if 'head' in cfg.model:
@@ -121,6 +135,42 @@ def check_masks(dataset: Any) -> None:
             f'{path}, and all other training annotations: the only labels are 0 and '
             f'{IGNORED}, and {IGNORED} is ignored: write 1 for the object'
         )
+
+
+def check_images(dataset: Any, split: str, cfg: Config) -> None:
+    """Load a few images, and refuse values or channels that the config does not fit.
+
+    A damaged image among others is left to the run.
+
+    Raises:
+        UserError: names the settings that fit.
+    """
+    if not isinstance(dataset, BaseSegDataset) or not len(dataset):
+        return
+    loader, values, failure = image_loader(dataset), SplitValues(), None
+    count = min(len(dataset), _JUDGED)
+    for index in np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist():
+        sample = dataset.get_data_info(index)
+        path = sample['img_path']
+        try:
+            image = loader(sample)['img']
+            values.add(measure_values(path, image, get(path, dataset.backend_args)))
+        except Exception as error:  # every decoder has errors of its own
+            failure = failure or error
+    if not values.images and isinstance(failure, UserError):
+        raise failure
+    pipeline = pipeline_of(cfg[f'{split}_dataloader'].dataset)
+    faults = []
+    for kind, message, level in judge_values(values, pipeline, cfg.model):
+        if level == 'fault':
+            faults.append(f'{kind}: {message}')
+        elif kind != ONE_VALUE:
+            print_log(f'{split} data, {kind}: {message}', logger='current', level=30)
+    if text := order_warning(loader, cfg.model):
+        print_log(f'{split} data: {text}', logger='current', level=30)
+    if faults:
+        found = '\n  '.join(faults)
+        raise UserError(f'the {split} images do not fit the config:\n  {found}')
 
 
 def check_pretrained(cfg: Config) -> list[Checkpoint]:

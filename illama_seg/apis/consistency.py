@@ -7,6 +7,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from illama_seg.datasets.values import pipeline_of
+
 # Scores that mmseg's IoUMetric returns for each of its iou_metrics.
 SCORES = {
     'mIoU': ('aAcc', 'mIoU', 'mAcc'),
@@ -26,7 +28,7 @@ def contradictions(cfg: Config, classes: Mapping[str, Sequence[str]]) -> list[st
     Returns:
         One sentence for each contradiction.
     """
-    found = [*_heads(cfg, classes), *_annotations(cfg, classes)]
+    found = [*_heads(cfg, classes), *_annotations(cfg, classes), *_channels(cfg)]
     return [*found, *_sampler(cfg), *_best(cfg)] if 'train' in classes else found
 
 
@@ -89,6 +91,43 @@ def _annotations(cfg: Config, classes: Mapping[str, Sequence[str]]) -> Iterator[
                     f'{option}={count} (CheckAnnotations), but the {split} data set '
                     f'names {len(names)} classes: set {option}={len(names)}'
                 )
+
+
+def _channels(cfg: Config) -> Iterator[str]:
+    """Compare the preprocessor and the augmentation with the number of channels."""
+    takes = cfg.model.get('backbone', {}).get('in_channels', 3)
+    preprocessor: Any = cfg.model.get('data_preprocessor') or {}
+    key, kind = 'model.data_preprocessor', preprocessor.get('type')
+    mean, std = (preprocessor.get(name) or [] for name in ('mean', 'std'))
+    if len(mean) != len(std):
+        yield f'{key}.mean has {len(mean)} numbers, {key}.std {len(std)}: set as many'
+    elif mean and len(mean) not in (1, takes):
+        bands = '' if takes in (1, 3) else f', and {key}.type=BandsPreProcessor'
+        yield (
+            f'{key}.mean has {len(mean)} numbers, but model.backbone.in_channels='
+            f'{takes}: set one number for each channel in mean and std{bands}'
+        )
+    elif kind == 'SegDataPreProcessor' and len(mean) not in (0, 1, 3):
+        yield (
+            f'{key}.mean has {len(mean)} numbers, of which SegDataPreProcessor takes 1 '
+            f'or 3: set {key}.type=BandsPreProcessor'
+        )
+    elif kind == 'SegDataPreProcessor' and takes > 3:
+        for option in ('bgr_to_rgb', 'rgb_to_bgr'):
+            if preprocessor.get(option):
+                yield (
+                    f'{key}.{option}=True does nothing to {takes} channels in '
+                    f'SegDataPreProcessor: set {key}.type=BandsPreProcessor, which '
+                    f'turns the first three, or {key}.{option}=False'
+                )
+    train: Any = cfg.get('train_dataloader') or {}
+    for number, step in enumerate(pipeline_of(train.get('dataset') or {})):
+        if step.get('type') == 'PhotoMetricDistortion' and takes != 3:
+            option = f'train_dataloader.dataset.pipeline.{number}'
+            yield (
+                f'{option} (PhotoMetricDistortion) takes three channels, but '
+                f'model.backbone.in_channels={takes}: leave it out'
+            )
 
 
 def _sampler(cfg: Config) -> Iterator[str]:

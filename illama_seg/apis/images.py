@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import cv2
 import numpy as np
+from mmengine.registry import TRANSFORMS
 
-from illama_seg.datasets.images import check_image
 from illama_seg.errors import MissingFileError, UserError
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
@@ -18,34 +18,27 @@ class UnwritableError(UserError):
     """A file of results that cannot be written; the next one cannot be either."""
 
 
-def read_image(path: str | Path) -> np.ndarray:
-    """Read an image as (H, W, 3) uint8, BGR; converts grey, alpha and 16 bits.
+def read_image(path: str | Path, loader: Mapping | None = None) -> np.ndarray:
+    """Read an image as the first step of a config's pipeline does.
+
+    Args:
+        path: path of the image.
+        loader: config of this step, such as ``model.cfg.test_pipeline[0]``; by default
+            mmcv's ``LoadImageFromFile``, which makes three channels of 8 bits of any
+            image.
+
+    Returns:
+        (H, W, 3) uint8, BGR, by default; (H, W) or (H, W, bands) of any type by others.
 
     Raises:
         MissingFileError: if there is no such file.
-        UserError: names a file that is no image, is damaged, or has too many pixels.
+        UserError: names a file that is no image, is damaged, has too many pixels, or
+            more bands than the loader reads.
     """
-    path = Path(path)
-    if not path.is_file():
+    if not Path(path).is_file():
         raise MissingFileError(f'no image {path}')
-    check_image(path, is_known=True)
-    data = np.fromfile(path, np.uint8)
-    try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    except cv2.error as error:
-        if 'MAX_IMAGE' in str(error):
-            raise UserError(
-                f'{path} has more pixels or a longer side than OpenCV decodes: set '
-                'the variables OPENCV_IO_MAX_IMAGE_PIXELS (2^29 if unset), _WIDTH and '
-                '_HEIGHT of the environment'
-            ) from error
-        image = None
-    if image is None:
-        raise UserError(
-            f'{path} ({data.size} bytes) is damaged or no image; formats read: '
-            f'{", ".join(IMAGE_SUFFIXES)}'
-        )
-    return image
+    load = TRANSFORMS.build(dict(loader or dict(type='LoadImageFromFile')))
+    return load(dict(img_path=str(path)))['img']
 
 
 def write_image(path: Path, image: np.ndarray) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from mmengine.logging import print_log
+from mmengine.registry import TRANSFORMS
 from torch import nn
 from tqdm import tqdm
 
@@ -16,6 +18,8 @@ from illama_seg.apis.models import annotation_ids, dataset_meta
 from illama_seg.apis.prediction import check_windows, predict
 from illama_seg.apis.user_errors import check_writable
 from illama_seg.apis.video import CODECS, is_video, rewrite_video
+from illama_seg.datasets.decoding import as_picture, loads_bgr
+from illama_seg.datasets.values import narrow_warning
 from illama_seg.errors import UserError
 from illama_seg.visualization.overlays import add_legend, legend, overlay
 
@@ -109,12 +113,17 @@ class _Painter:
         meta = dataset_meta(model)
         self.classes, self.palette = meta['classes'], meta['palette']
         self.ids = annotation_ids(meta)
+        self.loader = cast(Any, model).cfg.test_pipeline[0]
+        self.is_bgr = loads_bgr(TRANSFORMS.build(self.loader))
 
     def paint_image(self, path: Path, name: Path, out: Path) -> dict[str, float]:
         """Write an image's overlay and labels; return the share of each class."""
-        image = read_image(path)
+        image = read_image(path, self.loader)
         labels = predict(self.model, image, *self.windows)
+        if text := narrow_warning(path, image):
+            print_log(text, logger='current', level=30)
         write_image(out / 'labels' / name.with_suffix('.png'), self.ids[labels])
+        image = as_picture(image, self.is_bgr)
         counts = self._paint(image, labels)
         image = add_legend(image, labels, self.classes, self.palette)
         suffix = '.jpg' if max(image.shape) <= JPEG_SIDE else '.png'

@@ -31,13 +31,15 @@ def as_array(image: AnyImage, loader: Mapping) -> np.ndarray:
             an array is left as it is.
 
     Returns:
-        (H, W, 3) uint8, BGR.
+        (H, W, 3) uint8, BGR, by the default loader.
 
     Raises:
         UserError: names the type, shape or dtype, and what is expected.
     """
     if isinstance(image, str | Path):
-        return read_image(image)
+        # mmseg's inference_model may have made the step one that reads arrays.
+        is_file = loader.get('type') != 'LoadImageFromNDArray'
+        return read_image(image, loader if is_file else None)
     if isinstance(image, Image.Image):
         if image.mode in ('I', 'F') or image.mode.startswith('I;'):
             raise UserError(
@@ -47,7 +49,6 @@ def as_array(image: AnyImage, loader: Mapping) -> np.ndarray:
         return np.ascontiguousarray(np.asarray(image.convert('RGB'))[..., ::-1])
     if not isinstance(image, np.ndarray):
         raise UserError(f'an image is a {type(image).__name__}: {EXPECTED}')
-    # mmseg's inference_model leaves the second of these in the model's config.
     is_usual = loader.get('type') in ('LoadImageFromFile', 'LoadImageFromNDArray')
     reads = loader.get('color_type', 'color'), bool(loader.get('to_float32'))
     if not is_usual or reads != ('color', False):

@@ -29,9 +29,10 @@ def predict(
 
     Args:
         model: from :func:`load_segmentor` or ``mmseg.apis.init_model``.
-        image: path, PIL image, or array: (H, W, 3) uint8, BGR; also grey (H, W) or
-            (H, W, 1), or with alpha (H, W, 4). Or a list, tuple or generator of any of
-            these.
+        image: path, PIL image, or array as the config's loader reads it, see
+            :func:`read_image`: (H, W, 3) uint8, BGR, by the default one; also grey
+            (H, W) or (H, W, 1), or with alpha (H, W, 4). Or a list, tuple or generator
+            of any of these.
         full_size: put the windows over the image as it is, without the resizing of the
             test pipeline.
         blend: weights of overlapping windows: 'mean', 'hann' or 'gaussian'.
@@ -132,12 +133,25 @@ def packed_inputs(model: Any, image: np.ndarray, full_size: bool = False) -> dic
     """Apply the model's test pipeline to an image.
 
     Returns:
-        ``inputs``, (3, height, width) uint8, and ``data_samples``.
+        ``inputs``, (channels, height, width), and ``data_samples``.
+
+    Raises:
+        UserError: if the model takes another number of channels.
     """
     steps = without_annotations(model.cfg.test_pipeline)
     if full_size:
         steps = [step for step in steps if step['type'] != 'Resize']
-    steps[0] = dict(steps[0], type='LoadImageFromNDArray')
+    takes = model.cfg.model.backbone.get('in_channels', 3)
+    channels = image.shape[2] if image.ndim == 3 else 1
+    if channels != takes:
+        raise UserError(
+            f'the image has {channels} channels, (height, width, channels)='
+            f'{image.shape}, but the model takes {takes} '
+            '(model.backbone.in_channels): read it as the training did, by the first '
+            'step of test_pipeline'
+        )
+    to_float32 = steps[0].get('to_float32', False)
+    steps[0] = dict(type='LoadImageFromNDArray', to_float32=to_float32)
     return Compose(steps)(dict(img=image))
 
 

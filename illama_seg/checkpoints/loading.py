@@ -15,6 +15,7 @@ from illama_seg.errors import UserError
 from illama_seg.layers.architectures import ARCHITECTURES
 from illama_seg.layers.pos_embed import resize_pos_embed
 
+_PATCHES = 'patch_embed.proj.weight'
 _Shapes = list[tuple[str, tuple[int, ...], tuple[int, ...]]]
 
 
@@ -28,6 +29,7 @@ class LoadReport:
         missing: keys of the backbone that the checkpoint lacks.
         unexpected: keys of the checkpoint that the backbone does not know.
         resized: (key, shape in the file, shape in the backbone), loaded after resizing.
+        adapted: as ``resized``, of RGB's weights for another number of channels.
         ignored: classifier or segmentor heads, and parts of the backbone not built.
         left_out: as ``resized``, of a classifier of another number of classes; not
             loaded.
@@ -39,6 +41,7 @@ class LoadReport:
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     resized: _Shapes = field(default_factory=list)
+    adapted: _Shapes = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     left_out: _Shapes = field(default_factory=list)
     mismatched: _Shapes = field(default_factory=list)
@@ -47,10 +50,12 @@ class LoadReport:
     def summary(self) -> str:
         """One line: the keys that were loaded, resized, missing."""
         resized, missing = [key for key, *_ in self.resized], self.missing
+        adapted = [f"RGB's {key} for {new[1]} channels" for key, _, new in self.adapted]
         return ', '.join(
             [
                 self._loaded(),
                 f'{len(resized)} resized{f" ({listed(resized)})" if resized else ""}',
+                *adapted,
                 f'{len(missing)} missing{f" ({listed(missing)})" if missing else ""}',
             ]
         )
@@ -62,7 +67,7 @@ class LoadReport:
 
     def __str__(self) -> str:
         lines = [self._loaded()]
-        for kind in ('resized', 'left_out', 'mismatched'):
+        for kind in ('resized', 'adapted', 'left_out', 'mismatched'):
             lines += [
                 f'  {kind}: {k} {old} -> {new}' for k, old, new in vars(self)[kind]
             ]
@@ -100,6 +105,8 @@ def load_into_backbone(
 ) -> LoadReport:
     """Load a checkpoint into a backbone, at any resolution, and report on every key.
 
+    Weights of the patches that were trained on RGB are adapted to another number of
+    channels, see :func:`adapt_channels`.
     The positional embedding is resized to ``backbone.grid_size``, from the grid noted
     in our own .pth files, else from a square one; tensors are cast to the dtype of
     the parameters. A classifier (``head``) of another number of classes is left out.
@@ -127,6 +134,8 @@ def load_into_backbone(
         )
     if 'pos_embed' in weights and 'pos_embed' in target:
         _fit_pos_embed(weights, checkpoint.grid, target['pos_embed'], backbone, report)
+    if _PATCHES in weights and _PATCHES in target:
+        _fit_channels(weights, target[_PATCHES], report)
     for key, value in weights.items():
         if key not in target:
             unused = _is_not_built(key, target)
@@ -166,8 +175,56 @@ def _log(report: LoadReport, logger: logging.Logger) -> None:
             theirs,
             ours,
         )
+    for key, old, new in report.adapted:
+        logger.warning(
+            '%s was trained on %d channels and is adapted to %d: %s',
+            key,
+            old[1],
+            new[1],
+            'their sum' if new[1] == 1 else f'repeated, times {old[1]}/{new[1]}',
+        )
     if report.unexpected:
         logger.warning('not used by the model: %s', listed(report.unexpected))
+
+
+def adapt_channels(weight: Tensor, channels: int) -> Tensor:
+    """Adapt the weights of a convolution of RGB to images of other channels, as timm.
+
+    One channel gets the sum over RGB: a grey image gives what it would give as three
+    equal channels. More get the weights of R, G, B, R, ... times 3 / channels: equal
+    channels give the same sum.
+
+    Args:
+        weight: (dims, 3, P, P).
+        channels: number of channels.
+
+    Returns:
+        (dims, channels, P, P), of the same dtype.
+    """
+    values = weight.float()
+    if channels == 1:
+        values = values.sum(1, keepdim=True)
+    else:
+        repeated = values.repeat(1, math.ceil(channels / 3), 1, 1)
+        values = repeated[:, :channels] * (3 / channels)
+    return values.to(weight.dtype)
+
+
+def _fit_channels(
+    weights: dict[str, Tensor], expected: Tensor, report: LoadReport
+) -> None:
+    old, new = tuple(weights[_PATCHES].shape), tuple(expected.shape)
+    if (
+        len(old) == 4
+        and old[1] == 3 != new[1]
+        and (old[0], *old[2:])
+        == (
+            new[0],
+            *new[2:],
+        )
+    ):
+        weights[_PATCHES] = adapt_channels(weights[_PATCHES], new[1])
+        report.adapted.append((_PATCHES, old, new))
 
 
 def _fit_pos_embed(

@@ -2,6 +2,7 @@
 
 from illama_seg.datasets.annotations import CheckAnnotations
 from illama_seg.datasets.labelled import LabelledImages
+from illama_seg.datasets.preprocess import BandsPreProcessor
 from illama_seg.datasets.segmentation import (
     CamVidDataset,
     CheckedADE20KDataset,
@@ -10,6 +11,7 @@ from illama_seg.datasets.segmentation import (
 )
 
 __all__ = [
+    'BandsPreProcessor',
     'CamVidDataset',
     'CheckAnnotations',
     'CheckedADE20KDataset',

@@ -11,9 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 from mmengine.fileio import get
+from mmengine.registry import TRANSFORMS
 from mmseg.datasets import BaseSegDataset
 from PIL import Image, UnidentifiedImageError
 from prettytable import PrettyTable
@@ -21,10 +23,13 @@ from tqdm import tqdm
 
 from illama_seg.datasets.annotations import IGNORED, wrong_size_message
 from illama_seg.datasets.images import check_image
+from illama_seg.datasets.values import ImageValues, SplitValues, measure_values
 from illama_seg.errors import UserError
 
 Pair = tuple[str, str | None]
 _NUMBERS = ('L', 'P', '1', 'I', 'I;16', 'I;16B')  # modes of one integer a pixel
+_PLAIN = ('JPEG', 'PNG', 'BMP', 'WEBP')  # formats that decoders agree on
+_COLOURS = ('1', 'L', 'LA', 'P', 'RGB', 'RGBA', 'CMYK')
 _FEW = 64
 _ORIENTATION = 0x112  # in EXIF; 5 to 8 are rotated by 90 degrees
 _SHOWN = 3
@@ -37,7 +42,9 @@ class Facts:
     Attributes:
         image: path of the image.
         annotation: path of the annotation.
-        size: (height, width) of the image.
+        size: (height, width) of the image as loaded.
+        values: its values as loaded.
+        orientation: by EXIF, 1 for an image that is not turned.
         shape: shape of the annotation as an array.
         labels: label in the file -> number of its pixels.
         digest: checksum of the image file.
@@ -47,6 +54,8 @@ class Facts:
     image: str
     annotation: str | None
     size: tuple[int, ...] | None = None
+    values: ImageValues | None = None
+    orientation: int = 1
     shape: tuple[int, ...] | None = None
     labels: dict[int, int] = field(default_factory=dict)
     digest: str = ''
@@ -117,10 +126,18 @@ def class_table(
     return table.get_string()
 
 
-def inspect_pair(pair: Pair, backend_args: dict | None = None) -> Facts:
-    """Decode an image and its annotation completely, and count the labels."""
+def inspect_pair(
+    pair: Pair, backend_args: dict | None = None, loader: Any = None
+) -> Facts:
+    """Decode an image and its annotation completely, and count the labels.
+
+    Args:
+        pair: paths of the image and of its annotation.
+        backend_args: storage backend of the data set.
+        loader: transform that loads the image; by default ``LoadImageFromFile``.
+    """
     facts = Facts(*pair)
-    _read_image(facts, backend_args)
+    _read_image(facts, backend_args, loader)
     if facts.annotation is not None:
         _read_labels(facts, facts.annotation, backend_args)
     if facts.size and facts.shape and facts.size != facts.shape:
@@ -135,6 +152,7 @@ def inspect_pairs(
     title: str,
     workers: int | None = None,
     backend_args: dict | None = None,
+    loader: Any = None,
 ) -> Iterator[Facts]:
     """Yield the facts of each pair, in order, with a progress bar.
 
@@ -143,13 +161,14 @@ def inspect_pairs(
         title: text before the progress bar.
         workers: processes; by default as many as there are cores.
         backend_args: storage backend of the data set.
+        loader: see :func:`inspect_pair`.
 
     Raises:
         UserError: if ``workers`` is less than 1.
     """
     if workers is not None and workers < 1:
         raise UserError('expected at least 1', workers=workers)
-    work = partial(inspect_pair, backend_args=backend_args)
+    work = partial(inspect_pair, backend_args=backend_args, loader=loader)
     bar = partial(tqdm, desc=title, total=len(pairs), unit='image', disable=None)
     workers = min(workers or _cores(), -(-len(pairs) // _FEW))
     if workers <= 1:
@@ -167,23 +186,56 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
 
 
-def _read_image(facts: Facts, backend_args: dict | None) -> None:
+def _read_image(facts: Facts, backend_args: dict | None, loader: Any) -> None:
+    loader = loader or TRANSFORMS.build(dict(type='LoadImageFromFile'))
     try:
         data = get(facts.image, backend_args)
         facts.digest = hashlib.blake2b(data, digest_size=16).hexdigest()
         check_image(facts.image, data)
-        with Image.open(io.BytesIO(data)) as file:
-            width, height = file.size
-            # OpenCV applies the orientation, so the annotation has to fit the result.
-            turned = file.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
-            facts.size = (width, height) if turned else (height, width)
-            # A small version of a JPEG takes a fraction of the time, but all of its
-            # stream is read.
-            file.draft(None, (max(width // 8, 1), max(height // 8, 1)))
-            file.load()
+        image = _by_pillow(facts, data, loader)
+        if image is None or image.min() == image.max():  # a small one misses details
+            image = loader(dict(img_path=facts.image))['img']
+        facts.size = facts.size or image.shape[:2]
+        facts.values = measure_values(facts.image, image, data)
     except Exception as error:  # every decoder has errors of its own
         facts.size = None
         facts.faults.append(('image unreadable', _unreadable(facts.image, error)))
+
+
+def _by_pillow(facts: Facts, data: bytes, loader: Any) -> np.ndarray | None:
+    """Read all of a file, which OpenCV may not; return the image where it suffices.
+
+    A small version of a JPEG takes a fraction of the time, but all of its stream is
+    read.
+    """
+    try:
+        file = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:  # its loader may know it
+        return None
+    with file:
+        width, height = file.size
+        facts.orientation = file.getexif().get(_ORIENTATION) or 1
+        is_plain = file.format in _PLAIN and _is_default(loader)
+        if is_plain:
+            file.draft(None, (max(width // 8, 1), max(height // 8, 1)))
+        if file.format == 'TIFF':  # Pillow knows fewer of them than others
+            return None
+        file.load()
+        if not is_plain or file.mode not in _COLOURS:
+            return None
+        if file.format == 'PNG' and data[24] > 8:
+            return None
+        # OpenCV applies the orientation, so the annotation has to fit the result.
+        turned = facts.orientation in (5, 6, 7, 8)
+        facts.size = (width, height) if turned else (height, width)
+        return np.asarray(file.convert('RGB'))[..., ::-1]
+
+
+def _is_default(loader: Any) -> bool:
+    wanted = dict(imdecode_backend='cv2', color_type='color', to_float32=False)
+    return type(loader).__name__ == 'LoadImageFromFile' and all(
+        getattr(loader, key) == value for key, value in wanted.items()
+    )
 
 
 def _read_labels(facts: Facts, path: str, backend_args: dict | None) -> None:
@@ -225,7 +277,7 @@ def _unreadable(path: str, error: Exception) -> str:
         reason = 'there is no such file'
     elif isinstance(error, UnidentifiedImageError):
         reason = 'it is no image'
-    elif str(error).startswith(path):  # ours
+    elif isinstance(error, UserError) and path in str(error):
         return str(error)
     else:
         reason = str(error) or type(error).__name__
@@ -249,6 +301,8 @@ class CheckedSplit:
         images: class number -> number of images that have it.
         sizes: (height, width) -> number of images.
         wrong: labels that no class has.
+        values: values of the images as loaded.
+        turned: images whose EXIF turns or mirrors them, which their size does not show.
         sound: (data set, sample before its pipeline) of each pair without an error.
     """
 
@@ -261,6 +315,8 @@ class CheckedSplit:
     images: Counter[int] = field(default_factory=Counter)
     sizes: Counter[tuple[int, ...]] = field(default_factory=Counter)
     wrong: set[int] = field(default_factory=set)
+    values: SplitValues = field(default_factory=SplitValues)
+    turned: list[str] = field(default_factory=list)
     sound: list[tuple[BaseSegDataset, dict]] = field(default_factory=list)
 
     def summary(self) -> dict:
@@ -272,6 +328,7 @@ class CheckedSplit:
             smallest=area[0] if area else None,
             largest=area[-1] if area else None,
             ignored=self.pixels[IGNORED] / total,
+            values=self.values.summary(),
             classes={
                 name: dict(share=self.pixels[n] / total, images=self.images[n])
                 for n, name in enumerate(self.classes)

@@ -9,15 +9,17 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
+from illama_seg.datasets.decoding import as_picture, image_loader, loads_bgr
 from illama_seg.errors import UserError
 
 Pair = tuple[np.ndarray, np.ndarray, str]
 
 
 class LabelledImages:
-    """Images and labels of one of a config's data sets, as they are on the disk.
+    """Images and labels of one of a config's data sets, as its loader reads them.
 
-    Yields (image (H, W, 3) uint8 BGR, labels (H, W) class numbers or 255, path).
+    Yields (image, labels (H, W) class numbers or 255, path). The image is (H, W, 3)
+    uint8 BGR by the default loader, (H, W) or (H, W, bands) of any type by others.
 
     Args:
         cfg: config.
@@ -30,8 +32,9 @@ class LabelledImages:
     def __init__(self, cfg: Config, split: str) -> None:
         init_default_scope(cfg.get('default_scope', 'mmseg'))
         settings = cfg[f'{split}_dataloader'].dataset
-        loading = ('LoadImageFromFile', 'LoadAnnotations', 'CheckAnnotations')
-        steps = [step for step in settings.pipeline if step['type'] in loading]
+        loading = ('LoadAnnotations', 'CheckAnnotations')
+        first, *others = settings.pipeline
+        steps = [first, *(step for step in others if step['type'] in loading)]
         self.dataset = DATASETS.build(dict(settings, pipeline=steps))
         if len(self.dataset) and 'seg_map_path' not in self.dataset.get_data_info(0):
             raise UserError(
@@ -48,6 +51,10 @@ class LabelledImages:
 
     def __iter__(self) -> Iterator[Pair]:
         return (self[index] for index in range(len(self)))
+
+    def picture(self, image: np.ndarray) -> np.ndarray:
+        """Return a picture of one of the images, (H, W, 3) uint8, BGR."""
+        return as_picture(image, loads_bgr(image_loader(self.dataset)))
 
     def name(self, index: int) -> str:
         """Return the file name of an image, without reading the file."""

@@ -16,6 +16,7 @@ from mmseg.datasets import BaseSegDataset
 from PIL import Image
 
 from illama_seg.datasets.annotations import IGNORED, wrong_label_message
+from illama_seg.datasets.decoding import image_loader
 from illama_seg.datasets.inspection import (
     CheckedSplit,
     Facts,
@@ -75,12 +76,29 @@ def check_splits(
                 )
             pairs = _list_pairs(dataset, name, findings)
             facts = inspect_pairs(
-                pairs, f'checking {name}', workers, dataset.backend_args
+                pairs,
+                f'checking {name}',
+                workers,
+                dataset.backend_args,
+                image_loader(dataset),
             )
             _check_split(splits[name], dataset, facts, seen, findings)
     check_zero_label(splits, findings)
     check_classes(splits, findings)
+    _check_turned(splits, findings)
     return splits, findings.sorted()
+
+
+def _check_turned(splits: dict[str, CheckedSplit], findings: Findings) -> None:
+    for name, split in splits.items():
+        for path in split.turned:
+            text = (
+                f'{path}: its EXIF orientation turns or mirrors it in viewers, and in '
+                'LoadImageFromFile unless color_type ignores it; annotations are never '
+                'turned. Look at the contact sheet; if the labels are not on their '
+                'things, write the image anew without EXIF'
+            )
+            findings.add(name, 'turned by EXIF', text, path, level='warning')
 
 
 def _datasets(settings: dict) -> Iterator[BaseSegDataset]:
@@ -270,6 +288,12 @@ def _check_split(
         split.images.update(trained.keys())
         if facts.size:
             split.sizes[facts.size] += 1
+        if facts.values is not None:
+            split.values.add(facts.values)
+        if facts.orientation != 1 and (
+            facts.orientation < 5 or (facts.size and facts.size[0] == facts.size[1])
+        ):
+            split.turned.append(facts.image)
         for kind, message in faults:
             findings.add(split.name, kind, message, facts.image)
         if facts.labels and set(trained) == {IGNORED} and not wrong:

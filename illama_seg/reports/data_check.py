@@ -21,15 +21,18 @@ from illama_seg.apis.user_errors import (
     check_writable,
     options_explained,
 )
+from illama_seg.datasets.decoding import as_picture, image_loader, loads_bgr
 from illama_seg.datasets.inspection import (
     CheckedSplit,
     Finding,
+    Findings,
     class_table,
 )
 from illama_seg.datasets.labelled import LabelledImages
 from illama_seg.datasets.validation import (
     check_splits,
 )
+from illama_seg.datasets.values import judge_values, order_warning, pipeline_of
 from illama_seg.studies.common import check_at_least, spread
 from illama_seg.visualization.overlays import side_by_side
 from illama_seg.visualization.sheets import class_entries, draw_sheet
@@ -82,6 +85,8 @@ def check_dataset(
     classes = {name: split.classes for name, split in splits.items()}
     for text in contradictions(cfg, classes):
         findings.insert(0, Finding('contradiction', 'config', [text]))
+    findings += _value_findings(cfg, splits)
+    findings.sort(key=lambda found: found.level != 'fault')
     if num_images and 'train' in splits and splits['train'].sound:
         try:
             _draw_contact_sheet(cfg, splits['train'], num_images, seed, folder)
@@ -96,6 +101,18 @@ def check_dataset(
     )
     (folder / 'report.json').write_text(json.dumps(report, indent=1))
     return report, '\n'.join([*_unchecked(cfg), _text(report, findings, folder)])
+
+
+def _value_findings(cfg: Config, splits: dict[str, CheckedSplit]) -> list[Finding]:
+    findings = Findings()
+    for name, split in splits.items():
+        pipeline = pipeline_of(cfg[f'{name}_dataloader'].dataset)
+        for kind, message, level in judge_values(split.values, pipeline, cfg.model):
+            findings.add(name, kind, message, level=level)
+        for loader in [image_loader(split.sound[0][0])] if split.sound else ():
+            if text := order_warning(loader, cfg.model):
+                findings.add(name, 'order of the bands', text, level='warning')
+    return findings.sorted()
 
 
 def browse_dataset(
@@ -132,15 +149,17 @@ def browse_dataset(
     with options_explained(cfg):
         plain = LabelledImages(cfg, split)
         dataset = DATASETS.build(cfg[f'{split}_dataloader'].dataset)
+        loader = image_loader(dataset)
     palette, classes = dataset.metainfo['palette'], dataset.metainfo['classes']
     size = _padded_size(cfg) if split == 'train' else (0, 0)
     rows, present = [], set()
     with _seeded(seed):
         for index in spread(len(dataset), num_images):
             image, labels, file = plain[index]
-            samples = [(image, labels, f'{Path(file).name}, {_size(image)}')]
+            picture = plain.picture(image)
+            samples = [(picture, labels, f'{Path(file).name}, {_size(image)}')]
             for _ in range(draws):
-                image, labels = _model_input(dataset[index], size)
+                image, labels = _model_input(dataset[index], size, loader)
                 samples.append((image, labels, _describe(image, labels)))
             present |= {n for _, labels, _ in samples for n in np.unique(labels)}
             rows.append(
@@ -182,16 +201,16 @@ def _padded_size(cfg: Config) -> tuple[int, int]:
     return (cfg.model.get('data_preprocessor') or {}).get('size') or (0, 0)
 
 
-def _model_input(sample: dict, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return a sample's padded image (H, W, 3) uint8 BGR and labels (H, W) uint8."""
+def _model_input(
+    sample: dict, size: tuple[int, int], loader: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a sample's padded picture (H, W, 3) uint8 BGR and labels (H, W) uint8."""
     if 'inputs' in sample:
         image = sample['inputs'].numpy().transpose(1, 2, 0)
         labels = sample['data_samples'].gt_sem_seg.data.squeeze(0).numpy()
     else:
         image, labels = sample['img'], sample['gt_seg_map']
-    if image.dtype != np.uint8:  # normalised by the pipeline
-        image = image - image.min()
-        image = (255 * image / max(image.max(), 1e-6)).astype(np.uint8)
+    image = as_picture(image, loads_bgr(loader))
     if image.shape[:2] != labels.shape:  # a test pipeline resizes the image only
         labels = cv2.resize(
             labels.astype(np.uint8),
@@ -228,7 +247,9 @@ def _draw_contact_sheet(
         for index in spread(len(split.sound), num_images):
             dataset, sample = split.sound[index]
             image, labels = _model_input(
-                dataset.pipeline(dict(sample)), _padded_size(cfg)
+                dataset.pipeline(dict(sample)),
+                _padded_size(cfg),
+                image_loader(dataset),
             )
             present |= set(np.unique(labels).tolist())
             caption = f'{Path(sample["img_path"]).name}: {_describe(image, labels)}'

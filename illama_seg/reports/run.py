@@ -80,7 +80,8 @@ def report_run(
     for index in sorted(chosen.tolist()):
         image, label, path = pairs[index]
         caption = f'{Path(path).stem}\n{accuracies[index]:.1f} % of pixels'
-        rows.append((image[..., ::-1], label, predict(model, image), caption))
+        picture = pairs.picture(image)[..., ::-1]
+        rows.append((picture, label, predict(model, image), caption))
     draw_rows(rows, meta['classes'], meta['palette'], run / 'predictions.png')
     classes = [
         [name.strip(), *('-' if v is None else f'{v:.2f}' for v in row.values())]
@@ -119,7 +120,7 @@ def _report_log(run: Path, checkpoint: Path, scalars: list[Path]) -> tuple[dict,
 
 def _baselines(cfg: Config, val: LabelledImages, classes: tuple[str, ...]) -> dict:
     def pairs(source: LabelledImages) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        return ((image, label) for image, label, _ in source)
+        return ((source.picture(image), label) for image, label, _ in source)
 
     train = LabelledImages(cfg, 'train')
     colour = colour_baseline(pairs(train), pairs(val), classes)

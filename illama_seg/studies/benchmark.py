@@ -24,6 +24,7 @@ from illama_seg.machine.precision import choose_precision
 from illama_seg.studies.common import (
     build_model,
     check_at_least,
+    image_channels,
     results_path,
     write_results,
 )
@@ -198,7 +199,7 @@ def _measure(
         torch.cuda.reset_peak_memory_stats(device)
     seconds = []
     try:
-        image = torch.randn(batch_size, 3, *shape, device=device)
+        image = torch.randn(batch_size, image_channels(model), *shape, device=device)
         for _ in range(WARM_UP + repeat):
             start = time.perf_counter()
             forward_pass(model, image, dtype)

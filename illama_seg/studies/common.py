@@ -134,6 +134,11 @@ def build_model(cfg: Config) -> nn.Module:
         return MODELS.build(cfg.model).eval()
 
 
+def image_channels(model: nn.Module) -> int:
+    """Return the number of channels of the images that a model takes."""
+    return next(m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d))
+
+
 def evaluate(
     model: nn.Module, pairs: LabelledImages, title: str = 'evaluating'
 ) -> tuple[dict, np.ndarray]:

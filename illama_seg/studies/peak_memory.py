@@ -16,7 +16,7 @@ from torch import nn
 
 from illama_seg.apis.configs import load_config
 from illama_seg.machine import choices
-from illama_seg.studies.common import build_model
+from illama_seg.studies.common import build_model, image_channels
 
 MIB = 2**20
 
@@ -55,7 +55,7 @@ def _peak(
     torch.set_num_threads(threads)
     choices.resume(chosen)
     model = build_model(load_config(config, cfg_options))
-    image = torch.randn(batch_size, 3, *shape)
+    image = torch.randn(batch_size, image_channels(model), *shape)
     forward_pass(model, image, dtype)
     return _resident_peak()
 

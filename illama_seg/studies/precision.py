@@ -26,7 +26,12 @@ from illama_seg.evaluation import ConfusionMatrix
 from illama_seg.machine.precision import choose_precision
 from illama_seg.quantization import in_integers, wrong_products
 from illama_seg.studies.benchmark import training_shape
-from illama_seg.studies.common import check_at_least, results_path, write_results
+from illama_seg.studies.common import (
+    check_at_least,
+    image_channels,
+    results_path,
+    write_results,
+)
 from illama_seg.studies.section import Section
 from illama_seg.studies.subjects import source_name
 from illama_seg.studies.tables import Table
@@ -171,7 +176,8 @@ def _batch(cfg: Config, model: nn.Module, batch_size: int | None) -> Tensor:
     height, width = training_shape(model)
     count = batch_size or (1 if segments else cfg.test_dataloader.batch_size)
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(count, 3, height, width, generator=generator)
+    channels = image_channels(model)
+    return torch.randn(count, channels, height, width, generator=generator)
 
 
 def _time(rows: list[_Row], images: Tensor, repeat: int) -> None:

@@ -180,3 +180,48 @@ def test_masks_are_refused_only_where_no_annotation_has_the_object(
             check_masks(dataset)
     else:
         check_masks(dataset)
+
+
+RGB = dict(type='SegDataPreProcessor', mean=[1.0] * 3, std=[1.0] * 3, bgr_to_rgb=True)
+
+
+@pytest.mark.parametrize(
+    ('channels', 'changes', 'text'),
+    [
+        (3, dict(), None),
+        (1, dict(mean=[1.0], std=[1.0]), None),
+        (4, dict(), 'mean has 3 numbers, but model.backbone.in_channels=4'),
+        (4, dict(), 'data_preprocessor.type=BandsPreProcessor'),
+        (1, dict(), 'in_channels=1: set one number for each channel in mean and std'),
+        (3, dict(std=[1.0]), 'mean has 3 numbers, model.data_preprocessor.std 1'),
+        (
+            4,
+            dict(mean=[1.0] * 4, std=[1.0] * 4),
+            'of which SegDataPreProcessor takes 1 or 3: set model.data_preprocessor.ty',
+        ),
+        (4, dict(mean=[1.0], std=[1.0]), 'bgr_to_rgb=True does nothing to 4 channels'),
+        (4, dict(mean=[1.0], std=[1.0], bgr_to_rgb=False), None),
+        (
+            4,
+            dict(type='BandsPreProcessor', mean=[1.0] * 4, std=[1.0] * 4),
+            None,
+        ),
+        (5, dict(type='BandsPreProcessor'), 'has 3 numbers, but'),
+    ],
+)
+def test_mean_deviation_and_order_fit_the_number_of_channels(channels, changes, text):
+    cfg = config()
+    cfg.model.backbone = dict(in_channels=channels)
+    cfg.model.data_preprocessor = dict(RGB, **changes)
+    found = contradictions(cfg, CLASSES)
+    assert not found if text is None else any(text in one for one in found), found
+
+
+@pytest.mark.parametrize('channels', [1, 3, 4])
+def test_a_distortion_of_colours_is_for_three_channels(channels):
+    cfg = config()
+    cfg.model.backbone = dict(in_channels=channels)
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='PhotoMetricDistortion')]
+    cfg.train_dataloader.dataset.pipeline = pipeline
+    found = contradictions(cfg, CLASSES)
+    assert ('pipeline.1 (PhotoMetricDistortion)' in str(found)) is (channels != 3)

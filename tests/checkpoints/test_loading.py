@@ -19,6 +19,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_state_dict, save_checkpoint, weights_to_cpu
 from safetensors.torch import save_file
+from timm.models._manipulate import adapt_input_conv
 from torch import nn
 
 from illama_seg.backbones import ILLaMA
@@ -32,6 +33,7 @@ from illama_seg.checkpoints import (
     open_checkpoint,
     read_checkpoint,
 )
+from illama_seg.checkpoints.loading import adapt_channels
 
 DATA = Path(__file__).parents[1] / 'data'
 OFFICIAL = DATA / 'illama_micro_official.pth'
@@ -41,11 +43,13 @@ ROOT_LOGGER = 'illama_seg'
 class Backbone(nn.Module):
     """The parameters of a micro iLLaMA, without its maths."""
 
-    def __init__(self, dims=48, depth=3, hidden=256, grid=(4, 4), with_norm=False):
+    def __init__(
+        self, dims=48, depth=3, hidden=256, grid=(4, 4), with_norm=False, channels=3
+    ):
         super().__init__()
         self.grid_size = grid
         self.cls_position = 'last'
-        self.patch_embed = nn.ModuleDict({'proj': nn.Conv2d(3, dims, 8, 8)})
+        self.patch_embed = nn.ModuleDict({'proj': nn.Conv2d(channels, dims, 8, 8)})
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dims))
         self.pos_embed = nn.Parameter(torch.zeros(1, grid[0] * grid[1] + 1, dims))
         self.blocks = nn.ModuleList(self._block(dims, hidden) for _ in range(depth))
@@ -723,3 +727,47 @@ def test_files_of_one_name_from_two_places_are_two(cache, server):
     assert first != other and first.name == other.name == 'x.pth'
     assert fetch_checkpoint(f'{server[0]}a/x.pth') == first
     assert len(server[1]) == 2
+
+
+# Other numbers of channels
+
+
+@pytest.mark.parametrize('channels', [1, 2, 4, 5, 7])
+def test_colours_go_into_other_channels_as_timm_puts_them(channels, official, tmp_path):
+    backbone = Backbone(channels=channels)
+    report = load_into_backbone(backbone, OFFICIAL)
+    weight = official['patch_embed.proj.weight'].float()
+    expected = adapt_input_conv(channels, weight)
+    torch.testing.assert_close(backbone.patch_embed['proj'].weight.data, expected)
+    key, old, new = report.adapted[0]
+    assert (key, old[1], new[1]) == ('patch_embed.proj.weight', 3, channels)
+    assert key in report.matched and not report.mismatched
+    assert f"RGB's {key} for {channels} channels" in report.summary
+    assert 'adapted: patch_embed.proj.weight' in str(report)
+
+
+@pytest.mark.parametrize('channels', [1, 6, 9])
+def test_equal_channels_give_what_a_grey_picture_gives(channels, official):
+    weight = official['patch_embed.proj.weight'].float()
+    grey = torch.rand(2, 1, 8, 8)
+    expected = nn.functional.conv2d(grey.expand(-1, 3, -1, -1), weight, stride=8)
+    adapted = adapt_channels(weight, channels)
+    found = nn.functional.conv2d(grey.expand(-1, channels, -1, -1), adapted, stride=8)
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_log_says_what_became_of_the_colours(caplog):
+    with caplog.at_level(logging.WARNING, ROOT_LOGGER):
+        load_into_backbone(Backbone(channels=4), OFFICIAL)
+        load_into_backbone(Backbone(channels=1), OFFICIAL)
+    assert (
+        'trained on 3 channels and is adapted to 4: repeated, times 3/4' in caplog.text
+    )
+    assert 'trained on 3 channels and is adapted to 1: their sum' in caplog.text
+
+
+def test_weights_of_four_channels_fit_no_other_number(tmp_path):
+    path = saved(Backbone(channels=4).state_dict(), tmp_path / 'four.pth')
+    assert load_into_backbone(Backbone(channels=4), path).adapted == []
+    with pytest.raises(ValueError, match='in_channels'):
+        load_into_backbone(Backbone(channels=3), path)

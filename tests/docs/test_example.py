@@ -7,9 +7,10 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from pages import ROOT, blocks, calls, section
 from PIL import Image
-from tiny_run import run_tool
+from tiny_run import model_options, run_tool
 
 PAGE = (ROOT / 'docs' / 'your_own_dataset.md').read_text()
 EXAMPLE = section(PAGE, 'The example')
@@ -109,3 +110,59 @@ def test_prediction_files_are_class_numbers_and_score_as_the_test_did(folder):
         for name in ('test', 'evaluation')
     )
     assert tested['mIoU'] == pytest.approx(from_files['mIoU'])
+
+
+# Other bands and depths
+
+
+def make_bands(folder, name, write):
+    """Data of a config of the page, from the photographs of the example."""
+    for kind in ('images', 'labels'):
+        shutil.copytree(folder / 'data/fields' / kind, folder / 'data' / name / kind)
+    for photo in sorted((folder / 'data' / name / 'images').rglob('*.jpg')):
+        write(photo.with_suffix(''), cv2.imread(str(photo)))
+        photo.unlink()
+
+
+def with_infrared(path, image):
+    infrared = np.where(image[..., 1:2] > image[..., 2:], 200, 60).astype(np.uint8)
+    bands = np.concatenate([image[..., ::-1], infrared], -1)
+    options = dict(photometric='rgb', planarconfig='contig')
+    tifffile.imwrite(path.with_suffix('.tif'), bands, **options)
+
+
+def as_12_bits(path, image):
+    cv2.imwrite(str(path.with_suffix('.png')), image.astype(np.uint16) * 16)
+
+
+@pytest.mark.parametrize(
+    ('name', 'write', 'highest'),
+    [('fields_infrared', with_infrared, 255), ('fields_12bit', as_12_bits, 4080)],
+)
+def test_other_bands_and_depths_are_checked_and_learnt(
+    name, write, highest, folder, monkeypatch
+):
+    monkeypatch.chdir(folder)
+    make_bands(folder, name, write)
+    part = section(PAGE, 'Other bands and depths')
+    for block in blocks(part):
+        if block.file == f'configs/{name}.py':
+            (folder / block.file).write_text(block.text)
+        elif block.language == 'bash':
+            (call,) = (call for call in calls(part) if name in call)
+            run_calls(f'```bash\n{call}\n```')
+    report = json.loads(
+        (folder / f'work_dirs/{name}/data_check/report.json').read_text()
+    )
+    assert report['faults'] == 0 and not report['findings'], report['findings']
+    assert 0.8 * highest < report['splits']['train']['values']['highest'] <= highest
+    schedule = ['train_cfg.max_iters=1', 'train_cfg.val_interval=1']
+    run_tool(
+        *('train', f'configs/{name}.py', '--work-dir', f'work_dirs/{name}'),
+        *('--cfg-options', *model_options(48), *schedule, 'param_scheduler=[]'),
+        'model.data_preprocessor.size=(256,256)',
+        *('train_dataloader.batch_size=2', 'default_hooks.checkpoint.interval=1'),
+        *('train_dataloader.num_workers=0', 'val_dataloader.num_workers=0'),
+        *(f'{s}_dataloader.persistent_workers=False' for s in ('train', 'val')),
+    )
+    assert (folder / f'work_dirs/{name}/iter_1.pth').is_file()

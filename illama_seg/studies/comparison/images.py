@@ -244,7 +244,7 @@ def _draw(
         label = _smaller(label)
         present |= set(np.unique(label).tolist())
         row = [
-            (_smaller(image)[..., ::-1], f'{why}\n{Path(file).stem}'),
+            (_smaller(pairs.picture(image))[..., ::-1], f'{why}\n{Path(file).stem}'),
             (colourise(label, palette), 'annotation (black: none)'),
         ]
         for predictions in drawn.values():

@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from illama_seg.errors import UserError
 from illama_seg.layers import SelfAttention, attention_map, soft_causal_attention
 from illama_seg.layers.attention_blocked import forward as blocked_forward
+from illama_seg.studies.common import image_channels
 
 _LINEAR = ('convolution', 'addmm', 'mm')
 
@@ -77,7 +78,7 @@ def count_multiply_accumulates(
         if isinstance(module, SelfAttention)
     ]
     training, device = model.training, next(model.parameters()).device
-    image = torch.zeros(1, 3, *shape, device=device)
+    image = torch.zeros(1, image_channels(model), *shape, device=device)
     model.eval()
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
