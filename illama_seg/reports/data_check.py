@@ -1,7 +1,5 @@
 """Check of a config's data sets, and drawings of what their pipelines make."""
 
-from __future__ import annotations
-
 import json
 import random
 from collections.abc import Iterator
@@ -21,15 +19,9 @@ from illama_seg.apis.user_errors import (
     check_writable,
     options_explained,
 )
-from illama_seg.datasets.inspection import (
-    CheckedSplit,
-    Finding,
-    class_table,
-)
+from illama_seg.datasets.inspection import CheckedSplit, Finding, class_table
 from illama_seg.datasets.labelled import LabelledImages
-from illama_seg.datasets.validation import (
-    check_splits,
-)
+from illama_seg.datasets.validation import check_splits
 from illama_seg.studies.common import check_at_least, spread
 from illama_seg.visualization.overlays import side_by_side
 from illama_seg.visualization.sheets import class_entries, draw_sheet
@@ -194,9 +186,7 @@ def _model_input(sample: dict, size: tuple[int, int]) -> tuple[np.ndarray, np.nd
         image = (255 * image / max(image.max(), 1e-6)).astype(np.uint8)
     if image.shape[:2] != labels.shape:  # a test pipeline resizes the image only
         labels = cv2.resize(
-            labels.astype(np.uint8),
-            image.shape[1::-1],
-            interpolation=cv2.INTER_NEAREST,
+            labels.astype(np.uint8), image.shape[1::-1], interpolation=cv2.INTER_NEAREST
         )
     below, right = (max(size[i] - image.shape[i], 0) for i in (0, 1))
     image = np.pad(image, ((0, below), (0, right), (0, 0)))

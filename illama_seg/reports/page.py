@@ -1,7 +1,5 @@
 """One self-contained HTML page with all results of a run."""
 
-from __future__ import annotations
-
 import base64
 import json
 import platform
@@ -25,8 +23,7 @@ from illama_seg.apis.work_dir import find_run
 from illama_seg.errors import MissingFileError
 from illama_seg.reports.sections import SECTIONS
 from illama_seg.reports.tables import is_number, page_tables
-from illama_seg.studies.section import Section
-from illama_seg.studies.tables import Table
+from illama_seg.studies.tables import Section, Table
 from illama_seg.version import __version__
 
 TEMPLATE = 'page.html.jinja'

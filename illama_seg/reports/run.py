@@ -1,7 +1,5 @@
 """Report of a training run: table, images, curves and JSON file."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -124,7 +122,4 @@ def _baselines(cfg: Config, val: LabelledImages, classes: tuple[str, ...]) -> di
     train = LabelledImages(cfg, 'train')
     colour = colour_baseline(pairs(train), pairs(val), classes)
     position = position_baseline(pairs(train), pairs(val), classes)
-    return {
-        BASELINES[0]: colour['mIoU'],
-        BASELINES[1]: position['mIoU'],
-    }
+    return {BASELINES[0]: colour['mIoU'], BASELINES[1]: position['mIoU']}

@@ -1,9 +1,12 @@
 """Steps that several studies share: options, folders, earlier results, evaluation."""
 
-from __future__ import annotations
-
+import csv
 import json
-from collections.abc import Callable, Sequence
+import multiprocessing
+import re
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,11 +29,7 @@ from illama_seg.studies.tables import Table
 
 
 def check_at_least(least: int, **parameters: Any) -> None:
-    """Refuse numbers, and lists with numbers, below ``least``; None is accepted.
-
-    Raises:
-        UserError: names the first parameter that is too small.
-    """
+    """Raise a UserError at a number, or a list with one, below ``least``; skip None."""
     for name, value in parameters.items():
         numbers = value if isinstance(value, (list, tuple)) else [value]
         if any(number is not None and number < least for number in numbers):
@@ -38,30 +37,28 @@ def check_at_least(least: int, **parameters: Any) -> None:
 
 
 def check_share(**parameters: float) -> None:
-    """Refuse shares that are not between 0 and 1.
-
-    Raises:
-        UserError: names the parameter.
-    """
+    """Raise a UserError at a share that is not between 0 and 1."""
     for name, value in parameters.items():
         if not 0 < value < 1:
             raise UserError('expected a share between 0 and 1', **{name: value})
 
 
 def results_path(out: str | Path | None, cfg: Config, name: str) -> Path:
-    """Path of a folder or JSON file for results; its folder is made.
+    """Return the path of results and make its folder, or raise a UserError.
 
     Args:
         out: path; by default ``name`` in the config's work dir.
         cfg: config.
-        name: name of the folder, or of the file with its suffix.
-
-    Raises:
-        UserError: if the folder cannot be written.
+        name: name of a folder, or of a file with its suffix.
     """
     path = Path(out or Path(cfg.work_dir) / name)
     check_writable(path.parent if Path(name).suffix else path)
     return path
+
+
+def file_name(model: str) -> str:
+    """Return a model's name with '_' for what the name of a file cannot have."""
+    return re.sub(r'[^\w.-]+', '_', model)
 
 
 def read_earlier(
@@ -99,16 +96,13 @@ def read_earlier(
 def write_results(
     path: Path, tables: Sequence[Table], indent: int | None = 1, **results: Any
 ) -> dict:
-    """Write results with their tables and versions to a JSON file.
+    """Write results with their tables and versions to a JSON file; return its content.
 
     Args:
         path: file to write.
         tables: tables for the terminal and the report.
         indent: indentation; None for a file of long curves.
         **results: values that JSON can hold.
-
-    Returns:
-        Content of the file.
     """
     versions = dict(torch=torch.__version__, timm=timm.__version__)
     content = dict(tables=list(map(asdict, tables)), **results, versions=versions)
@@ -116,14 +110,33 @@ def write_results(
     return content
 
 
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence]) -> None:
+    """Write a table with its heads."""
+    with path.open('w', newline='', encoding='utf-8') as file:
+        csv.writer(file).writerows([columns, *rows])
+
+
+def mean_and_std(values: Sequence[float]) -> dict[str, float]:
+    """Return the mean and the sample deviation, which is 0 for one value."""
+    std = statistics.stdev(values) if len(values) > 1 else 0.0
+    return dict(mean=statistics.fmean(values), std=std)
+
+
 def spread(total: int, count: int) -> list[int]:
-    """At most ``count`` different indices, spread evenly over ``range(total)``."""
+    """Return at most ``count`` different indices, spread evenly over range(total)."""
     places = np.linspace(0, total - 1, min(count, total))
     return places.round().astype(int).tolist()
 
 
+def run_apart(work: Callable, *args: Any) -> Any:
+    """Call a function in a new process; raise BrokenProcessPool if it is killed."""
+    spawn = multiprocessing.get_context('spawn')
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        return pool.submit(work, *args).result()
+
+
 def build_model(cfg: Config) -> nn.Module:
-    """Build the config's model in eval mode with random weights, loading none.
+    """Build the config's model in eval mode, with random weights, loading none.
 
     Raises:
         UserError: if an option does not fit.
@@ -137,11 +150,11 @@ def build_model(cfg: Config) -> nn.Module:
 def evaluate(
     model: nn.Module, pairs: LabelledImages, title: str = 'evaluating'
 ) -> tuple[dict, np.ndarray]:
-    """Predict every image and compare it with its labels.
+    """Predict every image, one in memory at a time, and compare it with its labels.
 
     Args:
         model: segmentor with ``dataset_meta``.
-        pairs: images and labels; one is in memory at a time.
+        pairs: images and labels.
         title: name of the progress bar.
 
     Returns:

@@ -1,7 +1,5 @@
 """Overlays of labels on images, with a legend."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import cv2

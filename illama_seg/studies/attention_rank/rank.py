@@ -4,8 +4,6 @@ Figures 4 and 11 of arXiv 2404.06773: cumulative singular values of a map, large
 first, divided by their sum. The later this curve reaches 0.8, the higher is the rank.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -17,11 +15,10 @@ from torch import Tensor, nn
 from illama_seg.errors import UserError
 from illama_seg.layers import SelfAttention
 
-# Weights of all tokens, and weights after the mask; without a mask only the first.
-KINDS = ('softmax', 'masked')
 _ROUNDING = 1e-6
 
-# Number of the layer from 1, kind, maps (B, h, N, N).
+# Number of the layer from 1, kind, maps (B, h, N, N). Kinds: 'softmax', the weights of
+# all tokens, and 'masked', the weights after the mask, if there is one.
 See = Callable[[int, str, Tensor], None]
 
 
@@ -40,13 +37,19 @@ def watch_attention(model: nn.Module, see: See) -> Iterator[None]:
         UserError: if the model has neither.
     """
     ours = [m for m in model.modules() if isinstance(m, SelfAttention)]
-    timms: list[Any] = [m for m in model.modules() if _is_timms(m)]
+    timms: list[Any] = [
+        m
+        for m in model.modules()
+        if hasattr(m, 'fused_attn')
+        and isinstance(getattr(m, 'attn_drop', 0), nn.Module)
+    ]
     if not ours and not timms:
         raise UserError(
             f'{type(model).__name__} has no attention maps: expected a backbone of '
             "illama_seg, or a transformer of timm's whose attention has attn_drop and "
             'fused_attn, such as vit_tiny_patch16_224'
         )
+
     with ExitStack() as stack:
         for layer, attention in enumerate(ours, 1):
             hook = partial(_see_maps, see, layer)
@@ -57,12 +60,6 @@ def watch_attention(model: nn.Module, see: See) -> Iterator[None]:
             hook = partial(_see_timms_maps, see, layer)
             stack.callback(other.attn_drop.register_forward_pre_hook(hook).remove)
         yield
-
-
-def _is_timms(module: nn.Module) -> bool:
-    return hasattr(module, 'fused_attn') and isinstance(
-        getattr(module, 'attn_drop', None), nn.Module
-    )
 
 
 def _see_maps(see: See, layer: int, module: SelfAttention, args: tuple) -> None:

@@ -5,8 +5,7 @@ products of the attention, q k^T and the weights times v, which counters hooked 
 modules do not see. torch counts two operations for each multiply-accumulate.
 """
 
-from __future__ import annotations
-
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -62,8 +61,8 @@ def count_multiply_accumulates(
             f'{type(model).__name__}: expected a segmentor with a decode_head or a '
             'classifier with a head'
         )
-    auxiliary = getattr(parts, 'auxiliary_head', None)
-    if auxiliary is not None and not isinstance(auxiliary, nn.ModuleList):
+    auxiliary = getattr(parts, 'auxiliary_head', None) or ()
+    if isinstance(auxiliary, nn.Module) and not isinstance(auxiliary, nn.ModuleList):
         auxiliary = [auxiliary]
     products: list[int] = []
 
@@ -71,27 +70,24 @@ def count_multiply_accumulates(
         batch, num_tokens, dims = args[0].shape
         products.append(2 * batch * num_tokens**2 * dims)
 
-    handles = [
-        module.register_forward_pre_hook(count_products)
-        for module in model.modules()
-        if isinstance(module, SelfAttention)
-    ]
-    training, device = model.training, next(model.parameters()).device
-    image = torch.zeros(1, 3, *shape, device=device)
+    training = model.training
     model.eval()
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with ExitStack() as stack:
+        stack.callback(model.train, training)
+        for module in model.modules():
+            if isinstance(module, SelfAttention):
+                handle = module.register_forward_pre_hook(count_products)
+                stack.callback(handle.remove)
+        stack.enter_context(torch.no_grad())
+        with FlopCounterMode(display=False) as counter:
+            image = torch.zeros(1, 3, *shape, device=next(model.parameters()).device)
             features = parts.backbone(image)
             if getattr(parts, 'neck', None) is not None:
                 features = parts.neck(features)
             head(features)
-        with torch.no_grad(), FlopCounterMode(display=False) as in_training:
-            for other in auxiliary or ():
+        with FlopCounterMode(display=False) as in_training:
+            for other in auxiliary:
                 other(features)
-    finally:
-        model.train(training)
-        for handle in handles:
-            handle.remove()
     return MultiplyAccumulates(_linear(counter), sum(products), _linear(in_training))
 
 

@@ -5,10 +5,7 @@ filter of a direction has the norm of the corresponding filter of the weights, s
 models with weights of different scale can be compared.
 """
 
-from __future__ import annotations
-
 import hashlib
-from types import TracebackType
 
 import torch
 from torch import Tensor, nn
@@ -56,14 +53,8 @@ class WeightPlane:
     def __init__(self, model: nn.Module, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
         self._parameters = dict(model.named_parameters())
-        self._weights = {
-            name: parameter.detach().clone()
-            for name, parameter in self._parameters.items()
-        }
-        self.directions = (
-            random_direction(self._weights, generator),
-            random_direction(self._weights, generator),
-        )
+        self._weights = {n: p.detach().clone() for n, p in self._parameters.items()}
+        self.directions = [random_direction(self._weights, generator) for _ in range(2)]
 
     @torch.no_grad()
     def move(self, x: float, y: float) -> None:
@@ -73,15 +64,10 @@ class WeightPlane:
             moved = self._weights[name] + x * first[name] + y * second[name]
             parameter.copy_(moved)
 
-    def __enter__(self) -> WeightPlane:
+    def __enter__(self) -> 'WeightPlane':
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         with torch.no_grad():  # move(0, 0) would make nan of infinite directions
             for name, parameter in self._parameters.items():
                 parameter.copy_(self._weights[name])
