@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from illama_seg.evaluation.confusion import ConfusionMatrix
 
 IGNORED, UNKNOWN = -1, -2
 SHOWN = 8  # files named in a message
+CHUNK = 16  # images of a task
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,7 @@ def count_label_files(
     workers = num_workers or os.cpu_count() or 1
     matrix, faults = ConfusionMatrix(ids.classes), []
     count = partial(_count_chunk, Path(predictions), Path(annotations), ids)
+    chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
     # Forked processes need not import torch again; they do not run it.
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context('fork' if 'fork' in methods else None)
@@ -114,7 +115,7 @@ def count_label_files(
         tqdm(total=len(names), unit='image') as bar,
         ProcessPoolExecutor(min(workers, len(names)), context) as pool,
     ):
-        for counts, messages, number in pool.map(count, _chunks(names, 16)):
+        for counts, messages, number in pool.map(count, chunks):
             matrix.counts += counts
             faults += messages
             bar.update(number)
@@ -159,11 +160,6 @@ def _check_names(
                 'names; to count only the '
                 f'{len(found & expected)} in both, set in_both=True'
             )
-
-
-def _chunks(names: Iterable[str], size: int) -> Iterator[list[str]]:
-    names = iter(names)
-    return iter(lambda: list(islice(names, size)), [])
 
 
 def _count_chunk(

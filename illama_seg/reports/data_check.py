@@ -5,7 +5,6 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -28,6 +27,7 @@ from illama_seg.visualization.sheets import class_entries, draw_sheet
 
 _PER_ROW = 3
 _EXTREMES = ('smallest', 'largest')
+_Sample = tuple[np.ndarray, np.ndarray, str]  # image, labels, caption
 
 
 def check_dataset(
@@ -124,9 +124,8 @@ def browse_dataset(
     with options_explained(cfg):
         plain = LabelledImages(cfg, split)
         dataset = DATASETS.build(cfg[f'{split}_dataloader'].dataset)
-    palette, classes = dataset.metainfo['palette'], dataset.metainfo['classes']
     size = _padded_size(cfg) if split == 'train' else (0, 0)
-    rows, present = [], set()
+    rows = []
     with _seeded(seed):
         for index in spread(len(dataset), num_images):
             image, labels, file = plain[index]
@@ -134,13 +133,10 @@ def browse_dataset(
             for _ in range(draws):
                 image, labels = _model_input(dataset[index], size)
                 samples.append((image, labels, _describe(image, labels)))
-            present |= {n for _, labels, _ in samples for n in np.unique(labels)}
-            rows.append(
-                [(side_by_side(i, label, palette), text) for i, label, text in samples]
-            )
+            rows.append(samples)
     name = Path(cfg.filename).name
     title = f'{name}, {split}: the file, and samples that the pipeline makes from it'
-    draw_sheet(rows, _legend(present, classes, palette), path, title)
+    _draw(rows, dataset.metainfo, path, title)
     return path
 
 
@@ -202,31 +198,35 @@ def _describe(image: np.ndarray, labels: np.ndarray) -> str:
     return f'{_size(image)}, {100 * (labels == 255).mean():.0f} % ignored'
 
 
-def _legend(
-    present: set[int], classes: Any, palette: Any
-) -> list[tuple[str, tuple[int, ...]]]:
+def _draw(rows: list[list[_Sample]], meta: dict, path: Path, title: str) -> None:
+    """Draw images beside their labels, with a legend of the classes present."""
+    classes, palette = meta['classes'], meta['palette']
+    cells = [
+        [(side_by_side(image, labels, palette), text) for image, labels, text in row]
+        for row in rows
+    ]
+    present = {n for row in rows for _, labels, _ in row for n in np.unique(labels)}
     ignored = [('ignored', (0, 0, 0))] if 255 in present else []
-    return class_entries(present, classes, palette) + ignored
+    entries = class_entries(present, classes, palette) + ignored
+    draw_sheet(cells, entries, path, title)
 
 
 def _draw_contact_sheet(
     cfg: Config, split: CheckedSplit, num_images: int, seed: int, folder: Path
 ) -> None:
-    cells, present = [], set()
-    palette = split.sound[0][0].metainfo['palette']
+    cells = []
     with _seeded(seed):
         for index in spread(len(split.sound), num_images):
             dataset, sample = split.sound[index]
             image, labels = _model_input(
                 dataset.pipeline(dict(sample)), _padded_size(cfg)
             )
-            present |= set(np.unique(labels).tolist())
             caption = f'{Path(sample["img_path"]).name}: {_describe(image, labels)}'
-            cells.append((side_by_side(image, labels, palette), caption))
+            cells.append((image, labels, caption))
     rows = [cells[i : i + _PER_ROW] for i in range(0, len(cells), _PER_ROW)]
     title = f'{Path(cfg.filename).name}: input of the model, by the training pipeline'
-    legend = _legend(present, split.classes, palette)
-    draw_sheet(rows, legend, folder / 'contact_sheet.png', title)
+    meta = dict(split.sound[0][0].metainfo, classes=split.classes)
+    _draw(rows, meta, folder / 'contact_sheet.png', title)
 
 
 def _text(report: dict, findings: list[Finding], folder: Path) -> str:

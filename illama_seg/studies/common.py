@@ -136,11 +136,7 @@ def run_apart(work: Callable, *args: Any) -> Any:
 
 
 def build_model(cfg: Config) -> nn.Module:
-    """Build the config's model in eval mode, with random weights, loading none.
-
-    Raises:
-        UserError: if an option does not fit.
-    """
+    """Build the config's model in eval mode with random weights, loading none."""
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     cfg.model.init_cfg = cfg.model.backbone.init_cfg = None
     with options_explained(cfg):

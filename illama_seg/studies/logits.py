@@ -24,7 +24,7 @@ Batch = tuple[Tensor, Tensor, int]
 
 
 class ImageLogits:
-    """Samples of a classification: one image each; the data have the model's classes."""
+    """Samples of a classification, one image each; data and model share the classes."""
 
     kind = 'classification'
     ignore_index = -1  # every number is a class
