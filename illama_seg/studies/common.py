@@ -46,10 +46,7 @@ def check_share(**parameters: float) -> None:
 def results_path(out: str | Path | None, cfg: Config, name: str) -> Path:
     """Return the path of results and make its folder, or raise a UserError.
 
-    Args:
-        out: path; by default ``name`` in the config's work dir.
-        cfg: config.
-        name: name of a folder, or of a file with its suffix.
+    By default it is ``name``, a folder or a file with a suffix, in the work dir.
     """
     path = Path(out or Path(cfg.work_dir) / name)
     check_writable(path.parent if Path(name).suffix else path)
@@ -64,17 +61,10 @@ def file_name(model: str) -> str:
 def read_earlier(
     paths: Sequence[str | Path], name: str, check: Callable[[list[dict]], Any]
 ) -> list[dict]:
-    """Read ``models`` of the JSON files of earlier calls.
+    """Read ``models`` of the JSON files of earlier calls, which usually have ``name``.
 
-    Args:
-        paths: JSON files.
-        name: usual name of such a file.
-        check: called with each file's models before anything is measured; raises a
-            KeyError, TypeError, IndexError or ValueError where one lacks something.
-
-    Raises:
-        MissingFileError: if a file is missing.
-        UserError: if a file is of another kind.
+    ``check`` is called with each file's models before anything is measured: its
+    KeyError, TypeError, IndexError or ValueError becomes a UserError.
     """
     earlier: list[dict] = []
     for path in paths:
@@ -98,11 +88,7 @@ def write_results(
 ) -> dict:
     """Write results with their tables and versions to a JSON file; return its content.
 
-    Args:
-        path: file to write.
-        tables: tables for the terminal and the report.
-        indent: indentation; None for a file of long curves.
-        **results: values that JSON can hold.
+    A file of long curves has no ``indent``.
     """
     versions = dict(torch=torch.__version__, timm=timm.__version__)
     content = dict(tables=list(map(asdict, tables)), **results, versions=versions)
@@ -147,11 +133,6 @@ def evaluate(
     model: nn.Module, pairs: LabelledImages, title: str = 'evaluating'
 ) -> tuple[dict, np.ndarray]:
     """Predict every image, one in memory at a time, and compare it with its labels.
-
-    Args:
-        model: segmentor with ``dataset_meta``.
-        pairs: images and labels.
-        title: name of the progress bar.
 
     Returns:
         Summary of the :class:`ConfusionMatrix`, and (num_images, 2): mIoU and pixel

@@ -44,10 +44,9 @@ def draw_schedules(
     mask it changes from the first to the second without a training step.
 
     Args:
-        schedules: schedule -> records of its seeds, from ``many_runs.train_runs``; the
-            mean and the range of the seeds are drawn.
+        schedules: schedule -> records of its seeds, from ``many_runs.train_runs``.
         end: epoch at whose end the rate of the soft mask is 0.
-        path: image to write.
+        path: image to write, with the mean and the range of the seeds.
     """
     figure = Figure(figsize=(10, 4.2), layout='constrained')
     loss, accuracy = figure.subplots(1, 2)

@@ -52,18 +52,13 @@ def roadmap_runs(recipe: str | Path, ablation: str | Path) -> dict[str, Config]:
     """Make configs of a micro model for the steps and the soft mask's schedules.
 
     A step has the parts, the mixing and the soft mask of ``tiny_{step}.py``, and all
-    other settings of the recipe. The schedules are three more runs of step 9 with
-    ``SCHEDULES_SETTING``. The soft mask ends after half of the training.
-
-    Args:
-        recipe: config of the micro model.
-        ablation: folder with the steps' configs.
+    other settings of the recipe, the config of the micro model; ``ablation`` is the
+    steps' folder. The schedules are three more runs of step 9 with
+    ``SCHEDULES_SETTING``. The soft mask ends after half of the training. Raises a
+    MissingFileError if a config is missing.
 
     Returns:
         Name -> config.
-
-    Raises:
-        MissingFileError: if a config is missing.
     """
     runs: dict[str, Config] = {}
     for step, name in STEPS.items():

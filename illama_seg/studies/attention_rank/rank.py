@@ -27,14 +27,8 @@ def watch_attention(model: nn.Module, see: See) -> Iterator[None]:
     """Hand the attention maps of every forward pass to a function, layer by layer.
 
     A backbone of this package computes its maps with ``SelfAttention.maps``; a
-    transformer of timm computes them with its own unfused attention.
-
-    Args:
-        model: model with attention of one of these kinds.
-        see: called with layer, kind and maps.
-
-    Raises:
-        UserError: if the model has neither.
+    transformer of timm computes them with its own unfused attention. Raises a UserError
+    if the model has neither.
     """
     ours = [m for m in model.modules() if isinstance(m, SelfAttention)]
     timms: list[Any] = [
@@ -76,8 +70,7 @@ def _see_timms_maps(see: See, layer: int, module: nn.Module, args: tuple) -> Non
 def cumulative_singular_values(maps: Tensor) -> Tensor:
     """Sum the largest singular values, as shares of all: (..., N, N) -> (..., N).
 
-    Raises:
-        UserError: if a map is not finite.
+    Raises a UserError if a map is not finite.
     """
     if not maps.isfinite().all():
         raise UserError('an attention map is not finite: the weights have diverged')
@@ -91,22 +84,14 @@ def rank_index(curves: Tensor, share: float) -> Tensor:
 
 
 class AttentionRank:
-    """Streaming statistics of the curves of many maps.
-
-    Args:
-        share: share of the sum that defines the index.
-    """
+    """Streaming statistics of many maps; the index is where the sum has the share."""
 
     def __init__(self, share: float = 0.8) -> None:
         self.share = share
         self._sums: dict[tuple[int, str], list[Tensor]] = {}
 
     def update(self, layer: int, kind: str, maps: Tensor) -> None:
-        """Add maps (B, h, N, N); those of a layer and kind have one shape.
-
-        Raises:
-            UserError: if one is not finite or has another shape.
-        """
+        """Add finite maps (B, h, N, N); those of a layer and kind have one shape."""
         curves = cumulative_singular_values(maps).cpu()
         index = rank_index(curves, self.share).double()
         count = torch.tensor(float(len(curves)))

@@ -34,9 +34,6 @@ class CalibrationCounts:
         classes: names of the classes.
         num_bins: number of confidence bins; the papers use 15.
         ignore_index: label that is not counted.
-
-    Raises:
-        UserError: if there is no bin.
     """
 
     def __init__(
@@ -52,16 +49,10 @@ class CalibrationCounts:
         self.nll = self.brier = 0.0
 
     def update(self, logits: Tensor, labels: Tensor, temperature: float = 1.0) -> None:
-        """Count samples.
+        """Count logits (N, num_classes), divided by the temperature, and labels (N,).
 
-        Args:
-            logits: (N, num_classes).
-            labels: (N,) class numbers or ``ignore_index``.
-            temperature: divisor of the logits.
-
-        Raises:
-            UserError: if shapes or labels do not fit the classes, or a logit is not
-                finite.
+        Raises a UserError if shapes or labels do not fit the classes, or a logit is not
+        finite.
         """
         num_classes = len(self.classes)
         if logits.shape != (len(labels), num_classes):
@@ -158,21 +149,11 @@ class CalibrationCounts:
 
 
 def fit_temperature(logits: Tensor, labels: Tensor, largest: float = 100.0) -> float:
-    """Find the temperature with the lowest NLL (Guo et al., section 4.2).
+    """Find the temperature of logits (N, num_classes) with the lowest NLL.
 
     The NLL is convex in the inverse temperature, so bisection finds the zero of its
-    slope.
-
-    Args:
-        logits: (N, num_classes).
-        labels: (N,) class numbers.
-        largest: largest temperature, and the inverse of the smallest.
-
-    Returns:
-        The temperature, or the end of the range up to which the NLL decreases.
-
-    Raises:
-        UserError: if there is no sample.
+    slope (Guo et al., section 4.2), or the end of the range up to which it decreases.
+    ``largest`` is the largest temperature, and the inverse of the smallest.
     """
     if not len(labels):
         raise UserError('no sample to fit a temperature to: hold more images out')

@@ -75,16 +75,10 @@ def compare_classes(scores: Scores, source: str, out: Path) -> str:
 
 
 def saved_scores(groups: dict[str, list[Path]]) -> tuple[Scores, str]:
-    """Read the file ``test/scores.json`` that a test wrote into each run.
-
-    Args:
-        groups: work dirs of the runs in each group.
-
-    Returns:
-        Scores, and their origin.
+    """Read the scores that a test wrote into each run of a group, and their origin.
 
     Raises:
-        MissingFileError: if a run has no such file.
+        MissingFileError: if a run has no ``test/scores.json``.
         UserError: if the files count different numbers of images.
     """
     scores: Scores = {}

@@ -96,11 +96,7 @@ def compare_images(
 
 
 def rank_images(mious: np.ndarray, groups: Sequence[str]) -> dict[str, list[int]]:
-    """Order the images by the differences between groups of runs.
-
-    Args:
-        mious: (groups, images), NaN for images without annotation.
-        groups: names of the groups.
+    """Order images by mIoU (groups, images), NaN for images without annotation.
 
     Returns:
         Kind -> images. For each group the images where it is better than all others,

@@ -50,9 +50,6 @@ def count_multiply_accumulates(
         model: mmseg's ``EncoderDecoder`` or an ``ImageClassifier`` with a backbone of
             this package; on the device 'meta' nothing is computed.
         shape: (height, width) of the image.
-
-    Raises:
-        UserError: if the model has neither a decode head nor a head.
     """
     parts: Any = model
     head = getattr(parts, 'decode_head', None) or getattr(parts, 'head', None)
@@ -134,10 +131,7 @@ def count_self_attention(
 ) -> SelfAttentionCounts:
     """Count one self-attention of one image, in memory quadratic in the tokens.
 
-    Args:
-        num_tokens: number of tokens N, with the class token.
-        embed_dims: number of channels D.
-        num_heads: number of heads, a divisor of D; the counts do not depend on it.
+    The class token is one of the tokens; the counts do not depend on the heads.
     """
     with torch.device('meta'):
         attention = SelfAttention(embed_dims, num_heads, 'bidirectional')

@@ -18,14 +18,8 @@ def random_direction(
 
     A filter is a slice along the first dimension of a weight: an output channel of a
     convolution or a neuron of a linear layer; positional embedding and class token are
-    one filter each. Biases and norms, which have one dimension, do not move.
-
-    Args:
-        weights: name -> parameter.
-        generator: generator on the CPU.
-
-    Returns:
-        Name -> tensor like the parameter, on its device.
+    one filter each. Biases and norms, which have one dimension, do not move. The
+    generator is one of the CPU.
     """
     direction = {}
     for name, weight in weights.items():
@@ -44,10 +38,6 @@ class WeightPlane:
 
     The plane is weights + x * first direction + y * second one, both from one seed.
     Statistics of batch normalisation do not move: the model must be in eval mode.
-
-    Args:
-        model: model whose parameters are moved in place.
-        seed: seed of the directions.
     """
 
     def __init__(self, model: nn.Module, seed: int) -> None:

@@ -85,11 +85,7 @@ class Decision:
 
 
 def conflict_of(name: str) -> tuple[str, str]:
-    """Return the categories of shape and texture in a file name.
-
-    Raises:
-        UserError: if the name has another form.
-    """
+    """Return the categories of shape and texture in a file name of the right form."""
     match = _NAME.search(name)
     if match is None:
         raise UserError(
@@ -114,11 +110,8 @@ def category_numbers(
             categories.
 
     Returns:
-        Category -> class numbers; categories without a class are left out.
-
-    Raises:
-        UserError: if fewer than two categories are found, or the mapping has a class
-            that the model lacks.
+        Category -> class numbers; categories without a class are left out. Fewer than
+        two, or a class in the mapping that the model lacks, are a UserError.
     """
     names = [str(name).lower() for name in classes or ()]
     if mapping is not None:
@@ -156,14 +149,9 @@ def category_numbers(
 
 
 def decide(probabilities: Tensor, categories: Mapping[str, Sequence[int]]) -> list[str]:
-    """Choose the category with the highest mean probability over its classes.
+    """Choose the categories with the highest mean probability over their classes.
 
-    Args:
-        probabilities: (N, num_classes).
-        categories: category -> class numbers.
-
-    Returns:
-        N categories.
+    Probabilities (N, num_classes) give N categories.
     """
     columns = [probabilities[:, list(rows)].mean(1) for rows in categories.values()]
     names = list(categories)
@@ -203,9 +191,7 @@ def shape_bias(decisions: Iterable[Decision]) -> dict:
 def read_decisions(path: str | Path) -> list[Decision]:
     """Read decisions in the format of the published raw data: CSV with ``COLUMNS``.
 
-    Raises:
-        MissingFileError: if the file is missing.
-        UserError: if the file is another table; names the line.
+    The UserError at another table names the line.
     """
     path = Path(path)
     if not path.is_file():
