@@ -24,7 +24,10 @@ Batch = tuple[Tensor, Tensor, int]
 
 
 class ImageLogits:
-    """Samples of a classification, one image each; data and model share the classes."""
+    """Samples of a classification: one image each.
+
+    Raises a UserError if the data have another number of classes than the model.
+    """
 
     kind = 'classification'
     ignore_index = -1  # every number is a class
@@ -65,10 +68,10 @@ class ImageLogits:
 
 
 class PixelLogits:
-    """Samples of a segmentation: one pixel each, with one logit for each class.
+    """Samples of a segmentation: one pixel each.
 
     A head of one channel for two classes has the logits 0 and x: their softmax is the
-    sigmoid of x.
+    sigmoid of x. Raises a UserError if any other model lacks a logit for each class.
     """
 
     kind = 'segmentation'
@@ -130,7 +133,7 @@ def model_logits(
 
 
 def load_images(cfg: Config, split: str) -> Any:
-    """Build a classification's data set without its pipeline."""
+    """Build a classification's data without pipeline; a UserError if options misfit."""
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     with options_explained(cfg):
         return DATASETS.build(dict(cfg[f'{split}_dataloader'].dataset, pipeline=[]))

@@ -91,7 +91,7 @@ class AttentionRank:
         self._sums: dict[tuple[int, str], list[Tensor]] = {}
 
     def update(self, layer: int, kind: str, maps: Tensor) -> None:
-        """Add finite maps (B, h, N, N); those of a layer and kind have one shape."""
+        """Add maps (B, h, N, N); a UserError if not finite or of another size."""
         curves = cumulative_singular_values(maps).cpu()
         index = rank_index(curves, self.share).double()
         count = torch.tensor(float(len(curves)))

@@ -32,7 +32,7 @@ class CalibrationCounts:
 
     Args:
         classes: names of the classes.
-        num_bins: number of confidence bins; the papers use 15.
+        num_bins: number of confidence bins, at least 1; the papers use 15.
         ignore_index: label that is not counted.
     """
 

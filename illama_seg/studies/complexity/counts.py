@@ -48,7 +48,7 @@ def count_multiply_accumulates(
 
     Args:
         model: mmseg's ``EncoderDecoder`` or an ``ImageClassifier`` with a backbone of
-            this package; on the device 'meta' nothing is computed.
+            this package, else a UserError; on 'meta' nothing is computed.
         shape: (height, width) of the image.
     """
     parts: Any = model

@@ -85,7 +85,7 @@ class Decision:
 
 
 def conflict_of(name: str) -> tuple[str, str]:
-    """Return the categories of shape and texture in a file name of the right form."""
+    """Return shape and texture, by the name of a file; may raise a UserError."""
     match = _NAME.search(name)
     if match is None:
         raise UserError(
@@ -191,7 +191,7 @@ def shape_bias(decisions: Iterable[Decision]) -> dict:
 def read_decisions(path: str | Path) -> list[Decision]:
     """Read decisions in the format of the published raw data: CSV with ``COLUMNS``.
 
-    The UserError at another table names the line.
+    Raises a UserError that names the line of a wrong row.
     """
     path = Path(path)
     if not path.is_file():

@@ -148,7 +148,7 @@ def measure_shape_bias(
 
 
 def find_conflicts(folder: str | Path) -> list[Path]:
-    """Find the images in the folder of each shape; each has its name and place."""
+    """Find the images in each shape's folder; UserError at one of another shape."""
     if not Path(folder).is_dir():
         raise MissingFileError('no such folder', images=str(folder))
     paths = [path for path, _ in find_images([folder])]
