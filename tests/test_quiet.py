@@ -14,13 +14,14 @@ from illama_seg import quiet
 TOOLS = sorted(
     path.relative_to(ROOT).as_posix()
     for path in (ROOT / 'tools').rglob('*.py')
-    if path.name != 'doctor.py'
+    if path.name not in ('doctor.py', 'arguments.py')
 )
 HEAVY = ('matplotlib', 'joblib', 'sklearn', 'torchao', 'transformers', 'peft')
 # Run a tool as a program, then tell what it has loaded.
 HELP = """
-import json, runpy, sys
+import json, os, runpy, sys
 sys.argv = [sys.argv[1], '--help']
+sys.path[0] = os.path.dirname(sys.argv[0])
 try:
     runpy.run_path(sys.argv[0], run_name='__main__')
 except SystemExit as end:

@@ -128,6 +128,7 @@ def run_tool(tool, *arguments):
     try:
         with (
             mock.patch.object(sys, 'argv', [path, *map(str, arguments)]),
+            mock.patch.object(sys, 'path', [str(Path(path).parent), *sys.path]),
             contextlib.redirect_stderr(said),
         ):
             runpy.run_path(path, run_name='__main__')

@@ -188,8 +188,9 @@ class _LabelWriter(Hook):
         for sample in outputs or ():
             labels = class_numbers(sample.pred_sem_seg.data.squeeze(0).cpu().numpy())
             path = Path(sample.img_path)
-            is_below = self.img_dir and path.is_relative_to(self.img_dir)
-            name = path.relative_to(self.img_dir) if is_below else Path(path.name)
+            name = Path(path.name)
+            if self.img_dir and path.is_relative_to(self.img_dir):
+                name = path.relative_to(self.img_dir)
             write_image(self.out / name.with_suffix('.png'), self.ids[labels])
 
 

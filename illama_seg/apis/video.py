@@ -145,7 +145,7 @@ def _copy(
     try:
         for frame in bar:
             height, width = (side // 2 * 2 for side in frame.shape[:2])
-            if writer is None:
+            if writer is None or facts is None:
                 writer, codec = _writer(part, rate, (width, height))
                 facts = VideoFacts(0, (height, width), rate, codec)
             writer.write(np.ascontiguousarray(change(frame)[:height, :width]))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from illama_seg.evaluation.confusion import ConfusionMatrix
 IGNORED, UNKNOWN = -1, -2
 SHOWN = 8  # files named in a message
 FilePair = tuple[Path, Path]  # prediction, annotation
+CHUNK = 16  # images of a task
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,7 @@ def count_label_files(
         (Path(predictions, found[name]), Path(annotations, expected[name]))
         for name in both
     ]
+    chunks = [pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK)]
     # Forked processes need not import torch again; they do not run it.
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context('fork' if 'fork' in methods else None)
@@ -142,7 +143,7 @@ def count_label_files(
         tqdm(total=len(pairs), unit='image') as bar,
         ProcessPoolExecutor(min(workers, len(pairs)), context) as pool,
     ):
-        for counts, messages, number in pool.map(count, _chunks(pairs, 16)):
+        for counts, messages, number in pool.map(count, chunks):
             matrix.counts += counts
             faults += messages
             bar.update(number)
@@ -233,11 +234,6 @@ def _check_names(
             f'{", ..." if len(names) > SHOWN else ""}. Both folders need the same '
             f'names; {way_out}'
         )
-
-
-def _chunks(pairs: Iterable[FilePair], size: int) -> Iterator[list[FilePair]]:
-    pairs = iter(pairs)
-    return iter(lambda: list(islice(pairs, size)), [])
 
 
 def _count_chunk(

@@ -184,7 +184,7 @@ class TimmILLaMA(ILLaMA):
         self.head: nn.Module = nn.Identity()
         if num_classes > 0:
             old = self.cls_token
-            like = dict(device=old.device, dtype=old.dtype)
+            like: dict[str, Any] = dict(device=old.device, dtype=old.dtype)
             self.head = nn.Linear(old.size(-1), num_classes, **like)
             nn.init.trunc_normal_(self.head.weight, std=INIT_STD)
             nn.init.zeros_(self.head.bias)

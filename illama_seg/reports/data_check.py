@@ -1,7 +1,5 @@
 """Check of a config's data sets, and drawings of what their pipelines make."""
 
-from __future__ import annotations
-
 import json
 import random
 from collections.abc import Iterator
@@ -22,16 +20,9 @@ from illama_seg.apis.user_errors import (
     options_explained,
 )
 from illama_seg.datasets.decoding import as_picture, image_loader, loads_bgr
-from illama_seg.datasets.inspection import (
-    CheckedSplit,
-    Finding,
-    Findings,
-    class_table,
-)
+from illama_seg.datasets.inspection import CheckedSplit, Finding, Findings, class_table
 from illama_seg.datasets.labelled import LabelledImages
-from illama_seg.datasets.validation import (
-    check_splits,
-)
+from illama_seg.datasets.validation import check_splits
 from illama_seg.datasets.values import judge_values, order_warning, pipeline_of
 from illama_seg.studies.common import check_at_least, spread
 from illama_seg.visualization.overlays import side_by_side
@@ -39,6 +30,7 @@ from illama_seg.visualization.sheets import class_entries, draw_sheet
 
 _PER_ROW = 3
 _EXTREMES = ('smallest', 'largest')
+_Sample = tuple[np.ndarray, np.ndarray, str]  # image, labels, caption
 
 
 def check_dataset(
@@ -150,9 +142,8 @@ def browse_dataset(
         plain = LabelledImages(cfg, split)
         dataset = DATASETS.build(cfg[f'{split}_dataloader'].dataset)
         loader = image_loader(dataset)
-    palette, classes = dataset.metainfo['palette'], dataset.metainfo['classes']
     size = _padded_size(cfg) if split == 'train' else (0, 0)
-    rows, present = [], set()
+    rows = []
     with _seeded(seed):
         for index in spread(len(dataset), num_images):
             image, labels, file = plain[index]
@@ -161,13 +152,10 @@ def browse_dataset(
             for _ in range(draws):
                 image, labels = _model_input(dataset[index], size, loader)
                 samples.append((image, labels, _describe(image, labels)))
-            present |= {n for _, labels, _ in samples for n in np.unique(labels)}
-            rows.append(
-                [(side_by_side(i, label, palette), text) for i, label, text in samples]
-            )
+            rows.append(samples)
     name = Path(cfg.filename).name
     title = f'{name}, {split}: the file, and samples that the pipeline makes from it'
-    draw_sheet(rows, _legend(present, classes, palette), path, title)
+    _draw(rows, dataset.metainfo, path, title)
     return path
 
 
@@ -213,9 +201,7 @@ def _model_input(
     image = as_picture(image, loads_bgr(loader))
     if image.shape[:2] != labels.shape:  # a test pipeline resizes the image only
         labels = cv2.resize(
-            labels.astype(np.uint8),
-            image.shape[1::-1],
-            interpolation=cv2.INTER_NEAREST,
+            labels.astype(np.uint8), image.shape[1::-1], interpolation=cv2.INTER_NEAREST
         )
     below, right = (max(size[i] - image.shape[i], 0) for i in (0, 1))
     image = np.pad(image, ((0, below), (0, right), (0, 0)))
@@ -231,18 +217,23 @@ def _describe(image: np.ndarray, labels: np.ndarray) -> str:
     return f'{_size(image)}, {100 * (labels == 255).mean():.0f} % ignored'
 
 
-def _legend(
-    present: set[int], classes: Any, palette: Any
-) -> list[tuple[str, tuple[int, ...]]]:
+def _draw(rows: list[list[_Sample]], meta: dict, path: Path, title: str) -> None:
+    """Draw images beside their labels, with a legend of the classes present."""
+    classes, palette = meta['classes'], meta['palette']
+    cells = [
+        [(side_by_side(image, labels, palette), text) for image, labels, text in row]
+        for row in rows
+    ]
+    present = {n for row in rows for _, labels, _ in row for n in np.unique(labels)}
     ignored = [('ignored', (0, 0, 0))] if 255 in present else []
-    return class_entries(present, classes, palette) + ignored
+    entries = class_entries(present, classes, palette) + ignored
+    draw_sheet(cells, entries, path, title)
 
 
 def _draw_contact_sheet(
     cfg: Config, split: CheckedSplit, num_images: int, seed: int, folder: Path
 ) -> None:
-    cells, present = [], set()
-    palette = split.sound[0][0].metainfo['palette']
+    cells = []
     with _seeded(seed):
         for index in spread(len(split.sound), num_images):
             dataset, sample = split.sound[index]
@@ -251,13 +242,12 @@ def _draw_contact_sheet(
                 _padded_size(cfg),
                 image_loader(dataset),
             )
-            present |= set(np.unique(labels).tolist())
             caption = f'{Path(sample["img_path"]).name}: {_describe(image, labels)}'
-            cells.append((side_by_side(image, labels, palette), caption))
+            cells.append((image, labels, caption))
     rows = [cells[i : i + _PER_ROW] for i in range(0, len(cells), _PER_ROW)]
     title = f'{Path(cfg.filename).name}: input of the model, by the training pipeline'
-    legend = _legend(present, split.classes, palette)
-    draw_sheet(rows, legend, folder / 'contact_sheet.png', title)
+    meta = dict(split.sound[0][0].metainfo, classes=split.classes)
+    _draw(rows, meta, folder / 'contact_sheet.png', title)
 
 
 def _text(report: dict, findings: list[Finding], folder: Path) -> str:

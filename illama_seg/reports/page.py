@@ -1,7 +1,5 @@
 """One self-contained HTML page with all results of a run."""
 
-from __future__ import annotations
-
 import base64
 import json
 import platform
@@ -25,8 +23,7 @@ from illama_seg.apis.work_dir import find_run
 from illama_seg.errors import MissingFileError
 from illama_seg.reports.sections import SECTIONS
 from illama_seg.reports.tables import is_number, page_tables
-from illama_seg.studies.section import Section
-from illama_seg.studies.tables import Table
+from illama_seg.studies.tables import Section, Table
 from illama_seg.version import __version__
 
 TEMPLATE = 'page.html.jinja'
@@ -54,18 +51,18 @@ def write_page(run: str | Path, also: Sequence[str | Path] = ()) -> Path:
         MissingFileError: if the folder is not the work dir of a run, or a further
             folder is missing.
     """
-    run = Path(run)
+    run, folders = Path(run), [Path(run), *map(Path, also)]
     cfg, checkpoint, _ = find_run(run)
-    for folder in map(Path, also):
+    for folder in folders:
         if not folder.is_dir():
             raise MissingFileError('no such folder', also=str(folder))
-    names = dict(
-        config=shlex.quote(str(next(iter(sorted(run.glob('*.py')))))),
-        checkpoint=shlex.quote(str(checkpoint)),
-        run=shlex.quote(str(run)),
-    )
+    paths = dict(config=min(run.glob('*.py')), checkpoint=checkpoint, run=run)
+    names = {name: shlex.quote(str(path)) for name, path in paths.items()}
     kind = 'segmentation' if 'decode_head' in cfg.model else 'classification'
-    parts = list(_gather([run, *map(Path, also)], names))
+    every = [_part(section, path, names) for section, path in _result_files(folders)]
+    parts = [
+        part for part in every if part['problem'] or part['tables'] or part['images']
+    ]
     shown = {part['title'] for part in parts}
     _distinguish(parts)
     environment = Environment(
@@ -96,25 +93,22 @@ def write_page(run: str | Path, also: Sequence[str | Path] = ()) -> Path:
     return path
 
 
-def _gather(folders: Sequence[Path], names: dict[str, str]) -> Iterator[dict]:
-    """Yield a part of the page for each file that has results."""
-    for section, path in _result_files(folders):
-        part = _part(section, path, names)
-        if part['problem'] or part['tables'] or part['images']:
-            yield part
-
-
 def _result_files(folders: Sequence[Path]) -> Iterator[tuple[Section, Path]]:
     """Yield the files of the sections in their order, then the others."""
-    files = {path.resolve(): path for f in folders for path in sorted(_files(f))}
-    left = dict(files)
+    found = [(f, path) for f in folders for path in sorted(f.rglob('*.json'))]
+    files = {  # without logs
+        path.resolve(): path
+        for folder, path in found
+        if 'vis_data' not in path.relative_to(folder).parts
+    }
+    shown = set()
     for section in SECTIONS:
-        for key, path in files.items():
+        for path in files.values():
             if fnmatchcase(path.name, section.files):
-                left.pop(key, None)
+                shown.add(path)
                 yield section, path
-    for path in left.values():
-        if path.with_suffix('.png').is_file():
+    for path in files.values():
+        if path not in shown and path.with_suffix('.png').is_file():
             title = re.sub(r'[_-]+', ' ', path.stem).capitalize()
             yield Section(title, path.name), path
 
@@ -125,13 +119,6 @@ def _distinguish(parts: Sequence[dict]) -> None:
     for part in parts:
         if titles.count(part['title']) > 1:
             part['title'] += f', {Path(part["file"]).parent.name}'
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """Yield the JSON files that are no logs."""
-    for path in folder.rglob('*.json'):
-        if 'vis_data' not in path.relative_to(folder).parts:
-            yield path
 
 
 def _part(section: Section, path: Path, names: dict[str, str]) -> dict[str, Any]:
@@ -150,27 +137,28 @@ def _part(section: Section, path: Path, names: dict[str, str]) -> dict[str, Any]
         file=str(path),
         problem=problem,
         tables=tables,
-        images=[(_uri(file), text) for file, text in files if file.is_file()],
+        images=[
+            (base64.b64encode(file.read_bytes()).decode(), text)
+            for file, text in files
+            if file.is_file()
+        ],
     )
-
-
-def _uri(image: Path) -> str:
-    return 'data:image/png;base64,' + base64.b64encode(image.read_bytes()).decode()
 
 
 def _summary(cfg: Config, checkpoint: Path) -> Table:
     loop, data = cfg.train_cfg, cfg.train_dataloader.dataset
     backbone = cfg.model.get('backbone', {})
-    arch = backbone.get('arch', '')
+    size = backbone.get('arch', '')
+    if not isinstance(size, str):
+        size = ', '.join(f'{name} {number}' for name, number in size.items())
+    length = f'{loop.get("max_iters", 0):,} iterations'
+    if 'max_epochs' in loop:
+        length = f'{loop.max_epochs} epochs'
     rows: dict[str, Any] = dict(
         model=f'{cfg.model.type}, {backbone.get("type", "")}',
-        size=arch
-        if isinstance(arch, str)
-        else ', '.join(f'{k} {v}' for k, v in arch.items()),
+        size=size,
         data=f'{data.get("type")} in {data.get("data_root") or "memory"}',
-        length=f'{loop.max_epochs} epochs'
-        if 'max_epochs' in loop
-        else f'{loop.get("max_iters", 0):,} iterations',
+        length=length,
         batch=cfg.get('effective_batch') or cfg.train_dataloader.get('batch_size'),
         checkpoint=checkpoint.name,
     )

@@ -1,7 +1,5 @@
 """Report of a training run: table, images, curves and JSON file."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,10 @@ from illama_seg.studies.tables import Table
 from illama_seg.visualization.curves import draw_curves, read_scalars
 from illama_seg.visualization.sheets import draw_rows
 
-BASELINES = ('colour of the pixel alone', 'place in the image alone')
+BASELINES = {
+    'colour of the pixel alone': colour_baseline,
+    'place in the image alone': position_baseline,
+}
 FACTS = {
     'mIoU': 'mIoU, %',
     'mAcc': 'mean accuracy, %',
@@ -32,6 +33,7 @@ FACTS = {
     'accuracy/top1': 'top-1 of the last validation, %',
     'accuracy/top5': 'top-5 of the last validation, %',
 }
+COLUMNS = {'class': '{name}', 'IoU, %': '{IoU:.2f}', 'accuracy, %': '{Acc:.2f}'}
 
 
 def report_run(
@@ -83,11 +85,8 @@ def report_run(
         picture = pairs.picture(image)[..., ::-1]
         rows.append((picture, label, predict(model, image), caption))
     draw_rows(rows, meta['classes'], meta['palette'], run / 'predictions.png')
-    classes = [
-        [name.strip(), *('-' if v is None else f'{v:.2f}' for v in row.values())]
-        for name, row in result['classes'].items()
-    ]
-    table = Table(['class', 'IoU, %', 'accuracy, %'], classes)
+    classes = [dict(row, name=name.strip()) for name, row in result['classes'].items()]
+    table = Table.of(classes, COLUMNS)
     result = write_results(run / 'result.json', [_facts(result), table], **result)
     return result, scores_table(result)
 
@@ -95,22 +94,15 @@ def report_run(
 def _facts(result: dict) -> Table:
     names = FACTS | {name: f'mIoU of the {name}, %' for name in BASELINES}
     values = result | result.get('baselines', {})
-    rows = [
-        [title, format_value(values[key])]
-        for key, title in names.items()
-        if key in values
-    ]
-    return Table([], rows)
+    present = [key for key in names if key in values]
+    return Table([], [[names[key], format_value(values[key])] for key in present])
 
 
 def _report_log(run: Path, checkpoint: Path, scalars: list[Path]) -> tuple[dict, str]:
     """Report a classification by its log."""
     logged = read_scalars(scalars)
-    scores = {
-        key: points[-1][1]
-        for key, points in sorted(logged.items())
-        if key.startswith('accuracy/')
-    }
+    keys = sorted(key for key in logged if key.startswith('accuracy/'))
+    scores = {key: logged[key][-1][1] for key in keys}
     curves = draw_curves(scalars, run / 'curves.png')
     result: dict[str, Any] = dict(scores, checkpoint=checkpoint.name, curves=curves)
     result = write_results(run / 'result.json', [_facts(result)], **result)
@@ -123,9 +115,7 @@ def _baselines(cfg: Config, val: LabelledImages, classes: tuple[str, ...]) -> di
         return ((source.picture(image), label) for image, label, _ in source)
 
     train = LabelledImages(cfg, 'train')
-    colour = colour_baseline(pairs(train), pairs(val), classes)
-    position = position_baseline(pairs(train), pairs(val), classes)
     return {
-        BASELINES[0]: colour['mIoU'],
-        BASELINES[1]: position['mIoU'],
+        name: baseline(pairs(train), pairs(val), classes)['mIoU']
+        for name, baseline in BASELINES.items()
     }

@@ -1,15 +1,13 @@
 """Sections of the report's page in their order."""
 
-from __future__ import annotations
-
 from illama_seg.studies import benchmark, precision
 from illama_seg.studies.attention_rank import measure as attention_rank
 from illama_seg.studies.calibration import measure as calibration
 from illama_seg.studies.comparison import classes, curves, images
 from illama_seg.studies.complexity import measure as complexity
 from illama_seg.studies.loss_landscape import measure as loss_landscape
-from illama_seg.studies.section import Section
 from illama_seg.studies.shape_bias import measure as shape_bias
+from illama_seg.studies.tables import Section
 
 _TEST = 'python tools/test.py {config} {checkpoint} --work-dir {run}/test'
 

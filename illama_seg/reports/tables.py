@@ -1,7 +1,5 @@
 """Tables of a JSON file for the report's page."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Latency, throughput, peak memory, parameters and multiply-accumulates of a model."""
 
-from __future__ import annotations
-
 import platform
 import statistics
 import time
@@ -30,8 +28,7 @@ from illama_seg.studies.common import (
 )
 from illama_seg.studies.complexity.counts import count_multiply_accumulates
 from illama_seg.studies.peak_memory import MIB, forward_pass, peak_in_child
-from illama_seg.studies.section import Section
-from illama_seg.studies.tables import Table, as_text
+from illama_seg.studies.tables import Section, Table, as_text
 
 # Crops of the ADE20K recipe, and the largest image that its test pipeline makes.
 SHAPES = ((512, 512), (512, 2048))
@@ -64,8 +61,9 @@ def run_benchmark(
 ) -> tuple[dict, str]:
     """Measure time, memory and size of a config's model and write the numbers.
 
+    See :mod:`illama_seg.studies` for the other parameters, the result and errors.
+
     Args:
-        config: config file.
         checkpoint: checkpoint of this model; by default the weights are random, which
             takes the same time.
         out: JSON file to write; by default ``benchmark.json`` in the config's work dir.
@@ -74,15 +72,6 @@ def run_benchmark(
         batch_sizes: numbers of images in a forward pass.
         repeat: number of timed passes, after ``WARM_UP`` untimed ones.
         amp: half precision where it is faster on this machine.
-        device: such as 'cpu' or 'cuda:1'; by default a GPU where there is one.
-        cfg_options: overrides of the config.
-
-    Returns:
-        Content of the file, and readable tables.
-
-    Raises:
-        MissingFileError: if a file is missing.
-        UserError: if a parameter is out of range or the checkpoint does not fit.
     """
     check_at_least(1, batch_sizes=batch_sizes, repeat=repeat, shape=shape)
     cfg = load_config(config, cfg_options)
@@ -103,8 +92,7 @@ def run_benchmark(
     ]
     # Arguments of the child process in which the peak memory is measured.
     case = str(config), cfg_options, shape, dtype, choices.made()
-    passes = tqdm(total=len(batch_sizes) * (repeat + WARM_UP), unit='pass')
-    with passes:
+    with tqdm(total=len(batch_sizes) * (repeat + WARM_UP), unit='pass') as passes:
         timings = [
             _measure(model, shape, size, repeat, dtype, case, passes.update)
             for size in batch_sizes
@@ -147,10 +135,9 @@ def _counts(cfg: Config, shape: tuple[int, int]) -> list[dict]:
     with torch.device('meta'):
         model = build_model(cfg)
     segments = hasattr(model, 'decode_head')
-    shapes = dict.fromkeys((shape, *(SHAPES if segments else ())))
     heads = (False, True) if getattr(model, 'auxiliary_head', None) else (False,)
     rows = []
-    for size in shapes:
+    for size in dict.fromkeys((shape, *(SHAPES if segments else ()))):
         try:
             macs = count_multiply_accumulates(model, size)
         except (RuntimeError, ValueError) as error:
@@ -222,39 +209,37 @@ def _measure(
 
 def _tables(numbers: dict) -> list[Table]:
     notes, shape = numbers['notes'], 'x'.join(map(str, numbers['shape']))
-    settings = {
-        'config': numbers['config'],
-        'device': numbers['device'],
-        'threads': str(numbers['threads']),
-        'precision': numbers['precision_reason'],
-        'attention': numbers['attention'],
-        'torch': numbers['torch'],
-    }
-    speed = []
-    for row in numbers['timings']:
-        cells = ['out of memory', '-', '-', '-']
-        if not row.get('out_of_memory'):
-            cells = [
-                f'{row["seconds"]:.4g}',
-                f'{row["fastest"]:.4g} to {row["slowest"]:.4g}',
-                f'{row["images_per_second"]:.4g}',
-                f'{row["peak_memory_mib"]:,.0f}',
-            ]
-        speed.append([f'{row["batch_size"]:,}', *cells])
+    settings = dict(numbers, precision=numbers['precision_reason'])
+    names = ('config', 'device', 'threads', 'precision', 'attention', 'torch')
+    templates = (
+        '{batch_size:,}',
+        '{seconds:.4g}',
+        '{fastest:.4g} to {slowest:.4g}',
+        '{images_per_second:.4g}',
+        '{peak_memory_mib:,.0f}',
+    )
+    columns = ('images', 'seconds', 'range', 'images/s', 'peak, MiB')
+    speed = [
+        [f'{row["batch_size"]:,}', 'out of memory', '-', '-', '-']
+        if row.get('out_of_memory')
+        else [template.format(**row) for template in templates]
+        for row in numbers['timings']
+    ]
+    share = {True: 'with', False: 'without'}
     macs = [
         [
             'x'.join(map(str, row['shape'])),
-            'with' if row['attention_products'] else 'without',
-            'with' if row['auxiliary_head'] else 'without',
+            share[row['attention_products']],
+            share[row['auxiliary_head']],
             f'{row["count"] / 1e9:,.2f}',
         ]
         for row in numbers['multiply_accumulates']
     ]
     parameters = [[k, f'{n / 1e6:,.3f}'] for k, n in numbers['parameters'].items()]
     return [
-        Table([], list(map(list, settings.items()))),
+        Table([], [[name, str(settings[name])] for name in names]),
         Table(
-            ['images', 'seconds', 'range', 'images/s', 'peak, MiB'],
+            columns,
             speed,
             title=f'images of {shape} pixels: medians and their range',
             note=f'time: {notes["time"]}\npeak memory: {notes["peak_memory_mib"]}',

@@ -1,9 +1,12 @@
 """Steps that several studies share: options, folders, earlier results, evaluation."""
 
-from __future__ import annotations
-
+import csv
 import json
-from collections.abc import Callable, Sequence
+import multiprocessing
+import re
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,11 +29,7 @@ from illama_seg.studies.tables import Table
 
 
 def check_at_least(least: int, **parameters: Any) -> None:
-    """Refuse numbers, and lists with numbers, below ``least``; None is accepted.
-
-    Raises:
-        UserError: names the first parameter that is too small.
-    """
+    """Raise a UserError at a number, or a list with one, below ``least``; skip None."""
     for name, value in parameters.items():
         numbers = value if isinstance(value, (list, tuple)) else [value]
         if any(number is not None and number < least for number in numbers):
@@ -38,46 +37,34 @@ def check_at_least(least: int, **parameters: Any) -> None:
 
 
 def check_share(**parameters: float) -> None:
-    """Refuse shares that are not between 0 and 1.
-
-    Raises:
-        UserError: names the parameter.
-    """
+    """Raise a UserError at a share that is not between 0 and 1."""
     for name, value in parameters.items():
         if not 0 < value < 1:
             raise UserError('expected a share between 0 and 1', **{name: value})
 
 
 def results_path(out: str | Path | None, cfg: Config, name: str) -> Path:
-    """Path of a folder or JSON file for results; its folder is made.
+    """Return the path of results and make its folder, or raise a UserError.
 
-    Args:
-        out: path; by default ``name`` in the config's work dir.
-        cfg: config.
-        name: name of the folder, or of the file with its suffix.
-
-    Raises:
-        UserError: if the folder cannot be written.
+    By default it is ``name``, a folder or a file with a suffix, in the work dir.
     """
     path = Path(out or Path(cfg.work_dir) / name)
     check_writable(path.parent if Path(name).suffix else path)
     return path
 
 
+def file_name(model: str) -> str:
+    """Return a model's name with '_' for what the name of a file cannot have."""
+    return re.sub(r'[^\w.-]+', '_', model)
+
+
 def read_earlier(
     paths: Sequence[str | Path], name: str, check: Callable[[list[dict]], Any]
 ) -> list[dict]:
-    """Read ``models`` of the JSON files of earlier calls.
+    """Read ``models`` of the JSON files of earlier calls, which usually have ``name``.
 
-    Args:
-        paths: JSON files.
-        name: usual name of such a file.
-        check: called with each file's models before anything is measured; raises a
-            KeyError, TypeError, IndexError or ValueError where one lacks something.
-
-    Raises:
-        MissingFileError: if a file is missing.
-        UserError: if a file is of another kind.
+    ``check`` is called with each file's models before anything is measured: its
+    KeyError, TypeError, IndexError or ValueError becomes a UserError.
     """
     earlier: list[dict] = []
     for path in paths:
@@ -99,16 +86,9 @@ def read_earlier(
 def write_results(
     path: Path, tables: Sequence[Table], indent: int | None = 1, **results: Any
 ) -> dict:
-    """Write results with their tables and versions to a JSON file.
+    """Write results with their tables and versions to a JSON file; return its content.
 
-    Args:
-        path: file to write.
-        tables: tables for the terminal and the report.
-        indent: indentation; None for a file of long curves.
-        **results: values that JSON can hold.
-
-    Returns:
-        Content of the file.
+    A file of long curves has no ``indent``.
     """
     versions = dict(torch=torch.__version__, timm=timm.__version__)
     content = dict(tables=list(map(asdict, tables)), **results, versions=versions)
@@ -116,18 +96,33 @@ def write_results(
     return content
 
 
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence]) -> None:
+    """Write a table with its heads."""
+    with path.open('w', newline='', encoding='utf-8') as file:
+        csv.writer(file).writerows([columns, *rows])
+
+
+def mean_and_std(values: Sequence[float]) -> dict[str, float]:
+    """Return the mean and the sample deviation, which is 0 for one value."""
+    std = statistics.stdev(values) if len(values) > 1 else 0.0
+    return dict(mean=statistics.fmean(values), std=std)
+
+
 def spread(total: int, count: int) -> list[int]:
-    """At most ``count`` different indices, spread evenly over ``range(total)``."""
+    """Return at most ``count`` different indices, spread evenly over range(total)."""
     places = np.linspace(0, total - 1, min(count, total))
     return places.round().astype(int).tolist()
 
 
-def build_model(cfg: Config) -> nn.Module:
-    """Build the config's model in eval mode with random weights, loading none.
+def run_apart(work: Callable, *args: Any) -> Any:
+    """Call a function in a new process; raise BrokenProcessPool if it is killed."""
+    spawn = multiprocessing.get_context('spawn')
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        return pool.submit(work, *args).result()
 
-    Raises:
-        UserError: if an option does not fit.
-    """
+
+def build_model(cfg: Config) -> nn.Module:
+    """Build the config's model in eval mode, with random weights, or raise UserError."""
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     cfg.model.init_cfg = cfg.model.backbone.init_cfg = None
     with options_explained(cfg):
@@ -142,12 +137,7 @@ def image_channels(model: nn.Module) -> int:
 def evaluate(
     model: nn.Module, pairs: LabelledImages, title: str = 'evaluating'
 ) -> tuple[dict, np.ndarray]:
-    """Predict every image and compare it with its labels.
-
-    Args:
-        model: segmentor with ``dataset_meta``.
-        pairs: images and labels; one is in memory at a time.
-        title: name of the progress bar.
+    """Predict every image, one in memory at a time, and compare it with its labels.
 
     Returns:
         Summary of the :class:`ConfusionMatrix`, and (num_images, 2): mIoU and pixel

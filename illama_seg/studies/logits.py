@@ -1,7 +1,5 @@
 """Logits and labels of a model on the images of a config."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -28,8 +26,7 @@ Batch = tuple[Tensor, Tensor, int]
 class ImageLogits:
     """Samples of a classification: one image each.
 
-    Raises:
-        UserError: if the data have another number of classes than the model.
+    Raises a UserError if the data have another number of classes than the model.
     """
 
     kind = 'classification'
@@ -65,20 +62,16 @@ class ImageLogits:
             self.batch_size,
             sampler=indices,
             num_workers=self.num_workers,
-            collate_fn=_as_lists,
         )
         for images, labels in tqdm(loader, title, unit='batch', disable=not title):
-            yield self.classifier.logits(images), torch.tensor(labels), 1
+            yield self.classifier.logits(list(images)), labels, 1
 
 
 class PixelLogits:
     """Samples of a segmentation: one pixel each.
 
     A head of one channel for two classes has the logits 0 and x: their softmax is the
-    sigmoid of x.
-
-    Raises:
-        UserError: if the model has neither one logit for each class nor that head.
+    sigmoid of x. Raises a UserError if any other model lacks a logit for each class.
     """
 
     kind = 'segmentation'
@@ -98,11 +91,7 @@ class PixelLogits:
             )
 
     def keep(self, indices: Sequence[int]) -> None:
-        """Check that a pixel of these images is labelled; they are read each time.
-
-        Raises:
-            UserError: if none is.
-        """
+        """Raise a UserError if no pixel of these images is labelled."""
         if all((self._pairs[index][1] == 255).all() for index in indices):
             raise UserError(
                 'the images drawn have no labelled pixel; draw more, or with another '
@@ -131,15 +120,10 @@ def model_logits(
     batch_size: int | None,
     device: str | None,
 ) -> ImageLogits | PixelLogits:
-    """Build a model and the data that its logits are computed on.
+    """Build a model and its 'train' or 'test' data, which are loaded as for a test.
 
-    Args:
-        cfg: config of a classification or segmentation.
-        source: checkpoint, or see :func:`illama_seg.studies.build_classifier`.
-        split: 'train' or 'test'; images are loaded as for a test.
-        batch_size: images at once, by default the config's; for a segmentation windows,
-            by default 1.
-        device: such as 'cpu' or 'cuda:1'; by default a GPU where there is one.
+    The other parameters are those of :mod:`illama_seg.studies`; ``batch_size`` is by
+    default the config's, for a segmentation 1.
     """
     if 'decode_head' not in cfg.model:
         classifier = build_classifier(cfg, source, device)
@@ -149,11 +133,7 @@ def model_logits(
 
 
 def load_images(cfg: Config, split: str) -> Any:
-    """Build a classification's data set without its pipeline.
-
-    Raises:
-        UserError: if an option does not fit.
-    """
+    """Build a classification's data without pipeline; a UserError if options misfit."""
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     with options_explained(cfg):
         return DATASETS.build(dict(cfg[f'{split}_dataloader'].dataset, pipeline=[]))
@@ -168,8 +148,3 @@ class _Loaded(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         info = self.images.get_data_info(index)
         return self.load(info), int(info['gt_label'])
-
-
-def _as_lists(batch: list[tuple[Tensor, int]]) -> tuple[list[Tensor], list[int]]:
-    images, labels = zip(*batch, strict=True)
-    return list(images), list(labels)

@@ -1,13 +1,7 @@
 """Peak memory of a forward pass on a CPU, measured in a process of its own."""
 
-from __future__ import annotations
-
-import multiprocessing
 import platform
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +10,7 @@ from torch import nn
 
 from illama_seg.apis.configs import load_config
 from illama_seg.machine import choices
-from illama_seg.studies.common import build_model, image_channels
+from illama_seg.studies.common import build_model, image_channels, run_apart
 
 MIB = 2**20
 
@@ -24,9 +18,8 @@ MIB = 2**20
 def forward_pass(model: nn.Module, image: torch.Tensor, dtype: torch.dtype) -> None:
     """Run images (N, 3, H, W) through a model in a dtype and wait for the result."""
     device = image.device
-    amp = dtype != torch.float32
-    precision: Any = torch.autocast(device.type, dtype) if amp else nullcontext()
-    with precision, torch.inference_mode():
+    amp = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+    with amp, torch.inference_mode():
         model(image)  # mode 'tensor': the logits
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
@@ -34,13 +27,10 @@ def forward_pass(model: nn.Module, image: torch.Tensor, dtype: torch.dtype) -> N
 
 def peak_in_child(*case: Any) -> float | None:
     """Return the peak memory of a new process in MiB, None where it was killed."""
-    spawn = multiprocessing.get_context('spawn')
-    work = partial(_peak, torch.get_num_threads())
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        try:
-            return pool.submit(work, *case).result()
-        except BrokenProcessPool:
-            return None
+    try:
+        return run_apart(_peak, torch.get_num_threads(), *case)
+    except BrokenProcessPool:
+        return None
 
 
 def _peak(
@@ -57,14 +47,7 @@ def _peak(
     model = build_model(load_config(config, cfg_options))
     image = torch.randn(batch_size, image_channels(model), *shape)
     forward_pass(model, image, dtype)
-    return _resident_peak()
-
-
-def _resident_peak() -> float:
-    """Return the peak resident memory in MiB.
-
-    On Linux ``getrusage`` would start at the parent's peak.
-    """
+    # On Linux getrusage would start at the parent's peak.
     status = Path('/proc/self/status')
     if status.is_file():
         return int(status.read_text().split('VmHWM:')[1].split()[0]) / 1024

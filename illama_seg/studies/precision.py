@@ -1,7 +1,5 @@
 """Compare float32, half precision and 8 bits: score, time and memory."""
 
-from __future__ import annotations
-
 import os
 import platform
 import statistics
@@ -32,9 +30,8 @@ from illama_seg.studies.common import (
     results_path,
     write_results,
 )
-from illama_seg.studies.section import Section
 from illama_seg.studies.subjects import source_name
-from illama_seg.studies.tables import Table
+from illama_seg.studies.tables import Section, Table
 
 WARM_UP = 2  # passes
 MIB = 2**20
@@ -56,6 +53,15 @@ SECTION = Section(
     'and convolutions.',
     command='python tools/quantize.py eval {config} {checkpoint}',
 )
+COLUMNS = {
+    'weights': '{name}',
+    'precision': '{precision}',
+    'ms': '{ms:.1f}',
+    'times faster': '{times_faster:.2f}',
+    'in products': '{percent:.0f} %',
+    'MiB': '{mib:.2f}',
+}
+SCORES = {'top1': 'top-1, %', 'mIoU': 'mIoU, %', 'aAcc': 'pixel accuracy, %'}
 
 
 def compare_precisions(
@@ -70,10 +76,10 @@ def compare_precisions(
 ) -> tuple[dict, str]:
     """Compare speed, size and accuracy of float32, bfloat16 and 8 bits on a CPU.
 
-    bfloat16 is compared only where it is faster than float32.
+    bfloat16 is compared only where it is faster than float32. See
+    :mod:`illama_seg.studies` for the other parameters, the result and errors.
 
     Args:
-        config: config of the model, or its name.
         sources: checkpoints in float, exported ones, and those of quantisation-aware
             trainings; speed is relative to the first.
         out: JSON file; by default ``quantization.json`` in the config's work dir.
@@ -82,14 +88,6 @@ def compare_precisions(
         batch_size: images or windows of the timed pass; by default the config's for a
             classification, 1 for a segmentation.
         repeat: number of timed rounds.
-        cfg_options: overrides of the config.
-
-    Returns:
-        Content of the file, and a readable table.
-
-    Raises:
-        MissingFileError: if a file is missing.
-        UserError: if a parameter is out of range or weights do not fit.
     """
     check_at_least(1, repeat=repeat, batch_size=batch_size)
     check_at_least(0, images=images)
@@ -100,9 +98,9 @@ def compare_precisions(
     if images != 0:
         for row in rows:
             row.result.update(_score(cfg, row, images))
-    results = [row.result for row in rows]
-    integers = _integers()
-    table = _table(results, f'8 bits {integers}' if wrong_products() else '')
+    results, wrong = [row.result for row in rows], wrong_products()
+    integers = f'in float64: by instructions for integers {wrong}' if wrong else 'exact'
+    table = _table(results, f'8 bits {integers}' if wrong else '')
     numbers = write_results(
         path,
         [table],
@@ -141,8 +139,7 @@ def _rows(cfg: Config, source: str | Path) -> Iterator[_Row]:
     if kind == 'trained':
         model = in_integers(model)
     # Half precision only where it is faster.
-    chosen = choose_precision('cpu').name
-    for half in dict.fromkeys((False, chosen == 'bfloat16')):
+    for half in dict.fromkeys((False, choose_precision('cpu').name == 'bfloat16')):
         name = 'bf16' if half else 'fp32'
         if kind != 'float':
             name = 'W8A8, rest bf16' if half else 'W8A8'
@@ -153,11 +150,6 @@ def _rows(cfg: Config, source: str | Path) -> Iterator[_Row]:
             bytes=_bytes(model, half and kind == 'float'),
         )
         yield _Row(model, half, result)
-
-
-def _integers() -> str:
-    wrong = wrong_products()
-    return f'in float64: by instructions for integers {wrong}' if wrong else 'exact'
 
 
 def _bytes(model: nn.Module, half: bool) -> int:
@@ -173,11 +165,10 @@ def _bytes(model: nn.Module, half: bool) -> int:
 def _batch(cfg: Config, model: nn.Module, batch_size: int | None) -> Tensor:
     """Draw random images (N, 3, H, W); their values do not change the time."""
     segments = hasattr(model, 'decode_head')
-    height, width = training_shape(model)
     count = batch_size or (1 if segments else cfg.test_dataloader.batch_size)
     generator = torch.Generator().manual_seed(0)
-    channels = image_channels(model)
-    return torch.randn(count, channels, height, width, generator=generator)
+    size = (count, image_channels(model), *training_shape(model))
+    return torch.randn(*size, generator=generator)
 
 
 def _time(rows: list[_Row], images: Tensor, repeat: int) -> None:
@@ -216,19 +207,16 @@ def _shares(row: _Row, images: Tensor) -> dict:
 
 
 def _table(rows: list[dict], note: str) -> Table:
-    titles = {'top1': 'top-1, %', 'mIoU': 'mIoU, %', 'aAcc': 'pixel accuracy, %'}
-    scores = {key: title for key, title in titles.items() if key in rows[0]}
-    columns = ['weights', 'precision', 'ms', 'times faster', 'in products', 'MiB']
+    scores = {
+        title: f'{{{key}:.2f}}' for key, title in SCORES.items() if key in rows[0]
+    }
     cells = [
-        [
-            row['name'],
-            row['precision'],
-            f'{1000 * row["seconds"]:.1f}',
-            f'{row["times_faster"]:.2f}',
-            f'{100 * row["in_products"]:.0f} %',
-            f'{row["bytes"] / MIB:.2f}',
-            *(f'{row[name]:.2f}' for name in scores),
-        ]
+        dict(
+            row,
+            ms=1000 * row['seconds'],
+            percent=100 * row['in_products'],
+            mib=row['bytes'] / MIB,
+        )
         for row in rows
     ]
     images = f'{rows[0]["images"]} images; ' if scores else ''
@@ -239,8 +227,7 @@ def _table(rows: list[dict], note: str) -> Table:
         f'{torch.get_num_threads()} threads, torch {torch.__version__}',
         note,
     )
-    note = '\n'.join(filter(None, notes))
-    return Table([*columns, *scores.values()], cells, note=note)
+    return Table.of(cells, COLUMNS | scores, note='\n'.join(filter(None, notes)))
 
 
 def _score(cfg: Config, row: _Row, count: int | None) -> dict:

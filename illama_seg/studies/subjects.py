@@ -1,8 +1,6 @@
 """Classifiers to measure: checkpoints of a config, and timm's models."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -16,6 +14,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from timm.data import create_transform, resolve_model_data_config
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from illama_seg.apis.models import load_weights, usable_device
 from illama_seg.apis.user_errors import options_explained
@@ -53,6 +52,12 @@ class Classifier:
         """Compute logits of loaded images: (B, num_classes) float32 on the CPU."""
         return self.model(torch.stack(images).to(self.device)).float().cpu()
 
+    def batches(self, infos: Sequence[dict], batch_size: int) -> Iterator[Tensor]:
+        """Load images and compute their logits (B, num_classes); shows the progress."""
+        for start in tqdm(range(0, len(infos), batch_size), self.name, unit='batch'):
+            batch = infos[start : start + batch_size]
+            yield self.logits([self.load(info) for info in batch])
+
 
 def build_classifier(
     cfg: Config, source: str | Path, device: str | None = None
@@ -78,41 +83,44 @@ def build_classifier(
             f'{cfg.filename} has no model.head: expected the config of a '
             'classification, such as configs/pretrain/illama_base_in1k.py'
         )
-    device = usable_device(device)
+    device, source = usable_device(device), str(source)
     # Random weights are the same every time; the caller's generator is not changed.
     with torch.random.fork_rng(devices=()):
         torch.manual_seed((cfg.get('randomness') or {}).get('seed') or 0)
-        if str(source).startswith(TIMM):
-            return _of_timm(str(source), cfg, device)
-        return _of_config(source, cfg, device)
+        make = _from_timm if source.startswith(TIMM) else _from_config
+        model, load, classes = make(source, cfg)
+    model.to(device).eval()
+    drawn = f'{Path(cfg.filename).stem} ({RANDOM} weights)'
+    data = DATASETS.get(cfg.test_dataloader.dataset.type)
+    return Classifier(
+        name=drawn if source == RANDOM else source_name(source),
+        model=model if make is _from_timm else partial(_preprocessed, model),
+        load=load,
+        num_classes=cfg.model.head.num_classes,
+        classes=classes or getattr(data, 'METAINFO', {}).get('classes'),
+        device=device,
+        module=model,
+    )
 
 
-def _of_config(source: str | Path, cfg: Config, device: str) -> Classifier:
-    is_random = str(source) == RANDOM
-    checkpoint: Checkpoint | None = None
+# Model, function that loads an image for it, and names of the classes, if it has them.
+_Parts = tuple[nn.Module, Callable[[dict], Tensor], tuple[str, ...]]
+
+
+def _from_config(source: str, cfg: Config) -> _Parts:
     init_default_scope(cfg.get('default_scope', 'mmseg'))
-    if not is_random:
+    checkpoint: Checkpoint | None = None
+    if source != RANDOM:
         checkpoint = open_checkpoint(source)
         cfg.model.init_cfg = cfg.model.backbone.init_cfg = None
     with options_explained(cfg):
         model = MODELS.build(cfg.model)
-        steps = Compose(cfg.test_dataloader.dataset.pipeline)
-    known = {}
+        load = partial(_by_pipeline, Compose(cfg.test_dataloader.dataset.pipeline))
     if checkpoint is None:
         model.init_weights()
-    else:
-        load_weights(model, checkpoint)
-        known = checkpoint.dataset_meta
-    drawn = f'{Path(cfg.filename).stem} ({RANDOM} weights)'
-    return Classifier(
-        name=drawn if is_random else source_name(source),
-        model=partial(_preprocessed, model.to(device).eval()),
-        load=partial(_by_pipeline, steps),
-        num_classes=cfg.model.head.num_classes,
-        classes=tuple(known.get('classes') or ()) or _data_classes(cfg),
-        device=device,
-        module=model,
-    )
+        return model, load, ()
+    load_weights(model, checkpoint)
+    return model, load, tuple(checkpoint.dataset_meta.get('classes') or ())
 
 
 def source_name(source: str | Path) -> str:
@@ -124,13 +132,7 @@ def source_name(source: str | Path) -> str:
     return f'{path.parent.name}/{path.stem}' if path.parent.name else path.stem
 
 
-def _data_classes(cfg: Config) -> tuple[str, ...] | None:
-    """Return the names of the classes, if the data set's type declares them."""
-    data = DATASETS.get(cfg.test_dataloader.dataset.type)
-    return getattr(data, 'METAINFO', {}).get('classes')
-
-
-def _of_timm(source: str, cfg: Config, device: str) -> Classifier:
+def _from_timm(source: str, cfg: Config) -> _Parts:
     name, _, weights = source.removeprefix(TIMM).partition('=')
     num_classes = cfg.model.head.num_classes
     if not timm.is_model(name):
@@ -171,15 +173,7 @@ def _of_timm(source: str, cfg: Config, device: str) -> Classifier:
             f'weights for these, timm:{name}=FILE'
         )
     transform = create_transform(**resolve_model_data_config(model))
-    return Classifier(
-        name=source_name(source),
-        model=model.to(device).eval(),
-        load=partial(_by_transform, transform),
-        num_classes=num_classes,
-        classes=_data_classes(cfg),
-        device=device,
-        module=model,
-    )
+    return model, partial(_by_transform, transform), ()
 
 
 def _preprocessed(model: nn.Module, images: Tensor) -> Tensor:

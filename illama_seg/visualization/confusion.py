@@ -1,7 +1,5 @@
 """Drawing of a confusion matrix that is readable with 150 classes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

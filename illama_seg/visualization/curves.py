@@ -1,10 +1,9 @@
 """Logged curves of a training."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -66,9 +65,8 @@ def draw_curves(scalars: Sequence[str | Path], path: str | Path) -> dict:
     return curves
 
 
-def draw_mean(axis: Axes, places: Sequence, columns: Sequence, **style: Any) -> None:
+def draw_mean(axis: Axes, places: Sequence, columns: Iterable, **style: Any) -> None:
     """Draw the mean of the values at each place, and their range as a band."""
-    means = [sum(column) / len(column) for column in columns]
+    means, low, high = zip(*((fmean(c), min(c), max(c)) for c in columns), strict=True)
     (line,) = axis.plot(places, means, **style)
-    low, high = [min(column) for column in columns], [max(column) for column in columns]
     axis.fill_between(places, low, high, color=line.get_color(), alpha=0.15, lw=0)

@@ -1,8 +1,6 @@
 """Overlays of labels on images, with a legend."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -50,7 +48,7 @@ def add_legend(
 
 
 def legend(
-    width: int, numbers: Sequence[int], classes: Sequence[str], palette: Palette
+    width: int, numbers: Iterable[int], classes: Sequence[str], palette: Palette
 ) -> np.ndarray:
     """Draw the names of classes beside their colours, in the order given.
 
@@ -64,6 +62,7 @@ def legend(
         (H, width, 3) uint8, BGR; as high as the names need.
     """
     font, line = cv2.FONT_HERSHEY_SIMPLEX, 1
+    numbers = list(numbers)
     names = [classes[number].strip() for number in numbers]
     widths = [cv2.getTextSize(name, font, 0.45, line)[0][0] + 30 for name in names]
     # Readable on a large image, and no name is cut off on a small one.

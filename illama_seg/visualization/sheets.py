@@ -1,7 +1,5 @@
 """Sheets of images and segmentations."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path

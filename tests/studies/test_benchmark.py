@@ -9,7 +9,7 @@ from mmengine.config import DictAction
 from tiny_run import CONFIG, ROOT, model_options, run_tool
 
 from illama_seg.machine import precision
-from illama_seg.studies import benchmark, peak_memory, run_benchmark
+from illama_seg.studies import benchmark, common, peak_memory, run_benchmark
 from illama_seg.studies.complexity.counts import count_multiply_accumulates
 
 DIGITS = ROOT / 'configs' / 'pretrain' / 'illama_micro_digits.py'
@@ -141,7 +141,7 @@ def test_a_memory_too_small_is_a_row_not_the_end(tiny, tmp_path, monkeypatch):
     pool = mock.MagicMock()
     future = pool.return_value.__enter__.return_value.submit.return_value
     future.result.side_effect = [BrokenProcessPool, 99.0]
-    monkeypatch.setattr(peak_memory, 'ProcessPoolExecutor', pool)
+    monkeypatch.setattr(common, 'ProcessPoolExecutor', pool)
     numbers, text = run_benchmark(
         CONFIG,
         out=tmp_path / 'b.json',

@@ -7,10 +7,12 @@ memory, parameters, and multiply-accumulates with and without what papers leave 
 import argparse
 from pathlib import Path
 
+from arguments import add_config, add_device, keywords, run
+
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file, or name of a config')
+    add_config(parser, 'model.backbone.img_size=224')
     parser.add_argument(
         'checkpoint', nargs='?', help='weights to load; else random ones'
     )
@@ -26,31 +28,17 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--amp', action='store_true', help='half precision where it is faster here'
     )
-    parser.add_argument('--device', help="such as 'cpu'; else a GPU if there is one")
+    add_device(parser)
     parser.add_argument('--out', type=Path, help='JSON file; else in the work dir')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action='extend',
-        metavar='KEY=VALUE',
-        help='override settings, such as model.backbone.img_size=224',
-    )
     return parser.parse_args()
 
 
 def main(args: argparse.Namespace) -> None:
-    from illama_seg.apis import parse_cfg_options
     from illama_seg.studies import run_benchmark
 
     args.shape = args.shape and tuple(args.shape)
-    args.cfg_options = parse_cfg_options(args.cfg_options)
-    _, tables = run_benchmark(**vars(args))
-    print(tables)
+    print(run_benchmark(**keywords(args))[1])
 
 
 if __name__ == '__main__':
-    args = parse_args()
-    # After the arguments: --help needs no torch.
-    from illama_seg.errors import run
-
-    run(main, args)
+    run(main, parse_args())

@@ -10,6 +10,8 @@ images.json).
 import argparse
 from pathlib import Path
 
+from arguments import run
+
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -40,8 +42,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    args = parse_args()
-    # After the arguments: --help needs no torch.
-    from illama_seg.errors import run
-
-    run(main, args)
+    run(main, parse_args())

@@ -8,6 +8,8 @@ complexity.json.
 import argparse
 from pathlib import Path
 
+from arguments import run
+
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -31,13 +33,8 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     from illama_seg.studies import compare_complexity
 
-    _, table = compare_complexity(**vars(args))
-    print(table)
+    print(compare_complexity(**vars(args))[1])
 
 
 if __name__ == '__main__':
-    args = parse_args()
-    # After the arguments: --help needs no torch.
-    from illama_seg.errors import run
-
-    run(main, args)
+    run(main, parse_args())

@@ -8,6 +8,8 @@ end as those of the images do: --config, or --img-suffix and --seg-map-suffix, s
 
 import argparse
 
+from arguments import run
+
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -50,15 +52,10 @@ def main(args: argparse.Namespace) -> None:
     from illama_seg.apis import evaluate_predictions
     from illama_seg.apis.scores import FILES
 
-    _, table = evaluate_predictions(**vars(args))
-    print(table)
+    print(evaluate_predictions(**vars(args))[1])
     for name in FILES:
         print(f'{args.out}/{name}')
 
 
 if __name__ == '__main__':
-    args = parse_args()
-    # After the arguments: --help needs no torch.
-    from illama_seg.errors import run
-
-    run(main, args)
+    run(main, parse_args())

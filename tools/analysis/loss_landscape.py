@@ -8,21 +8,12 @@ the same command continues an interrupted one.
 """
 
 import argparse
-from pathlib import Path
+
+from arguments import keywords, run, study_parser
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file, or name of a config')
-    parser.add_argument('sources', nargs='+', metavar='MODEL', help='see above')
-    parser.add_argument('--out', type=Path, help='results folder; else in the work dir')
-    parser.add_argument(
-        '--beside',
-        nargs='+',
-        default=[],
-        metavar='JSON',
-        help='loss_landscape.json of earlier calls, to show their models too',
-    )
+    parser = study_parser(__doc__, 'loss_landscape.json', 'train')
     parser.add_argument(
         '--points', type=int, default=21, help='points per side, an odd number'
     )
@@ -43,29 +34,14 @@ def parse_args() -> argparse.Namespace:
         '--restart', action='store_true', help='delete the points of an earlier call'
     )
     parser.add_argument('--batch-size', type=int, help="by default the config's")
-    parser.add_argument('--device', help="such as 'cpu'; else a GPU if there is one")
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action='extend',
-        metavar='KEY=VALUE',
-        help='override settings, such as train_dataloader.dataset.data_root=DIR',
-    )
     return parser.parse_args()
 
 
 def main(args: argparse.Namespace) -> None:
-    from illama_seg.apis import parse_cfg_options
     from illama_seg.studies import measure_loss_landscape
 
-    args.cfg_options = parse_cfg_options(args.cfg_options)
-    _, table = measure_loss_landscape(**vars(args))
-    print(table)
+    print(measure_loss_landscape(**keywords(args))[1])
 
 
 if __name__ == '__main__':
-    args = parse_args()
-    # After the arguments: --help needs no torch.
-    from illama_seg.errors import run
-
-    run(main, args)
+    run(main, parse_args())

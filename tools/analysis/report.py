@@ -7,6 +7,8 @@ Then collects all measurements of the run in one page, report.html.
 import argparse
 from pathlib import Path
 
+from arguments import run
+
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -45,8 +47,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    args = parse_args()
-    # After the arguments: --help needs no torch.
-    from illama_seg.errors import run
-
-    run(main, args)
+    run(main, parse_args())

@@ -10,10 +10,12 @@ shape_bias.png, shape_bias.csv, and each model's decisions in the published form
 import argparse
 from pathlib import Path
 
+from arguments import add_config, add_device, keywords, run
+
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', nargs='?', help='config file, or name of a config')
+    add_config(parser, 'model.backbone.img_size=224', nargs='?')
     parser.add_argument('sources', nargs='*', metavar='MODEL', help='see above')
     parser.add_argument('--images', help='folder of cue-conflict images')
     parser.add_argument(
@@ -26,14 +28,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--out', type=Path, default=Path('work_dirs/shape_bias'))
     parser.add_argument('--batch-size', type=int, default=32)
-    parser.add_argument('--device', help="such as 'cpu'; else a GPU if there is one")
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action='extend',
-        metavar='KEY=VALUE',
-        help='override settings, such as model.backbone.img_size=224',
-    )
+    add_device(parser)
     args = parser.parse_args()
     if args.config and not args.sources:
         parser.error(f'{args.config}: expected a MODEL after it')
@@ -41,17 +36,10 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    from illama_seg.apis import parse_cfg_options
     from illama_seg.studies import measure_shape_bias
 
-    args.cfg_options = parse_cfg_options(args.cfg_options)
-    _, table = measure_shape_bias(**vars(args))
-    print(table)
+    print(measure_shape_bias(**keywords(args))[1])
 
 
 if __name__ == '__main__':
-    args = parse_args()
-    # After the arguments: --help needs no torch.
-    from illama_seg.errors import run
-
-    run(main, args)
+    run(main, parse_args())

@@ -10,10 +10,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from arguments import add_config, keywords, run
+
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file, or name of a config')
+    add_config(parser, 'train_cfg.max_epochs=10')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/soft_mask'))
     parser.add_argument(
         '--masks',
@@ -26,23 +28,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--amp', action='store_true', help='half precision where it is faster here'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action='extend',
-        metavar='KEY=VALUE',
-        help='override settings, such as train_cfg.max_epochs=10',
-    )
     return parser.parse_args()
 
 
 def main(args: argparse.Namespace) -> None:
-    from illama_seg.apis import parse_cfg_options
     from illama_seg.studies import run_soft_mask_ablation
 
-    args.cfg_options = parse_cfg_options(args.cfg_options)
     try:
-        print(run_soft_mask_ablation(**vars(args)))
+        print(run_soft_mask_ablation(**keywords(args)))
     except KeyboardInterrupt:
         sys.exit('\nstopped; the same command continues from the last checkpoint')
     for name in ('compare.png', 'compare.json'):
@@ -50,8 +43,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    args = parse_args()
-    # After the arguments: --help needs no torch.
-    from illama_seg.errors import run
-
-    run(main, args)
+    run(main, parse_args())

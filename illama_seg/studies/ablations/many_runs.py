@@ -1,15 +1,13 @@
 """Training of many micro runs in parallel, with their curves."""
 
-from __future__ import annotations
-
 import copy
 import json
 import multiprocessing
-import os
 import re
 import statistics
 from collections.abc import Iterable
 from functools import reduce
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +20,16 @@ from tqdm import tqdm
 
 from illama_seg.apis.training import build_trainer
 from illama_seg.errors import UserError
+from illama_seg.files import atomic
+from illama_seg.visualization.curves import read_scalars
 
 KEPT = 'Finished runs are kept: the same command continues from there'
 # A finished run is repeated, or refused, where one of these differs.
 SETTINGS = (
-    'model',
-    'effective_batch',
-    'custom_hooks',
-    'param_scheduler',
-    'randomness.seed',
-    'train_dataloader.dataset',
-    'val_dataloader.dataset',
-    'optim_wrapper.optimizer',
+    'model', 'effective_batch', 'custom_hooks', 'param_scheduler', 'randomness.seed',
+    'train_dataloader.dataset', 'val_dataloader.dataset', 'optim_wrapper.optimizer',
     'train_cfg.max_epochs',
-)
+)  # fmt: skip
 
 
 def settings_of(cfg: Config) -> dict[str, Any]:
@@ -59,11 +53,10 @@ def train_runs(
     processes.
 
     Args:
-        runs: configs of :func:`illama_seg.studies.ablations.roadmap.roadmap_runs`.
+        runs: configs by name, from ``roadmap.roadmap_runs``.
         seeds: seeds of the initialisation and of the order of the images.
         out: folder; a run's curves are in ``runs/{name}/{seed}/record.json``.
-        num_workers: number of processes; by default one for each core. 1 trains in
-            this process.
+        num_workers: processes; by default one for each core. 1 trains in this one.
 
     Returns:
         Name -> a dict for each seed. It has for each epoch: ``accuracy`` in percent at
@@ -72,8 +65,7 @@ def train_runs(
         pairs of the fractional epoch and the loss.
 
     Raises:
-        UserError: if a run's settings are wrong; names the run. Finished runs are
-            kept, the others are stopped.
+        UserError: if a run's settings are wrong; names it, and stops the others.
         RuntimeError: if a run fails otherwise.
     """
     seeds = list(seeds)
@@ -113,25 +105,20 @@ def _train(name: str, seed: int, cfg: Config) -> tuple[str, int, dict]:
 
 
 def _record(cfg: Config) -> dict:
-    path = Path(cfg.work_dir) / 'record.json'
-    settings = settings_of(cfg)
+    path, settings = Path(cfg.work_dir) / 'record.json', settings_of(cfg)
     if path.is_file():
         record = json.loads(path.read_text())
         if record['settings'] == settings:
             return record
-    runner = build_trainer(cfg)
-    causal = _CausalAccuracy()
+    runner, causal = build_trainer(cfg), _CausalAccuracy()
     runner.register_hook(causal)
     runner.train()
     scalars = Path(runner.log_dir) / 'vis_data' / 'scalars.json'
-    record = {
-        'settings': settings,
-        **_curves(scalars, len(runner.train_dataloader)),
-        'causal_accuracy': causal.values,
-    }
-    # Atomic, since the failure of another run may end this one at any moment.
-    path.with_suffix('.tmp').write_text(json.dumps(record))
-    os.replace(path.with_suffix('.tmp'), path)
+    curves = _curves(scalars, len(runner.train_dataloader))
+    record = dict(settings=settings, **curves, causal_accuracy=causal.values)
+    # The failure of another run may end this one at any moment.
+    with atomic(path) as part:
+        part.write_text(json.dumps(record))
     return record
 
 
@@ -158,19 +145,21 @@ class _CausalAccuracy(Hook):
         self.values.append((metrics or {})['accuracy/top1'])
 
 
-def _curves(scalars: Path, epoch_length: int) -> dict:
-    lines = [json.loads(line) for line in scalars.read_text().splitlines()]
-    accuracy = [line['accuracy/top1'] for line in lines if 'accuracy/top1' in line]
-    train = [line for line in lines if 'loss' in line]
-    by_epoch: dict[int, list[dict]] = {}
-    for line in train:
-        by_epoch.setdefault(line['epoch'], []).append(line)
-    means = {
-        key: [
-            statistics.fmean(line.get(key, 0.0) for line in group)
-            for group in by_epoch.values()
-        ]
-        for key in ('loss', 'soft_mask_rate')
-    }
-    curve = [[line['step'] / epoch_length, line['loss']] for line in train]
-    return {'accuracy': accuracy, **means, 'loss_curve': curve}
+def _curves(scalars: Path, epoch_length: int) -> dict[str, list]:
+    logged = read_scalars([scalars])
+    rates = {step: rate for step, rate in logged.get('soft_mask_rate', [])}
+    epochs = [
+        list(points)
+        for _, points in groupby(
+            logged['loss'], lambda point: (point[0] - 1) // epoch_length
+        )
+    ]
+    return dict(
+        accuracy=[value for _, value in logged['accuracy/top1']],
+        loss=[statistics.fmean(loss for _, loss in points) for points in epochs],
+        soft_mask_rate=[
+            statistics.fmean(rates.get(step, 0.0) for step, _ in points)
+            for points in epochs
+        ],
+        loss_curve=[[step / epoch_length, loss] for step, loss in logged['loss']],
+    )

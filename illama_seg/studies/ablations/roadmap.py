@@ -1,8 +1,5 @@
 """Roadmap from ViT to iLLaMA (Table 17) in micro size on handwritten digits."""
 
-from __future__ import annotations
-
-import statistics
 from pathlib import Path
 
 from mmengine.config import Config
@@ -10,17 +7,10 @@ from mmengine.config import Config
 from illama_seg.apis.configs import load_config
 from illama_seg.studies.ablations.draw import draw_roadmap, draw_schedules
 from illama_seg.studies.ablations.many_runs import train_runs
-from illama_seg.studies.common import write_results
+from illama_seg.studies.common import mean_and_std, write_results
 from illama_seg.studies.tables import Table
 
-PARTS = (
-    'ffn',
-    'norm',
-    'attn_mask',
-    'cls_position',
-    'with_pos_embed',
-    'with_rotary',
-)
+PARTS = ('ffn', 'norm', 'attn_mask', 'cls_position', 'with_pos_embed', 'with_rotary')
 # Config of configs/ablation -> its name in the table and in the drawing.
 STEPS = {
     '1_vit': '1 ViT',
@@ -51,24 +41,24 @@ SCHEDULES_SETTING = {
     'train_cfg.max_epochs': 16,
 }
 LOG_EVERY = 2  # iterations; an epoch has 22
+COLUMNS = {
+    'step': '{name}',
+    'accuracy, %': '{accuracy[mean]:.1f} ± {accuracy[std]:.1f}',
+    'train loss': '{loss[mean]:.3f} ± {loss[std]:.3f}',
+}
 
 
 def roadmap_runs(recipe: str | Path, ablation: str | Path) -> dict[str, Config]:
     """Make configs of a micro model for the steps and the soft mask's schedules.
 
     A step has the parts, the mixing and the soft mask of ``tiny_{step}.py``, and all
-    other settings of the recipe. The schedules are three more runs of step 9 with
-    ``SCHEDULES_SETTING``. The soft mask ends after half of the training.
-
-    Args:
-        recipe: config of the micro model.
-        ablation: folder with the steps' configs.
+    other settings of the recipe, the config of the micro model; ``ablation`` is the
+    steps' folder. The schedules are three more runs of step 9 with
+    ``SCHEDULES_SETTING``. The soft mask ends after half of the training. Raises a
+    MissingFileError if a config is missing.
 
     Returns:
         Name -> config.
-
-    Raises:
-        MissingFileError: if a config is missing.
     """
     runs: dict[str, Config] = {}
     for step, name in STEPS.items():
@@ -78,12 +68,17 @@ def roadmap_runs(recipe: str | Path, ablation: str | Path) -> dict[str, Config]:
             runs[MULTIPLIED[step]] = _micro(recipe, source, SOFT)
     for mode, name in SCHEDULES.items():
         source = load_config(Path(ablation) / 'tiny_9_soft_mask.py')
-        if mode == 'none':
-            source.custom_hooks = []
-        else:
-            source.custom_hooks[0].mode = mode
+        set_mask(source, mode)
         runs[name] = _micro(recipe, source, SCHEDULES_SETTING)
     return runs
+
+
+def set_mask(cfg: Config, mode: str) -> None:
+    """Change the mode of a config's only hook, the soft mask's; 'none' removes it."""
+    if mode == 'none':
+        cfg.custom_hooks = []
+    else:
+        cfg.custom_hooks[0].mode = mode
 
 
 def _micro(recipe: str | Path, source: Config, options: dict | None = None) -> Config:
@@ -107,28 +102,18 @@ def _micro(recipe: str | Path, source: Config, options: dict | None = None) -> C
 
 
 def summarise(records: dict[str, list[dict]]) -> dict[str, dict]:
-    """Summarise each run's last accuracy and loss: seeds, mean, standard deviation."""
-    summary: dict[str, dict] = {}
+    """Summarise each run's last accuracy and loss: mean, standard deviation, seeds."""
+    summary: dict[str, dict] = {name: {} for name in records}
     for name, seeds in records.items():
-        summary[name] = {}
         for key in ('accuracy', 'loss'):
             values = [record[key][-1] for record in seeds]
-            spread = statistics.stdev(values) if len(values) > 1 else 0.0
-            summary[name][key] = dict(
-                mean=statistics.fmean(values), std=spread, seeds=values
-            )
+            summary[name][key] = dict(mean_and_std(values), seeds=values)
     return summary
 
 
 def table_of(summary: dict[str, dict]) -> Table:
     """Make a table of a summary."""
-    digits = dict(accuracy=1, loss=3)
-    rows = [
-        [name]
-        + [f'{row[k]["mean"]:.{n}f} ± {row[k]["std"]:.{n}f}' for k, n in digits.items()]
-        for name, row in summary.items()
-    ]
-    return Table(['step', 'accuracy, %', 'train loss'], rows)
+    return Table.of([dict(row, name=name) for name, row in summary.items()], COLUMNS)
 
 
 def run_roadmap(
@@ -147,24 +132,22 @@ def run_roadmap(
     runs = roadmap_runs(recipe, ablation)
     records = train_runs(runs, range(num_seeds), out, num_workers)
     summary = summarise(records)
+    ends = runs[SCHEDULES['constant']].custom_hooks[0].cutoff
     steps = {k: v for k, v in summary.items() if k not in SCHEDULES.values()}
     schedules = {mode: records[name] for mode, name in SCHEDULES.items()}
     table = table_of(summary)
-    numbers = write_results(
+    write_results(
         Path(out) / 'roadmap.json',
         [table],
         data="scikit-learn's handwritten digits",
         epochs={name: cfg.train_cfg.max_epochs for name, cfg in runs.items()},
-        soft_mask_ends=runs[SCHEDULES['constant']].custom_hooks[0].cutoff,
+        soft_mask_ends=ends,
         summary=summary,
         curves={
-            mode: [
-                {key: value for key, value in seed.items() if key != 'settings'}
-                for seed in seeds
-            ]
+            mode: [{k: v for k, v in seed.items() if k != 'settings'} for seed in seeds]
             for mode, seeds in schedules.items()
         },
     )
     draw_roadmap(steps, Path(out) / 'roadmap.png')
-    draw_schedules(schedules, numbers['soft_mask_ends'], Path(out) / 'soft_mask.png')
+    draw_schedules(schedules, ends, Path(out) / 'soft_mask.png')
     return str(table)

@@ -1,11 +1,8 @@
 """Soft mask ablation of the paper's Table 9: with and without it, and a plain ViT."""
 
-from __future__ import annotations
-
 import copy
 import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -16,10 +13,9 @@ from illama_seg.apis.configs import load_config
 from illama_seg.apis.training import build_trainer
 from illama_seg.errors import UserError
 from illama_seg.studies.ablations.many_runs import KEPT, settings_of
-from illama_seg.studies.common import check_at_least
+from illama_seg.studies.ablations.roadmap import SCHEDULES, set_mask
+from illama_seg.studies.common import check_at_least, run_apart
 from illama_seg.studies.comparison.curves import compare_runs
-
-MASKS = ('none', 'constant', 'linear')
 
 
 def ablation_runs(
@@ -38,7 +34,7 @@ def ablation_runs(
     Args:
         config: config of a classification with one SoftMaskHook, or its name.
         out: folder for the runs.
-        masks: some of ``MASKS``; by default none and the config's own.
+        masks: some of none, constant, linear; by default none and the config's own.
         num_seeds: runs of each group, with the seeds from 0 on.
         cfg_options: overrides; the ViT has all except those of ``custom_hooks``.
 
@@ -55,8 +51,8 @@ def ablation_runs(
             'SoftMaskHook, such as configs/transfer/illama_tiny_cifar10.py'
         )
     masks = list(masks or ('none', hooks[0].mode))
-    if set(masks) - set(MASKS):
-        raise UserError(f'expected some of {", ".join(MASKS)}', masks=masks)
+    if set(masks) - set(SCHEDULES):
+        raise UserError(f'expected some of {", ".join(SCHEDULES)}', masks=masks)
     check_at_least(1, num_seeds=num_seeds)
     if 'max_epochs' not in cfg.train_cfg:
         raise UserError(
@@ -65,18 +61,12 @@ def ablation_runs(
         )
     groups = {}
     if plain_vit := cfg.get('plain_vit'):
-        options = {
-            key: value
-            for key, value in (cfg_options or {}).items()
-            if not key.startswith('custom_hooks')
-        }
+        every = (cfg_options or {}).items()
+        options = {k: v for k, v in every if not k.startswith('custom_hooks')}
         groups['vit'] = load_config(Path(cfg.filename).with_name(plain_vit), options)
-    for mask in dict.fromkeys(masks):
+    for mask in masks:
         groups[mask] = copy.deepcopy(cfg)
-        if mask == 'none':
-            groups[mask].custom_hooks = []
-        else:
-            groups[mask].custom_hooks[0].mode = mask
+        set_mask(groups[mask], mask)
     runs = []
     for name, group in groups.items():
         for seed in range(num_seeds):
@@ -96,24 +86,19 @@ def run_soft_mask_ablation(
     amp: bool = False,
     cfg_options: dict | None = None,
 ) -> str:
-    """Train the runs that are not finished, then compare all.
+    """Train the runs that are not finished, then compare all; return the table.
 
-    Writes the files of :func:`illama_seg.studies.compare_runs`. The runs are trained
-    one after the other, each in a process of its own; an interrupted run continues
-    from its last checkpoint.
+    Writes the files of :func:`illama_seg.studies.compare_runs` into ``out``. The runs
+    are trained one after the other, each in a process of its own; an interrupted run
+    continues from its last checkpoint.
 
     Args:
-        config, masks, num_seeds, cfg_options: see :func:`ablation_runs`.
-        out: folder for the runs and the comparison.
+        config, out, masks, num_seeds, cfg_options: see :func:`ablation_runs`.
         amp: half precision where it is faster on this machine.
-
-    Returns:
-        The table.
 
     Raises:
         MissingFileError: if the config or the data are missing.
-        UserError: if a run's settings are wrong, or ``out`` has a run of other
-            settings.
+        UserError: if a run's settings are wrong, or ``out`` has a run of others.
     """
     runs = ablation_runs(
         config, out, masks=masks, num_seeds=num_seeds, cfg_options=cfg_options
@@ -151,14 +136,12 @@ def is_finished(cfg: Config) -> bool:
 
 def _train_apart(cfg: Config, amp: bool) -> None:
     """Train in a process of its own, since mmengine keeps global state."""
-    spawn = multiprocessing.get_context('spawn')
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        try:
-            pool.submit(_train, cfg, amp).result()
-        except (UserError, OSError) as error:
-            raise UserError(f'{cfg.work_dir}: {error}\n{KEPT}') from error
-        except BrokenProcessPool as error:
-            raise UserError(f'{cfg.work_dir}: process killed. {KEPT}') from error
+    try:
+        run_apart(_train, cfg, amp)
+    except (UserError, OSError) as error:
+        raise UserError(f'{cfg.work_dir}: {error}\n{KEPT}') from error
+    except BrokenProcessPool as error:
+        raise UserError(f'{cfg.work_dir}: process killed. {KEPT}') from error
 
 
 def _train(cfg: Config, amp: bool) -> None:

@@ -1,7 +1,5 @@
 """Curves of the singular values of attention maps."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,12 +17,8 @@ def draw_attention_rank(
     """Draw the first head and the index by layer, and below them all heads.
 
     Figures 4 and 11 of arXiv 2404.06773: cumulative normalised singular values, dashed
-    before the mask, solid after it.
-
-    Args:
-        models: ``models`` of :func:`illama_seg.studies.measure_attention_rank`.
-        layers: numbers of the layers drawn, from 1.
-        path: image to write.
+    before the mask, solid after it. Takes ``models`` of ``measure_attention_rank`` and
+    the numbers of the layers drawn, from 1.
     """
     heads = max(row['head'] for model in models for row in model['maps'])
     width = max(2.3 * heads, 9.0)
@@ -34,8 +28,7 @@ def draw_attention_rank(
     one, by_layer = above.subplots(1, 2)
     _draw_curves(one, models, layers[0], 1)
     one.set_title(f'layer {layers[0]}, head 1', fontsize=10)
-    one.set_xlabel('singular values, largest first')
-    one.set_ylabel('share of their sum')
+    one.set(xlabel='singular values, largest first', ylabel='share of their sum')
     _draw_index(by_layer, models)
     cells = below.subplots(len(layers), heads, sharey=True, squeeze=False)
     for row, layer in zip(cells, layers, strict=True):
@@ -45,12 +38,11 @@ def draw_attention_rank(
                 axes.tick_params(labelsize=7)
             else:
                 axes.set_axis_off()
-    handles, labels = one.get_legend_handles_labels()
+    title = f'index at {models[0]["share"]:g} of layer {layers[0]}, head 1'
     figure.legend(
-        handles,
-        labels,
+        *one.get_legend_handles_labels(),
         loc='outside lower center',
-        title=f'index at {models[0]["share"]:g} of layer {layers[0]}, head 1',
+        title=title,
         title_fontsize=8,
         fontsize=8,
         ncols=2,
@@ -59,22 +51,20 @@ def draw_attention_rank(
     figure.savefig(path, dpi=110)
 
 
-def _draw_curves(axes: Axes, models: Sequence[dict], layer: int, head: int) -> int:
-    """Draw a head's curves and return their number."""
-    drawn = 0
+def _draw_curves(axes: Axes, models: Sequence[dict], layer: int, head: int) -> bool:
+    """Draw the curves of a layer and head; return whether there is one."""
     for number, model in enumerate(models):
         for row in model['maps']:
-            if (row['layer'], row['head']) != (layer, head):
-                continue
-            axes.plot(
-                range(1, row['tokens'] + 1),
-                row['curve'],
-                STYLES[row['kind']],
-                color=f'C{number % 10}',
-                linewidth=1.2,
-                label=f'{model["name"]}, {row["kind"]}: {row["index"]}',
-            )
-            drawn += 1
+            if (row['layer'], row['head']) == (layer, head):
+                axes.plot(
+                    range(1, row['tokens'] + 1),
+                    row['curve'],
+                    STYLES[row['kind']],
+                    color=f'C{number % 10}',
+                    linewidth=1.2,
+                    label=f'{model["name"]}, {row["kind"]}: {row["index"]}',
+                )
+    drawn = bool(axes.lines)
     axes.axhline(models[0]['share'], color='grey', linestyle=':', linewidth=0.9)
     axes.set_ylim(0, 1.02)
     return drawn
@@ -88,10 +78,9 @@ def _draw_index(axes: Axes, models: Sequence[dict]) -> None:
             for row in model['maps']:
                 if row['kind'] == kind:
                     indices.setdefault(row['layer'], []).append(row['index'])
-            if not indices:
-                continue
-            options = dict(linestyle=style, marker='.', color=f'C{number % 10}')
-            draw_mean(axes, list(indices), list(indices.values()), **options)
+            if indices:
+                options = dict(linestyle=style, marker='.', color=f'C{number % 10}')
+                draw_mean(axes, list(indices), indices.values(), **options)
     axes.set_title(f'index at {models[0]["share"]:g}', fontsize=10)
     axes.set_xlabel('layer: mean and range of its heads')
     axes.set_ylim(bottom=0)

@@ -1,14 +1,11 @@
 """Rank of the attention maps of classifiers, layer by layer and head by head."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from mmengine.config import Config
 from torch import nn
-from tqdm import tqdm
 
 from illama_seg.apis.configs import load_config
 from illama_seg.apis.images import find_images
@@ -24,9 +21,8 @@ from illama_seg.studies.common import (
     write_results,
 )
 from illama_seg.studies.logits import load_images
-from illama_seg.studies.section import Section
-from illama_seg.studies.subjects import Classifier, build_classifier
-from illama_seg.studies.tables import Table
+from illama_seg.studies.subjects import build_classifier
+from illama_seg.studies.tables import Section, Table
 
 FILES = ('attention_rank.json', 'attention_rank.png')
 NOTES = dict(
@@ -42,8 +38,8 @@ SECTION = Section(
     command='python tools/analysis/attention_rank.py {config} {checkpoint}',
     kind='classification',
     images={
-        'attention_rank.png': 'Cumulative singular values of attention maps, and the '
-        'index of each layer'
+        FILES[1]: 'Cumulative singular values of attention maps, and the index of each '
+        'layer'
     },
 )
 
@@ -62,29 +58,15 @@ def measure_attention_rank(
     device: str | None = None,
     cfg_options: dict | None = None,
 ) -> tuple[dict, str]:
-    """Measure the attention maps of models and write the files ``FILES``.
+    """Measure the attention maps of classifiers and write the files ``FILES``.
+
+    See :mod:`illama_seg.studies` for the other parameters, the result and errors.
 
     Args:
-        config: config of a classification, or its name.
-        sources: checkpoints of this config, 'random', and timm's models, see
-            :func:`illama_seg.studies.build_classifier`.
         images: files and folders; by default the config's test data.
-        out: folder to write to; by default ``attention_rank`` in the config's work dir.
-        beside: attention_rank.json of earlier calls; their models are shown too.
         num_images: number of images, spread evenly; the paper has 30.
         share: share of the sum of the singular values that defines the index.
         layers: numbers of the layers shown, from 1; by default four as in the paper.
-        batch_size: images at once.
-        device: such as 'cpu' or 'cuda:1'; by default a GPU where there is one.
-        cfg_options: overrides of the config.
-
-    Returns:
-        Content of attention_rank.json, and a readable table.
-
-    Raises:
-        MissingFileError: if a file is missing.
-        ConnectionError: if weights cannot be downloaded.
-        UserError: if a parameter is out of range, or a model does not fit.
     """
     layers = list(layers)
     check_at_least(1, num_images=num_images, batch_size=batch_size, layers=layers)
@@ -96,7 +78,11 @@ def measure_attention_rank(
     models: list[dict] = []
     for source in sources:
         classifier = build_classifier(cfg.copy(), source, device)
-        rows = _measure(classifier, infos, share, batch_size)
+        rank = AttentionRank(share)
+        with watch_attention(classifier.module or nn.Identity(), rank.update):
+            for _ in classifier.batches(infos, batch_size):
+                pass
+        rows = rank.summary()
         models.append(
             dict(
                 name=classifier.name,
@@ -136,18 +122,6 @@ def _infos(cfg: Config, images: Sequence[str | Path], count: int) -> list[dict]:
         return [dict(img_path=str(paths[n])) for n in spread(len(paths), count)]
     data = load_images(cfg, 'test')
     return [data.get_data_info(n) for n in spread(len(data), count)]
-
-
-def _measure(
-    classifier: Classifier, infos: list[dict], share: float, batch_size: int
-) -> list[dict]:
-    rank = AttentionRank(share)
-    starts = range(0, len(infos), batch_size)
-    with watch_attention(classifier.module or nn.Identity(), rank.update):
-        for start in tqdm(starts, desc=classifier.name, unit='batch'):
-            batch = infos[start : start + batch_size]
-            classifier.logits([classifier.load(info) for info in batch])
-    return rank.summary()
 
 
 def _shown(models: Sequence[dict], layers: Sequence[int]) -> list[int]:

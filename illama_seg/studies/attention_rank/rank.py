@@ -4,8 +4,6 @@ Figures 4 and 11 of arXiv 2404.06773: cumulative singular values of a map, large
 first, divided by their sum. The later this curve reaches 0.8, the higher is the rank.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -17,11 +15,10 @@ from torch import Tensor, nn
 from illama_seg.errors import UserError
 from illama_seg.layers import SelfAttention
 
-# Weights of all tokens, and weights after the mask; without a mask only the first.
-KINDS = ('softmax', 'masked')
 _ROUNDING = 1e-6
 
-# Number of the layer from 1, kind, maps (B, h, N, N).
+# Number of the layer from 1, kind, maps (B, h, N, N). Kinds: 'softmax', the weights of
+# all tokens, and 'masked', the weights after the mask, if there is one.
 See = Callable[[int, str, Tensor], None]
 
 
@@ -30,23 +27,23 @@ def watch_attention(model: nn.Module, see: See) -> Iterator[None]:
     """Hand the attention maps of every forward pass to a function, layer by layer.
 
     A backbone of this package computes its maps with ``SelfAttention.maps``; a
-    transformer of timm computes them with its own unfused attention.
-
-    Args:
-        model: model with attention of one of these kinds.
-        see: called with layer, kind and maps.
-
-    Raises:
-        UserError: if the model has neither.
+    transformer of timm computes them with its own unfused attention. Raises a UserError
+    if the model has neither.
     """
     ours = [m for m in model.modules() if isinstance(m, SelfAttention)]
-    timms: list[Any] = [m for m in model.modules() if _is_timms(m)]
+    timms: list[Any] = [
+        m
+        for m in model.modules()
+        if hasattr(m, 'fused_attn')
+        and isinstance(getattr(m, 'attn_drop', 0), nn.Module)
+    ]
     if not ours and not timms:
         raise UserError(
             f'{type(model).__name__} has no attention maps: expected a backbone of '
             "illama_seg, or a transformer of timm's whose attention has attn_drop and "
             'fused_attn, such as vit_tiny_patch16_224'
         )
+
     with ExitStack() as stack:
         for layer, attention in enumerate(ours, 1):
             hook = partial(_see_maps, see, layer)
@@ -57,12 +54,6 @@ def watch_attention(model: nn.Module, see: See) -> Iterator[None]:
             hook = partial(_see_timms_maps, see, layer)
             stack.callback(other.attn_drop.register_forward_pre_hook(hook).remove)
         yield
-
-
-def _is_timms(module: nn.Module) -> bool:
-    return hasattr(module, 'fused_attn') and isinstance(
-        getattr(module, 'attn_drop', None), nn.Module
-    )
 
 
 def _see_maps(see: See, layer: int, module: SelfAttention, args: tuple) -> None:
@@ -79,8 +70,7 @@ def _see_timms_maps(see: See, layer: int, module: nn.Module, args: tuple) -> Non
 def cumulative_singular_values(maps: Tensor) -> Tensor:
     """Sum the largest singular values, as shares of all: (..., N, N) -> (..., N).
 
-    Raises:
-        UserError: if a map is not finite.
+    Raises a UserError if a map is not finite.
     """
     if not maps.isfinite().all():
         raise UserError('an attention map is not finite: the weights have diverged')
@@ -94,22 +84,14 @@ def rank_index(curves: Tensor, share: float) -> Tensor:
 
 
 class AttentionRank:
-    """Streaming statistics of the curves of many maps.
-
-    Args:
-        share: share of the sum that defines the index.
-    """
+    """Streaming statistics of many maps; the index is where the sum has the share."""
 
     def __init__(self, share: float = 0.8) -> None:
         self.share = share
         self._sums: dict[tuple[int, str], list[Tensor]] = {}
 
     def update(self, layer: int, kind: str, maps: Tensor) -> None:
-        """Add maps (B, h, N, N); those of a layer and kind have one shape.
-
-        Raises:
-            UserError: if one is not finite or has another shape.
-        """
+        """Add maps (B, h, N, N); a UserError if not finite or of another size."""
         curves = cumulative_singular_values(maps).cpu()
         index = rank_index(curves, self.share).double()
         count = torch.tensor(float(len(curves)))

@@ -6,8 +6,6 @@ predicted class; each bin compares mean confidence and accuracy. All scores are
 fractions in [0, 1], except NLL (nats) and Brier's score (0 to 2).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,6 +15,15 @@ from torch import Tensor
 from illama_seg.errors import UserError
 
 CELLS = 1000  # cells in a bin, for bins of equal counts
+SCORES = {
+    'accuracy': 'accuracy',
+    'confidence': 'confidence',
+    'ece': 'ECE',
+    'adaptive_ece': 'adaptive ECE',
+    'mce': 'MCE',
+    'nll': 'NLL',
+    'brier': 'Brier',
+}
 _ROWS = 8192  # logits converted at once
 
 
@@ -25,11 +32,8 @@ class CalibrationCounts:
 
     Args:
         classes: names of the classes.
-        num_bins: number of confidence bins; the papers use 15.
+        num_bins: number of confidence bins, at least 1; the papers use 15.
         ignore_index: label that is not counted.
-
-    Raises:
-        UserError: if there is no bin.
     """
 
     def __init__(
@@ -45,16 +49,10 @@ class CalibrationCounts:
         self.nll = self.brier = 0.0
 
     def update(self, logits: Tensor, labels: Tensor, temperature: float = 1.0) -> None:
-        """Count samples.
+        """Count logits (N, num_classes), divided by the temperature, and labels (N,).
 
-        Args:
-            logits: (N, num_classes).
-            labels: (N,) class numbers or ``ignore_index``.
-            temperature: divisor of the logits.
-
-        Raises:
-            UserError: if shapes or labels do not fit the classes, or a logit is not
-                finite.
+        Raises a UserError if shapes or labels do not fit the classes, or a logit is not
+        finite.
         """
         num_classes = len(self.classes)
         if logits.shape != (len(labels), num_classes):
@@ -80,17 +78,16 @@ class CalibrationCounts:
         squares = log_p.mul(2).exp().sum(1).double()
         self.brier += float((squares - 2 * of_label.exp() + 1).sum())
         best, guess = log_p.max(1)
-        columns = (best.exp().double().clamp(max=1), (guess == labels).double())
-        confidence, hits = (column.cpu().numpy() for column in columns)
+        confidence = best.exp().double().clamp(max=1).cpu().numpy()
+        hits = (guess == labels).double().cpu().numpy()
         # A bin includes its upper edge, as in the paper; the first one also includes 0.
         cell = np.ceil(confidence * self.num_bins * CELLS).astype(int) - 1
         cell = cell.clip(min=0)
         place = guess.cpu().numpy() * self.num_bins + cell // CELLS
         for row, weights in enumerate((None, confidence, hits)):
             self.cells[row] += np.bincount(cell, weights, self.cells.shape[1])
-            self.predicted[row] += np.bincount(
-                place, weights, self.predicted[row].size
-            ).reshape(self.predicted[row].shape)
+            counts = self.predicted[row]
+            counts += np.bincount(place, weights, counts.size).reshape(counts.shape)
 
     @property
     def bins(self) -> np.ndarray:
@@ -98,28 +95,26 @@ class CalibrationCounts:
         return self.cells.reshape(3, self.num_bins, CELLS).sum(2)
 
     def summary(self) -> dict:
-        """Compute all scores; they are None if nothing was counted.
+        """Compute the samples and ``SCORES``, None if nothing was counted.
 
         ``ece`` and ``mce`` use bins of equal width, ``adaptive_ece`` (arXiv 1904.01685)
         bins of equal counts, where confidences in one of the ``CELLS`` parts of a bin
         count as equal.
         """
         samples, confidence, hits = (float(row.sum()) for row in self.cells)
-        names = ('accuracy', 'confidence', 'ece', 'adaptive_ece', 'mce', 'nll', 'brier')
         if not samples:
-            return dict(samples=0, **dict.fromkeys(names))
+            return dict(samples=0, **dict.fromkeys(SCORES))
         counts, gaps = self.bins[0], _gaps(self.bins)
-        adaptive = _gaps(self._equal_counts())
-        values = (
-            hits / samples,
-            confidence / samples,
-            float(gaps.sum() / samples),
-            float(adaptive.sum() / samples),
-            float((gaps[counts > 0] / counts[counts > 0]).max()),
-            self.nll / samples,
-            self.brier / samples,
+        return dict(
+            samples=int(samples),
+            accuracy=hits / samples,
+            confidence=confidence / samples,
+            ece=float(gaps.sum() / samples),
+            adaptive_ece=float(_gaps(self._equal_counts()).sum() / samples),
+            mce=float((gaps[counts > 0] / counts[counts > 0]).max()),
+            nll=self.nll / samples,
+            brier=self.brier / samples,
         )
-        return dict(samples=int(samples), **dict(zip(names, values, strict=True)))
 
     def diagram(self) -> list[dict]:
         """Return each bin's edges, samples, confidence and accuracy, None if empty."""
@@ -132,12 +127,11 @@ class CalibrationCounts:
     def per_class(self) -> list[dict]:
         """Return samples, means and calibration error of each predicted class."""
         rows = []
-        for name, bins in zip(
-            self.classes, self.predicted.transpose(1, 0, 2), strict=True
-        ):
-            means, count = _means(bins.sum(1)), bins[0].sum()
+        for number, name in enumerate(self.classes):
+            bins = self.predicted[:, number]
+            count = bins[0].sum()
             error = float(_gaps(bins).sum() / count) if count else None
-            rows.append({'class': name, **means, 'ece': error})
+            rows.append({'class': name, **_means(bins.sum(1)), 'ece': error})
         return rows
 
     def _equal_counts(self) -> np.ndarray:
@@ -155,32 +149,19 @@ class CalibrationCounts:
 
 
 def fit_temperature(logits: Tensor, labels: Tensor, largest: float = 100.0) -> float:
-    """Find the temperature with the lowest NLL (Guo et al., section 4.2).
+    """Find the temperature of logits (N, num_classes) with the lowest NLL.
 
     The NLL is convex in the inverse temperature, so bisection finds the zero of its
-    slope.
-
-    Args:
-        logits: (N, num_classes).
-        labels: (N,) class numbers.
-        largest: largest temperature, and the inverse of the smallest.
-
-    Returns:
-        The temperature; an end of the range if the NLL decreases up to there, such as
-        for logits that are all correct.
-
-    Raises:
-        UserError: if there is no sample.
+    slope (Guo et al., section 4.2), or the end of the range up to which it decreases.
+    ``largest`` is the largest temperature, and the inverse of the smallest.
     """
     if not len(labels):
         raise UserError('no sample to fit a temperature to: hold more images out')
     low, high = -np.log(largest), np.log(largest)  # of the inverse temperature's log
     for _ in range(50):
         middle = (low + high) / 2
-        if _slope(logits, labels, float(np.exp(middle))) > 0:
-            high = middle
-        else:
-            low = middle
+        rises = _slope(logits, labels, float(np.exp(middle))) > 0
+        low, high = (low, middle) if rises else (middle, high)
     return float(np.exp(-(low + high) / 2))
 
 
@@ -205,7 +186,5 @@ def _means(row: np.ndarray) -> dict:
     if not samples:
         return dict(samples=0, confidence=None, accuracy=None)
     return dict(
-        samples=round(samples),
-        confidence=confidence / samples,
-        accuracy=hits / samples,
+        samples=round(samples), confidence=confidence / samples, accuracy=hits / samples
     )

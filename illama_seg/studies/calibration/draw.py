@@ -1,22 +1,17 @@
 """Reliability diagrams with the histogram of confidence."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure, SubFigure
 
 ROWS = (('before', 'unchanged'), ('after', 'after temperature scaling'))
+GAP: dict[str, Any] = dict(color='#cb181d22', edgecolor='#cb181d', hatch='//', lw=0.6)
 
 
 def draw_calibration(models: Sequence[dict], path: str | Path) -> None:
-    """Draw a column for each model, unchanged and after temperature scaling.
-
-    Args:
-        models: ``models`` of :func:`illama_seg.studies.measure_calibration`.
-        path: image to write.
-    """
+    """Draw a column for each of the study's models, unchanged and scaled."""
     figure = Figure(figsize=(max(3.6 * len(models), 5.0), 9.6), layout='constrained')
     cells = figure.subfigures(len(ROWS), len(models), squeeze=False)
     for row, (kind, label) in zip(cells, ROWS, strict=True):
@@ -31,52 +26,22 @@ def draw_calibration(models: Sequence[dict], path: str | Path) -> None:
 def _draw(cell: SubFigure, scores: dict, title: str) -> None:
     above, below = cell.subplots(2, 1, sharex=True, height_ratios=(1, 2.4))
     bins, total = scores['diagram'], max(scores['samples'], 1)
-    width = bins[0]['high'] - bins[0]['low']
-    left = [row['low'] for row in bins]
-    above.bar(
-        left,
-        [100 * row['samples'] / total for row in bins],
-        width,
-        align='edge',
-        color='#9ecae1',
-        edgecolor='white',
-    )
+    edge: dict[str, Any] = dict(width=bins[0]['high'] - bins[0]['low'], align='edge')
+    for row in bins:
+        share = 100 * row['samples'] / total
+        above.bar(row['low'], share, color='#9ecae1', edgecolor='white', **edge)
+        if row['samples']:
+            accuracy, gap = row['accuracy'], row['confidence'] - row['accuracy']
+            below.bar(row['low'], accuracy, color='#4292c6', edgecolor='white', **edge)
+            below.bar(row['low'], gap, bottom=accuracy, **GAP, **edge)
     above.set_ylabel('% of samples', fontsize=9)
     above.set_title(title, fontsize=10)
     for name, colour in (('accuracy', '#08519c'), ('confidence', '#cb181d')):
         if scores[name] is not None:
             above.axvline(scores[name], color=colour, linestyle='--', label=name)
     above.legend(fontsize=7, loc='best', frameon=False)
-    for row in bins:
-        if not row['samples']:
-            continue
-        low, high = sorted((row['accuracy'], row['confidence']))
-        below.bar(
-            row['low'],
-            row['accuracy'],
-            width,
-            align='edge',
-            color='#4292c6',
-            edgecolor='white',
-        )
-        below.bar(
-            row['low'],
-            high - low,
-            width,
-            bottom=low,
-            align='edge',
-            color='#cb181d22',
-            edgecolor='#cb181d',
-            hatch='//',
-            linewidth=0.6,
-        )
     below.plot([0, 1], [0, 1], color='grey', linestyle=':')
     below.set(xlim=(0, 1), ylim=(0, 1), xlabel='confidence', ylabel='accuracy')
     if scores['ece'] is not None:
-        below.text(
-            0.04,
-            0.95,
-            f'ECE {scores["ece"]:.4f}\nNLL {scores["nll"]:.3f}',
-            va='top',
-            fontsize=10,
-        )
+        text = f'ECE {scores["ece"]:.4f}\nNLL {scores["nll"]:.3f}'
+        below.text(0.04, 0.95, text, va='top', fontsize=10)

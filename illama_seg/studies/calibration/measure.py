@@ -1,9 +1,6 @@
 """Calibration of classifiers and segmentors, before and after temperature scaling."""
 
-from __future__ import annotations
-
 import copy
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,18 +12,22 @@ from torch import Tensor
 from illama_seg.apis.configs import load_config
 from illama_seg.apis.user_errors import check_seed
 from illama_seg.errors import UserError
-from illama_seg.studies.calibration.counts import CalibrationCounts, fit_temperature
+from illama_seg.studies.calibration.counts import (
+    SCORES,
+    CalibrationCounts,
+    fit_temperature,
+)
 from illama_seg.studies.calibration.draw import draw_calibration
 from illama_seg.studies.common import (
     check_at_least,
     check_share,
     read_earlier,
     results_path,
+    write_csv,
     write_results,
 )
 from illama_seg.studies.logits import ImageLogits, PixelLogits, model_logits
-from illama_seg.studies.section import Section
-from illama_seg.studies.tables import Table
+from illama_seg.studies.tables import Section, Table
 
 FILES = ('calibration.json', 'calibration.png', 'calibration_per_class.csv')
 KINDS = ('all', 'before', 'after')
@@ -44,8 +45,8 @@ SECTION = Section(
     about='Is the model right as often as it is confident? Errors are fractions.',
     command='python tools/analysis/calibration.py {config} {checkpoint}',
     images={
-        'calibration.png': 'Reliability diagrams with the histogram of confidence, '
-        'before and after temperature scaling'
+        FILES[1]: 'Reliability diagrams with the histogram of confidence, before and '
+        'after temperature scaling'
     },
 )
 
@@ -66,28 +67,13 @@ def measure_calibration(
     """Measure models on a config's test data and write the files ``FILES``.
 
     A temperature is fitted to some of the images, the same for all models, and judged
-    on the others.
+    on the others. See :mod:`illama_seg.studies` for the other parameters, the result
+    and errors.
 
     Args:
-        config: config of a classification or segmentation, or its name.
-        sources: checkpoints of this config; for a classification also timm's models,
-            see :func:`illama_seg.studies.build_classifier`.
-        out: folder to write to; by default ``calibration`` in the config's work dir.
-        beside: calibration.json of earlier calls; their models are shown too.
         num_bins: number of confidence bins.
         held_out: share of the images that the temperature is fitted to.
         seed: seed that selects these images.
-        batch_size: images at once; for a segmentation, windows.
-        device: such as 'cpu' or 'cuda:1'; by default a GPU where there is one.
-        cfg_options: overrides of the config.
-
-    Returns:
-        Content of calibration.json, and a readable table.
-
-    Raises:
-        MissingFileError: if a file is missing.
-        ConnectionError: if weights cannot be downloaded.
-        UserError: if a parameter is out of range, or a model or the data do not fit.
     """
     check_at_least(1, num_bins=num_bins, batch_size=batch_size)
     check_share(held_out=held_out)
@@ -139,7 +125,7 @@ def _measure(
         chosen = torch.rand(len(labels), generator=generator) < share
         chosen &= labels != empty.ignore_index
         fitted.append((logits[chosen], labels[chosen]))
-    logits, labels = (torch.cat(column) for column in zip(*fitted, strict=True))
+    logits, labels = map(torch.cat, zip(*fitted, strict=True))
     temperature = fit_temperature(logits, labels)
     if not 0.02 < temperature < 50:
         print_log(
@@ -157,10 +143,7 @@ def _measure(
         held_out=len(held_out),
         bins=empty.num_bins,
         temperature=temperature,
-        **{
-            kind: dict(count.summary(), diagram=count.diagram())
-            for kind, count in counts.items()
-        },
+        **{kind: dict(c.summary(), diagram=c.diagram()) for kind, c in counts.items()},
         per_class=counts['all'].per_class(),
     )
 
@@ -168,7 +151,13 @@ def _measure(
 def _write(folder: Path, results: list[dict], earlier: list[dict]) -> dict:
     models = [*results, *earlier]
     draw_calibration(models, folder / FILES[1])
-    _write_classes(folder / FILES[2], results)
+    columns = ('class', 'samples', 'confidence', 'accuracy', 'ece')
+    rows = (
+        [result['name'], *(row[name] for name in columns)]
+        for result in results
+        for row in result['per_class']
+    )
+    write_csv(folder / FILES[2], ['model', *columns], rows)
     return write_results(
         folder / FILES[0],
         [_table(models)],
@@ -178,33 +167,15 @@ def _write(folder: Path, results: list[dict], earlier: list[dict]) -> dict:
     )
 
 
-def _write_classes(path: Path, results: list[dict]) -> None:
-    with path.open('w', newline='') as file:
-        names = ['model', 'class', 'samples', 'confidence', 'accuracy', 'ece']
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        for result in results:
-            for row in result['per_class']:
-                writer.writerow(dict(row, model=result['name']))
-
-
 def _table(models: Sequence[dict]) -> Table:
-    scores = dict(
-        accuracy='accuracy',
-        confidence='confidence',
-        ece='ECE',
-        adaptive_ece='adaptive ECE',
-        mce='MCE',
-        nll='NLL',
-        brier='Brier',
-    )
     rows = []
     for model in models:
         for kind in KINDS:
             # An earlier file without a diagram is refused before anything is drawn.
             row, _ = model[kind], model[kind]['diagram']
             label = f'after, T {model["temperature"]:.3g}' if kind == 'after' else kind
-            cells = ('-' if row[n] is None else f'{row[n]:.4f}' for n in scores)
-            rows.append([model['name'], f'{row["samples"]:,}', label, *cells])
+            rows.append(dict(row, model=model['name'], images=label))
+    columns = {'model': '{model}', 'samples': '{samples:,}', 'images': '{images}'}
+    columns |= {title: f'{{{name}:.4f}}' for name, title in SCORES.items()}
     note = '; '.join(f'{kind}: {NOTES[kind]}' for kind in KINDS)
-    return Table(['model', 'samples', 'images', *scores.values()], rows, note=note)
+    return Table.of(rows, columns, note=note)

@@ -1,7 +1,5 @@
 """Comparison of segmentation runs by class: table, image and JSON file."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from statistics import fmean
@@ -10,11 +8,11 @@ from matplotlib.figure import Figure
 
 from illama_seg.errors import MissingFileError, UserError
 from illama_seg.studies.common import write_results
-from illama_seg.studies.section import Section
-from illama_seg.studies.tables import Table
+from illama_seg.studies.tables import Section, Table
 
 # Name of a group -> name of each of its runs -> summary of a ConfusionMatrix.
 Scores = dict[str, dict[str, dict]]
+Row = dict[str, float | None]  # name of a group -> value
 FILES = ('classes.png', 'classes.json')
 SECTION = Section(
     title='Classes beside other runs',
@@ -37,20 +35,26 @@ def compare_classes(scores: Scores, source: str, out: Path) -> str:
         worst.
     """
     groups = list(scores)
-    rows = {
-        name: {group: _mean(scores[group], name) for group in groups}
-        for name in _all(scores)
+    summaries = [summary for runs in scores.values() for summary in runs.values()]
+    # In their own order; a class occurs in one of the runs at least.
+    names = dict.fromkeys(name for each in summaries for name in each['classes'])
+    values = {
+        name: {group: _values(runs, name) for group, runs in scores.items()}
+        for name in names
+    }
+    rows: dict[str, Row] = {
+        name: {group: fmean(ious) if ious else None for group, ious in by_group.items()}
+        for name, by_group in values.items()
     }
     rows = dict(sorted(rows.items(), key=lambda item: _rank(item[1]), reverse=True))
-    mious = {
+    mious: Row = {
         group: fmean(summary['mIoU'] for summary in runs.values())
         for group, runs in scores.items()
     }
     others = [f'{group} - {groups[0]}' for group in groups[1:]]
-    cells = [[name.strip(), *_cells(row)] for name, row in rows.items()]
-    table = Table(
-        ['IoU, %', *groups, *others], [['mean', *_cells(mious)], *cells], note=source
-    )
+    named = [('mean', mious), *rows.items()]
+    cells = [[name.strip(), *_cells(row)] for name, row in named]
+    table = Table(['IoU, %', *groups, *others], cells, note=source)
     write_results(
         out / 'classes.json',
         [table],
@@ -66,21 +70,15 @@ def compare_classes(scores: Scores, source: str, out: Path) -> str:
         classes=rows,
         difference={name: _differences(row) for name, row in rows.items()},
     )
-    _draw(scores, rows, source, out / 'classes.png')
+    _draw(groups, {name: values[name] for name in rows}, rows, source, out / FILES[0])
     return str(table)
 
 
 def saved_scores(groups: dict[str, list[Path]]) -> tuple[Scores, str]:
-    """Read the file ``test/scores.json`` that a test wrote into each run.
-
-    Args:
-        groups: work dirs of the runs in each group.
-
-    Returns:
-        Scores, and their origin.
+    """Read the scores that a test wrote into each run of a group, and their origin.
 
     Raises:
-        MissingFileError: if a run has no such file.
+        MissingFileError: if a run has no ``test/scores.json``.
         UserError: if the files count different numbers of images.
     """
     scores: Scores = {}
@@ -101,67 +99,59 @@ def saved_scores(groups: dict[str, list[Path]]) -> tuple[Scores, str]:
     return scores, f'test/scores.json of the runs, {counts.pop()} images'
 
 
-def _all(scores: Scores) -> list[str]:
-    """List the classes that occur in one of the runs, in their own order."""
-    summaries = [summary for runs in scores.values() for summary in runs.values()]
-    return list(dict.fromkeys(name for each in summaries for name in each['classes']))
-
-
 def _values(runs: dict[str, dict], name: str) -> list[float]:
+    """List the IoUs of the runs where the class is annotated or predicted."""
     rows = (summary['classes'].get(name) for summary in runs.values())
     return [row['IoU'] for row in rows if row is not None]
 
 
-def _mean(runs: dict[str, dict], name: str) -> float | None:
-    """Average the IoU; None where the class is neither annotated nor predicted."""
-    values = _values(runs, name)
-    return fmean(values) if values else None
-
-
-def _differences(row: dict[str, float | None]) -> dict[str, float | None]:
+def _differences(row: Row) -> Row:
     """Subtract the first group's value from the values of the others."""
-    first, *_ = row.values()
+    (_, first), *others = row.items()
     return {
         group: None if first is None or value is None else value - first
-        for group, value in list(row.items())[1:]
+        for group, value in others
     }
 
 
-def _rank(row: dict[str, float | None]) -> tuple[bool, float]:
-    values = list(_differences(row).values()) or list(row.values())
+def _rank(row: Row) -> tuple[bool, float]:
+    values = (_differences(row) or row).values()
     known = [value for value in values if value is not None]
     return bool(known), fmean(known) if known else 0.0
 
 
-def _cells(row: dict) -> list[str]:
+def _cells(row: Row) -> list[str]:
     values = ['-' if value is None else f'{value:.1f}' for value in row.values()]
     gains = _differences(row).values()
     return values + ['-' if gain is None else f'{gain:+.1f}' for gain in gains]
 
 
-def _draw(scores: Scores, rows: dict[str, dict], source: str, path: Path) -> None:
+def _draw(
+    groups: list[str],
+    values: dict[str, dict[str, list[float]]],
+    rows: dict[str, Row],
+    source: str,
+    path: Path,
+) -> None:
     """Draw means with the range of a group's runs, and bars of the differences."""
-    groups = list(scores)
-    height = 0.22 * len(rows) + 1.4
-    figure = Figure(figsize=(10, height), layout='constrained')
+    figure = Figure(figsize=(10, 0.22 * len(rows) + 1.4), layout='constrained')
     columns = min(len(groups), 2)
     left, *right = figure.subplots(1, columns, sharey=True, squeeze=False)[0]
-    places = range(len(rows))
+    thickness = 0.8 / max(len(groups) - 1, 1)
     for number, group in enumerate(groups):
         colour = f'C{number}'
-        every = [_values(scores[group], name) for name in rows]
-        known = [(place, values) for place, values in enumerate(every) if values]
-        at = [place for place, _ in known]
-        means = [fmean(values) for _, values in known]
-        low, high = ([end(values) for _, values in known] for end in (min, max))
-        left.hlines(at, low, high, color=colour)
-        left.plot(means, at, 'o', color=colour, markersize=5, label=group)
+        every = enumerate(by_group[group] for by_group in values.values())
+        known = {place: ious for place, ious in every if ious}
+        means = [fmean(ious) for ious in known.values()]
+        low, high = ([end(ious) for ious in known.values()] for end in (min, max))
+        left.hlines(list(known), low, high, color=colour)
+        left.plot(means, list(known), 'o', color=colour, markersize=5, label=group)
         if number:
             gains = [_differences(row)[group] or 0.0 for row in rows.values()]
-            thickness = 0.8 / (len(groups) - 1)
-            shifted = [place - 0.4 + (number - 0.5) * thickness for place in places]
-            right[0].barh(shifted, gains, thickness, color=colour)
-    left.set_yticks(places, [name.strip() for name in rows], fontsize=8)
+            shift = (number - 0.5) * thickness - 0.4
+            places = [place + shift for place in range(len(rows))]
+            right[0].barh(places, gains, thickness, color=colour)
+    left.set_yticks(range(len(rows)), [name.strip() for name in rows], fontsize=8)
     left.set_ylim(len(rows) - 0.4, -0.6)
     left.set(xlabel='IoU, %', xlim=(-2, 102))
     left.grid(alpha=0.3)

@@ -1,9 +1,6 @@
 """Comparison of training runs: last scores, curves and JSON file."""
 
-from __future__ import annotations
-
-import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -12,9 +9,8 @@ from matplotlib.ticker import MaxNLocator
 from illama_seg.apis.user_errors import check_writable
 from illama_seg.apis.work_dir import Points, runs_in, scalars_of
 from illama_seg.errors import UserError
-from illama_seg.studies.common import write_results
-from illama_seg.studies.section import Section
-from illama_seg.studies.tables import Table
+from illama_seg.studies.common import mean_and_std, write_results
+from illama_seg.studies.tables import Section, Table
 from illama_seg.visualization.curves import METRICS, draw_mean
 
 SECTION = Section(
@@ -78,11 +74,10 @@ def compare_runs(runs: Sequence[str | Path], out: str | Path) -> str:
     return str(table)
 
 
-def _summary(curves: list[Points], best) -> dict:
+def _summary(curves: list[Points], best: Callable) -> dict:
     last = [curve[-1][1] for curve in curves]
     return dict(
-        mean=statistics.fmean(last),
-        std=statistics.stdev(last) if len(last) > 1 else 0.0,
+        **mean_and_std(last),
         last=last,
         best=[best(value for _, value in curve) for curve in curves],
         steps=[curve[-1][0] for curve in curves],
@@ -94,19 +89,15 @@ def _table(summary: dict[str, dict], metric: str) -> Table:
     rows = []
     for name, row in summary.items():
         scores, loss = row[metric], row.get('loss')
-        seeds, steps = len(scores['last']), sorted(scores['steps'])
+        seeds, steps = len(scores['last']), scores['steps']
         deviation = f' ± {scores["std"]:.1f}' if seeds > 1 else ''
-        ends = dict.fromkeys((steps[0], steps[-1]))
-        rows.append(
-            [
-                name,
-                str(seeds),
-                ' to '.join(f'{step:g}' for step in ends),
-                f'{scores["mean"]:.1f}{deviation}',
-                f'{max(scores["best"]):.1f}',
-                f'{loss["mean"]:.3f}' if loss else '-',
-            ]
-        )
+        cells = [
+            ' to '.join(f'{step:g}' for step in sorted({min(steps), max(steps)})),
+            f'{scores["mean"]:.1f}{deviation}',
+            f'{max(scores["best"]):.1f}',
+            f'{loss["mean"]:.3f}' if loss else '-',
+        ]
+        rows.append([name, str(seeds), *cells])
     return Table(['run', 'seeds', unit, f'{title}, %', 'best', 'loss'], rows)
 
 
@@ -117,11 +108,10 @@ def _draw(groups: dict[str, dict], metric: str, path: Path) -> None:
         for axis, key in zip(axes, ('loss', metric), strict=True):
             curves = [dict(run[key]) for run in group.values() if key in run]
             steps = sorted(set.intersection(*map(set, curves))) if curves else []
-            if not steps:
-                continue
-            columns = [[curve[step] for curve in curves] for step in steps]
-            style = dict(color=f'C{number}', marker='.' if key == metric else None)
-            draw_mean(axis, steps, columns, label=name, **style)
+            if steps:
+                columns = [[curve[step] for curve in curves] for step in steps]
+                style = dict(color=f'C{number}', marker='.' if key == metric else None)
+                draw_mean(axis, steps, columns, label=name, **style)
     title, unit = METRICS[metric]
     axes[0].set(xlabel='iteration', ylabel='training loss')
     axes[1].set(xlabel=unit, ylabel=f'validation {title}, %')

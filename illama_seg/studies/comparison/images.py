@@ -1,7 +1,5 @@
 """Comparison of segmentation runs image by image."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from illama_seg.errors import UserError
 from illama_seg.studies.common import check_at_least, evaluate
 from illama_seg.studies.comparison.classes import FILES as CLASS_FILES
 from illama_seg.studies.comparison.classes import Scores, compare_classes, saved_scores
-from illama_seg.studies.section import Section
+from illama_seg.studies.tables import Section
 from illama_seg.visualization.overlays import colourise
 from illama_seg.visualization.sheets import class_entries, draw_sheet
 
@@ -80,34 +78,25 @@ def compare_images(
         return '', []
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    scores: Scores = {}
-    files: list[str] = []
-    notes = []
+    failure = ''
     if num_images:
         try:
             scores, source, note = _compare_predictions(groups, out, num_images)
-            files += FILES
-            notes.append(note)
         except (UserError, OSError) as error:
-            notes.append(f'neither images nor classes compared: {_one_line(error)}')
-    if not scores:
-        try:
-            scores, source = saved_scores(groups)
-        except (UserError, OSError) as error:
-            if not num_images:
-                notes.append(f'no classes compared: {_one_line(error)}')
-    if scores:
-        notes.insert(0, compare_classes(scores, source, out))
-        files = [*CLASS_FILES, *files]
-    return '\n'.join(filter(None, notes)), files
+            failure = f'neither images nor classes compared: {_one_line(error)}'
+        else:
+            table = compare_classes(scores, source, out)
+            return '\n'.join(filter(None, (table, note))), [*CLASS_FILES, *FILES]
+    try:
+        scores, source = saved_scores(groups)
+    except (UserError, OSError) as error:
+        return failure or f'no classes compared: {_one_line(error)}', []
+    table = compare_classes(scores, source, out)
+    return '\n'.join(filter(None, (table, failure))), [*CLASS_FILES]
 
 
 def rank_images(mious: np.ndarray, groups: Sequence[str]) -> dict[str, list[int]]:
-    """Order the images by the differences between groups of runs.
-
-    Args:
-        mious: (groups, images), NaN for images without annotation.
-        groups: names of the groups.
+    """Order images by mIoU (groups, images), NaN for images without annotation.
 
     Returns:
         Kind -> images. For each group the images where it is better than all others,
@@ -154,11 +143,7 @@ def _compare_predictions(
     ]
     if not chosen:
         raise UserError('no pixel of the validation images is annotated')
-    better = {
-        kind.removesuffix(BETTER): len(order)
-        for kind, order in kinds.items()
-        if kind.endswith(BETTER)
-    }
+    better = {g: len(kinds[g + BETTER]) for g in groups if g + BETTER in kinds}
     names = _names(pairs)
     numbers = dict(
         unit='percent; mIoU of the classes in an image, and pixel accuracy',
@@ -223,36 +208,31 @@ def _draw(
     path: Path,
 ) -> None:
     """Draw rows of image | annotation | prediction of each group's first run."""
-    drawn: dict[str, dict[int, tuple[np.ndarray, str]]] = {group: {} for group in means}
-    for group in means:
+    drawn: list[dict[int, tuple[np.ndarray, str]]] = []
+    for group, mean in means.items():
         runs = [run for run in members if run.group == group]
         model, first = _load(runs[0]), runs[0].name
-        meta = dataset_meta(model)
+        meta, shown = dataset_meta(model), {}
         for index in {index for _, index in chosen}:
             guess = _smaller(predict(model, pairs[index][0]))
             miou, accuracy = by_run[first][index]
-            mean = f' (mean of {len(runs)}: {means[group][index, 0]:.1f})'
-            drawn[group][index] = (
-                guess,
-                f'{first}\nmIoU {miou:.1f}{mean if len(runs) > 1 else ""}, '
-                f'{accuracy:.1f} % of pixels',
-            )
+            note = f' (mean of {len(runs)}: {mean[index, 0]:.1f})' if runs[1:] else ''
+            text = f'{first}\nmIoU {miou:.1f}{note}, {accuracy:.1f} % of pixels'
+            shown[index] = guess, text
+        drawn.append(shown)
     classes, palette = meta['classes'], meta['palette']
     rows, present = [], set()
     for why, index in chosen:
         image, label, file = pairs[index]
         label = _smaller(label)
-        present |= set(np.unique(label).tolist())
-        row = [
-            (_smaller(pairs.picture(image))[..., ::-1], f'{why}\n{Path(file).stem}'),
-            (colourise(label, palette), 'annotation (black: none)'),
-        ]
-        for predictions in drawn.values():
-            guess, caption = predictions[index]
-            shown = np.where(label == 255, 255, guess)
-            present |= set(np.unique(shown).tolist())
-            row.append((colourise(shown, palette), caption))
-        rows.append(row)
+        maps = [(label, 'annotation (black: none)')]
+        for predictions in drawn:
+            guess, text = predictions[index]
+            maps.append((np.where(label == 255, 255, guess), text))
+        present |= {number for labels, _ in maps for number in np.unique(labels)}
+        row = [(colourise(labels, palette), text) for labels, text in maps]
+        picture = _smaller(pairs.picture(image))[..., ::-1]
+        rows.append([(picture, f'{why}\n{Path(file).stem}'), *row])
     draw_sheet(rows, class_entries(present, classes, palette), path)
 
 

@@ -5,8 +5,7 @@ products of the attention, q k^T and the weights times v, which counters hooked 
 modules do not see. torch counts two operations for each multiply-accumulate.
 """
 
-from __future__ import annotations
-
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -50,11 +49,8 @@ def count_multiply_accumulates(
 
     Args:
         model: mmseg's ``EncoderDecoder`` or an ``ImageClassifier`` with a backbone of
-            this package; on the device 'meta' nothing is computed.
+            this package, else a UserError; on 'meta' nothing is computed.
         shape: (height, width) of the image.
-
-    Raises:
-        UserError: if the model has neither a decode head nor a head.
     """
     parts: Any = model
     head = getattr(parts, 'decode_head', None) or getattr(parts, 'head', None)
@@ -63,8 +59,8 @@ def count_multiply_accumulates(
             f'{type(model).__name__}: expected a segmentor with a decode_head or a '
             'classifier with a head'
         )
-    auxiliary = getattr(parts, 'auxiliary_head', None)
-    if auxiliary is not None and not isinstance(auxiliary, nn.ModuleList):
+    auxiliary = getattr(parts, 'auxiliary_head', None) or ()
+    if isinstance(auxiliary, nn.Module) and not isinstance(auxiliary, nn.ModuleList):
         auxiliary = [auxiliary]
     products: list[int] = []
 
@@ -72,27 +68,25 @@ def count_multiply_accumulates(
         batch, num_tokens, dims = args[0].shape
         products.append(2 * batch * num_tokens**2 * dims)
 
-    handles = [
-        module.register_forward_pre_hook(count_products)
-        for module in model.modules()
-        if isinstance(module, SelfAttention)
-    ]
-    training, device = model.training, next(model.parameters()).device
-    image = torch.zeros(1, image_channels(model), *shape, device=device)
+    training = model.training
     model.eval()
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with ExitStack() as stack:
+        stack.callback(model.train, training)
+        for module in model.modules():
+            if isinstance(module, SelfAttention):
+                handle = module.register_forward_pre_hook(count_products)
+                stack.callback(handle.remove)
+        stack.enter_context(torch.no_grad())
+        with FlopCounterMode(display=False) as counter:
+            device = next(model.parameters()).device
+            image = torch.zeros(1, image_channels(model), *shape, device=device)
             features = parts.backbone(image)
             if getattr(parts, 'neck', None) is not None:
                 features = parts.neck(features)
             head(features)
-        with torch.no_grad(), FlopCounterMode(display=False) as in_training:
-            for other in auxiliary or ():
+        with FlopCounterMode(display=False) as in_training:
+            for other in auxiliary:
                 other(features)
-    finally:
-        model.train(training)
-        for handle in handles:
-            handle.remove()
     return MultiplyAccumulates(_linear(counter), sum(products), _linear(in_training))
 
 
@@ -139,10 +133,7 @@ def count_self_attention(
 ) -> SelfAttentionCounts:
     """Count one self-attention of one image, in memory quadratic in the tokens.
 
-    Args:
-        num_tokens: number of tokens N, with the class token.
-        embed_dims: number of channels D.
-        num_heads: number of heads, a divisor of D; the counts do not depend on it.
+    The class token is one of the tokens; the counts do not depend on the heads.
     """
     with torch.device('meta'):
         attention = SelfAttention(embed_dims, num_heads, 'bidirectional')

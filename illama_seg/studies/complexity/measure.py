@@ -1,7 +1,5 @@
 """Complexity of one self-attention: the paper's closed forms and counts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,8 +8,7 @@ from illama_seg.errors import UserError
 from illama_seg.layers.architectures import ARCHITECTURES
 from illama_seg.studies.common import check_at_least, write_results
 from illama_seg.studies.complexity.counts import closed_forms, count_self_attention
-from illama_seg.studies.section import Section
-from illama_seg.studies.tables import Table
+from illama_seg.studies.tables import Section, Table
 
 DIMS = tuple(sizes['embed_dims'] for sizes in ARCHITECTURES.values())
 NOTES = dict(
@@ -26,6 +23,17 @@ SECTION = Section(
     files='complexity*.json',
     about='Multiply-accumulates of one self-attention.',
 )
+COLUMNS = {
+    'N': '{tokens:,}',
+    'D': '{dims:,}',
+    'bidirectional, Table 2': '{closed_form[bidirectional]:,}',
+    'counted': '{counted[bidirectional]:,}',
+    'causal, Table 2': '{closed_form[causal]:,}',
+    'causal, counted': '{counted[causal]:,}',
+    'difference': '{difference:+.2%}',
+    'strict, counted': '{counted[strict]:,}',
+    'executed on a CPU': '{counted[executed]:,}',
+}
 
 
 def compare_complexity(
@@ -60,7 +68,15 @@ def compare_complexity(
         raise UserError('expected a size or a number of tokens', sizes=sizes)
     counts = [(-(-size // patch_size)) ** 2 + 1 for size in sizes]
     rows = [_row(n, d) for n in dict.fromkeys([*counts, *tokens]) for d in dims]
-    table = _table(rows)
+    note = (
+        'multiply-accumulates of one self-attention and its projections for one image; '
+        f'causal, counted: {NOTES["counted"].partition(": ")[2]}'
+    )
+    cells = []
+    for row in rows:
+        form, counted = row['closed_form']['causal'], row['counted']['causal']
+        cells.append(dict(row, difference=counted / form - 1))
+    table = Table.of(cells, COLUMNS, note=note)
     path = Path(out) / 'complexity.json'
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_results(path, [table], rows=rows, notes=NOTES), str(table)
@@ -77,38 +93,3 @@ def _row(num_tokens: int, embed_dims: int) -> dict:
         closed_form=dict(bidirectional=bidirectional, causal=causal),
         counted={name: linear + products for name, products in counts.items()},
     )
-
-
-def _table(rows: Sequence[dict]) -> Table:
-    columns = [
-        'N',
-        'D',
-        'bidirectional, Table 2',
-        'counted',
-        'causal, Table 2',
-        'causal, counted',
-        'difference',
-        'strict, counted',
-        'executed on a CPU',
-    ]
-    cells = []
-    for row in rows:
-        form, counted = row['closed_form'], row['counted']
-        cells.append(
-            [
-                f'{row["tokens"]:,}',
-                f'{row["dims"]:,}',
-                f'{form["bidirectional"]:,}',
-                f'{counted["bidirectional"]:,}',
-                f'{form["causal"]:,}',
-                f'{counted["causal"]:,}',
-                f'{counted["causal"] / form["causal"] - 1:+.2%}',
-                f'{counted["strict"]:,}',
-                f'{counted["executed"]:,}',
-            ]
-        )
-    note = (
-        'multiply-accumulates of one self-attention and its projections for one image; '
-        f'causal, counted: {NOTES["counted"].partition(": ")[2]}'
-    )
-    return Table(columns, cells, note=note)

@@ -1,7 +1,5 @@
 """Surfaces and contours of the loss around a model's weights."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +12,7 @@ NUM_LEVELS = 18
 
 
 def draw_loss_landscape(models: Sequence[dict], path: str | Path) -> None:
-    """Draw a column for each model, surface above contours, with one scale.
-
-    Args:
-        models: ``models`` of :func:`illama_seg.studies.measure_loss_landscape`.
-        path: image to write.
-    """
+    """Draw a column for each of the study's models, surface above contours."""
     grids = [np.array(model['loss'], float) for model in models]  # None is nan
     lowest = max(min(float(np.nanmin(grid)) for grid in grids), 1e-6)
     highest = max(max(float(np.nanmax(grid)) for grid in grids), 1.01 * lowest)

@@ -1,11 +1,9 @@
 """Loss of classifiers and segmentors on a plane through their weights."""
 
-from __future__ import annotations
-
 import json
 import math
-import re
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +14,10 @@ from tqdm import tqdm
 from illama_seg.apis.configs import load_config
 from illama_seg.apis.user_errors import check_seed
 from illama_seg.errors import UserError
+from illama_seg.files import atomic
 from illama_seg.studies.common import (
     check_at_least,
+    file_name,
     read_earlier,
     results_path,
     write_results,
@@ -25,8 +25,7 @@ from illama_seg.studies.common import (
 from illama_seg.studies.logits import Batch, ImageLogits, PixelLogits, model_logits
 from illama_seg.studies.loss_landscape.draw import draw_loss_landscape
 from illama_seg.studies.loss_landscape.plane import WeightPlane, weights_digest
-from illama_seg.studies.section import Section
-from illama_seg.studies.tables import Table
+from illama_seg.studies.tables import Section, Table
 
 FILES = ('loss_landscape.json', 'loss_landscape.png')
 NOTES = dict(
@@ -35,17 +34,23 @@ NOTES = dict(
     'filter has the norm of the filter of the weights; biases and norms are fixed',
     grid='rows are y, columns are x; axis has the values of both',
 )
-
 SECTION = Section(
     title='Loss landscape',
     files='loss_landscape*.json',
     about='Loss on a plane of two random directions around the weights.',
     command='python tools/analysis/loss_landscape.py {config} {checkpoint}',
-    images={
-        'loss_landscape.png': 'Surface and contours of the loss around the weights'
-    },
+    images={FILES[1]: 'Surface and contours of the loss around the weights'},
 )
-
+COLUMNS = {
+    'model': '{model}',
+    'data': '{data}',
+    'images': '{images:,}',
+    'centre': '{centre:.4g}',
+    'lowest': '{lowest:.4g}',
+    'median': '{median:.4g}',
+    'highest': '{highest:.4g}',
+    'within +1': '{within_1:.1%}',
+}
 Point = tuple[int, int]  # row, column
 
 
@@ -68,32 +73,16 @@ def measure_loss_landscape(
     """Compute the loss on a grid of weights and write the files ``FILES``.
 
     Each point is written to ``points_MODEL.jsonl`` once it is computed; a later call
-    with the same settings continues from there.
+    with the same settings continues from there, and one with others is refused. See
+    :mod:`illama_seg.studies` for the other parameters, the result and errors.
 
     Args:
-        config: config of a classification or segmentation, or its name.
-        sources: checkpoints of this config; for a classification also 'random' and
-            timm's models, see :func:`illama_seg.studies.build_classifier`.
-        out: folder to write to; by default ``loss_landscape`` in the config's work dir.
-        beside: loss_landscape.json of earlier calls; their models are shown too.
         points: number of points on a side of the grid, odd.
         radius: the grid goes from -radius to radius, in norms of the filters.
         num_images: number of images drawn from the split.
         split: 'train' or 'test'; images are loaded as for a test.
         seed: seed of the directions and of the images drawn.
         restart: compute all points again.
-        batch_size: images at once; for a segmentation, windows.
-        device: such as 'cpu' or 'cuda:1'; by default a GPU where there is one.
-        cfg_options: overrides of the config.
-
-    Returns:
-        Content of loss_landscape.json, and a readable table.
-
-    Raises:
-        MissingFileError: if a file is missing.
-        ConnectionError: if weights cannot be downloaded.
-        UserError: if a parameter is out of range, a model does not fit, or the points
-            of an earlier call have other settings.
     """
     check_at_least(1, num_images=num_images, batch_size=batch_size)
     if points < 3 or points % 2 == 0:
@@ -131,11 +120,15 @@ def measure_loss_landscape(
             radius=radius,
             points=points,
         )
-        name = re.sub(r'[^\w.-]+', '_', model.name)
-        file = folder / f'points_{name}.jsonl'
+        file = folder / f'points_{file_name(model.name)}.jsonl'
         done = {} if restart else _resume(file, settings)
         _compute(model, indices, axis, settings, file, done)
-        results.append(dict(name=model.name, **settings, axis=axis, **_grids(done)))
+        side = range(points)
+        grids = {
+            name: [[done[row, column][name] for column in side] for row in side]
+            for name in ('loss', 'accuracy')
+        }
+        results.append(dict(name=model.name, **settings, axis=axis, **grids))
     models = [*results, *earlier]
     summary = _summary(models)
     table = _table(summary)
@@ -161,31 +154,19 @@ def _compute(
     done: dict[Point, dict],
 ) -> None:
     """Compute the missing points and append each to the file at once."""
-    todo = [
-        (row, column)
-        for row in range(len(axis))
-        for column in range(len(axis))
-        if (row, column) not in done
-    ]
+    todo = [at for at in product(range(len(axis)), repeat=2) if at not in done]
     # Written again, since the last line may be truncated.
     lines = [settings, *({'at': at, **values} for at, values in done.items())]
-    complete = file.with_suffix('.tmp')
-    complete.write_text(''.join(json.dumps(line) + '\n' for line in lines))
-    complete.replace(file)
-    with (
-        file.open('a') as stream,
-        WeightPlane(model.module, settings['seed']) as plane,
-        tqdm(
-            total=len(axis) ** 2, initial=len(done), desc=model.name, unit='point'
-        ) as progress,
-    ):
-        for row, column in todo:
+    with atomic(file) as complete:
+        complete.write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    progress = tqdm(todo, model.name, len(axis) ** 2, initial=len(done), unit='point')
+    with file.open('a') as stream, WeightPlane(model.module, settings['seed']) as plane:
+        for row, column in progress:
             plane.move(axis[column], axis[row])
             values = _loss(model.batches(indices), model.ignore_index)
             done[row, column] = values
             stream.write(json.dumps(dict(at=[row, column], **values)) + '\n')
             stream.flush()
-            progress.update()
 
 
 def _loss(batches: Iterator[Batch], ignore_index: int) -> dict[str, float | None]:
@@ -212,12 +193,12 @@ def _resume(file: Path, settings: dict) -> dict[Point, dict]:
         earlier = {key: content[key] for key in settings}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f'{file} does not start with the settings: {fix}') from error
-    wrong = [key for key in settings if earlier[key] != settings[key]]
-    if wrong:
-        raise UserError(
-            f'{file} has points of other settings, {wrong[0]}={earlier[wrong[0]]!r} '
-            f'instead of {settings[wrong[0]]!r}: {fix}'
-        )
+    for key, value in settings.items():
+        if earlier[key] != value:
+            raise UserError(
+                f'{file} has points of other settings, {key}={earlier[key]!r} instead '
+                f'of {value!r}: {fix}'
+            )
     done = {}
     for number, line in enumerate(lines, 2):
         try:
@@ -232,16 +213,6 @@ def _resume(file: Path, settings: dict) -> dict[Point, dict]:
     return done
 
 
-def _grids(done: dict[Point, dict]) -> dict[str, list]:
-    side = math.isqrt(len(done))
-    return {
-        name: [
-            [done[row, column][name] for column in range(side)] for row in range(side)
-        ]
-        for name in ('loss', 'accuracy')
-    }
-
-
 def _check(models: list[dict]) -> None:
     """Raise an error where an earlier model lacks what is drawn or printed."""
     for model in models:
@@ -254,18 +225,15 @@ def _summary(models: Sequence[dict]) -> list[dict]:
     for model in models:
         loss = np.array(model['loss'], float)  # None is nan
         centre = loss[len(loss) // 2, len(loss) // 2]
-        scores = dict(
-            centre=centre,
-            lowest=np.nanmin(loss),
-            median=np.nanmedian(loss),
-            highest=np.nanmax(loss),
-        )
         rows.append(
             dict(
                 model=model['name'],
                 data=f'{model["data"]}, {model["split"]}',
                 images=model['images'],
-                **{name: float(value) for name, value in scores.items()},
+                centre=float(centre),
+                lowest=float(np.nanmin(loss)),
+                median=float(np.nanmedian(loss)),
+                highest=float(np.nanmax(loss)),
                 within_1=float((loss <= centre + 1).mean()),
             )
         )
@@ -273,19 +241,8 @@ def _summary(models: Sequence[dict]) -> list[dict]:
 
 
 def _table(summary: Sequence[dict]) -> Table:
-    scores = ('centre', 'lowest', 'median', 'highest')
-    rows = [
-        [
-            row['model'],
-            row['data'],
-            f'{row["images"]:,}',
-            *(f'{row[name]:.4g}' for name in scores),
-            f'{row["within_1"]:.1%}',
-        ]
-        for row in summary
-    ]
     note = (
         f'{NOTES["loss"]}; within +1: share of the grid where the loss is at most 1 '
         'above the centre'
     )
-    return Table(['model', 'data', 'images', *scores, 'within +1'], rows, note=note)
+    return Table.of(summary, COLUMNS, note=note)

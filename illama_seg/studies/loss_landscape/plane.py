@@ -5,10 +5,7 @@ filter of a direction has the norm of the corresponding filter of the weights, s
 models with weights of different scale can be compared.
 """
 
-from __future__ import annotations
-
 import hashlib
-from types import TracebackType
 
 import torch
 from torch import Tensor, nn
@@ -21,14 +18,8 @@ def random_direction(
 
     A filter is a slice along the first dimension of a weight: an output channel of a
     convolution or a neuron of a linear layer; positional embedding and class token are
-    one filter each. Biases and norms, which have one dimension, do not move.
-
-    Args:
-        weights: name -> parameter.
-        generator: generator on the CPU.
-
-    Returns:
-        Name -> tensor like the parameter, on its device.
+    one filter each. Biases and norms, which have one dimension, do not move. The
+    generator is one of the CPU.
     """
     direction = {}
     for name, weight in weights.items():
@@ -47,23 +38,13 @@ class WeightPlane:
 
     The plane is weights + x * first direction + y * second one, both from one seed.
     Statistics of batch normalisation do not move: the model must be in eval mode.
-
-    Args:
-        model: model whose parameters are moved in place.
-        seed: seed of the directions.
     """
 
     def __init__(self, model: nn.Module, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
         self._parameters = dict(model.named_parameters())
-        self._weights = {
-            name: parameter.detach().clone()
-            for name, parameter in self._parameters.items()
-        }
-        self.directions = (
-            random_direction(self._weights, generator),
-            random_direction(self._weights, generator),
-        )
+        self._weights = {n: p.detach().clone() for n, p in self._parameters.items()}
+        self.directions = [random_direction(self._weights, generator) for _ in range(2)]
 
     @torch.no_grad()
     def move(self, x: float, y: float) -> None:
@@ -73,15 +54,10 @@ class WeightPlane:
             moved = self._weights[name] + x * first[name] + y * second[name]
             parameter.copy_(moved)
 
-    def __enter__(self) -> WeightPlane:
+    def __enter__(self) -> 'WeightPlane':
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         with torch.no_grad():  # move(0, 0) would make nan of infinite directions
             for name, parameter in self._parameters.items():
                 parameter.copy_(self._weights[name])

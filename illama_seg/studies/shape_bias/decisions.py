@@ -5,8 +5,6 @@ and the texture of another. A decision for either counts, the shape bias is the 
 shape among them; images where both are the same are not counted.
 """
 
-from __future__ import annotations
-
 import csv
 import re
 from collections import Counter
@@ -20,6 +18,7 @@ from timm.data import ImageNetInfo
 from torch import Tensor
 
 from illama_seg.errors import MissingFileError, UserError
+from illama_seg.studies.common import write_csv
 
 COLUMNS = (
     'subj', 'session', 'trial', 'rt', 'object_response', 'category', 'condition',
@@ -28,7 +27,7 @@ COLUMNS = (
 # Numbers of ImageNet-1K's classes below each category in WordNet, as in the protocol.
 IMAGENET_CATEGORIES: dict[str, tuple[int, ...]] = {
     'airplane': (404,),
-    'bear': (294, 295, 296, 297),
+    'bear': tuple(range(294, 298)),
     'bicycle': (444, 671),
     'bird': tuple(
         number
@@ -39,7 +38,7 @@ IMAGENET_CATEGORIES: dict[str, tuple[int, ...]] = {
     'boat': (472, 554, 625, 814, 914),
     'bottle': (440, 720, 737, 898, 899, 901, 907),
     'car': (436, 511, 817),
-    'cat': (281, 282, 283, 284, 285, 286),
+    'cat': tuple(range(281, 287)),
     'chair': (423, 559, 765, 857),
     'clock': (409, 530, 892),
     'dog': tuple(
@@ -86,11 +85,7 @@ class Decision:
 
 
 def conflict_of(name: str) -> tuple[str, str]:
-    """Return the categories of shape and texture in a file name.
-
-    Raises:
-        UserError: if the name has another form.
-    """
+    """Return shape and texture, by the name of a file; may raise a UserError."""
     match = _NAME.search(name)
     if match is None:
         raise UserError(
@@ -115,11 +110,8 @@ def category_numbers(
             categories.
 
     Returns:
-        Category -> class numbers; categories without a class are left out.
-
-    Raises:
-        UserError: if fewer than two categories are found, or the mapping has a class
-            that the model lacks.
+        Category -> class numbers; categories without a class are left out. Fewer than
+        two, or a class in the mapping that the model lacks, are a UserError.
     """
     names = [str(name).lower() for name in classes or ()]
     if mapping is not None:
@@ -157,14 +149,9 @@ def category_numbers(
 
 
 def decide(probabilities: Tensor, categories: Mapping[str, Sequence[int]]) -> list[str]:
-    """Choose the category with the highest mean probability over its classes.
+    """Choose the categories with the highest mean probability over their classes.
 
-    Args:
-        probabilities: (N, num_classes).
-        categories: category -> class numbers.
-
-    Returns:
-        N categories.
+    Probabilities (N, num_classes) give N categories.
     """
     columns = [probabilities[:, list(rows)].mean(1) for rows in categories.values()]
     names = list(categories)
@@ -183,7 +170,7 @@ def shape_bias(decisions: Iterable[Decision]) -> dict:
     """
     counts: dict[str, Counter] = {}
     for decision in decisions:
-        shape, texture = conflict_of(decision.image)
+        shape, texture = decision.shape, decision.texture
         if shape == texture:
             kind = 'no_conflict'
         elif decision.response == shape:
@@ -192,11 +179,8 @@ def shape_bias(decisions: Iterable[Decision]) -> dict:
             kind = 'texture' if decision.response == texture else 'other'
         counts.setdefault(shape, Counter())[kind] += 1
     categories = {name: _shares(counts[name]) for name in sorted(counts)}
-    shares = [
-        row['shape_bias']
-        for row in categories.values()
-        if row['shape_bias'] is not None
-    ]
+    every = (row['shape_bias'] for row in categories.values())
+    shares = [share for share in every if share is not None]
     return dict(
         **_shares(sum(counts.values(), Counter())),
         mean_of_categories=sum(shares) / len(shares) if shares else None,
@@ -207,9 +191,7 @@ def shape_bias(decisions: Iterable[Decision]) -> dict:
 def read_decisions(path: str | Path) -> list[Decision]:
     """Read decisions in the format of the published raw data: CSV with ``COLUMNS``.
 
-    Raises:
-        MissingFileError: if the file is missing.
-        UserError: if the file is another table; names the line.
+    Raises a UserError that names the line of a wrong row.
     """
     path = Path(path)
     if not path.is_file():
@@ -225,43 +207,43 @@ def read_decisions(path: str | Path) -> list[Decision]:
             f'{path}: {"no row" if not rows else f"no column {lacking[0]}"}; expected '
             f'the columns {",".join(COLUMNS)}, and a row for each decision'
         )
-    decisions, seen = [], set()
+    decisions: dict[tuple, Decision] = {}
     for line, row in enumerate(rows, 2):
-        if any(row[name] is None for name in COLUMNS):
-            raise UserError(
-                f'{path}, line {line}: expected {len(COLUMNS)} columns, the row is '
-                'shorter: the file is truncated'
-            )
+        key = (row['session'], row['trial'], row['subj'])
         try:
-            shape, _ = conflict_of(row['imagename'])
-        except ValueError as error:
+            decision = _decision(row)
+            if key in decisions:
+                raise UserError(
+                    'session {}, trial {} of {} is there twice'.format(*key)
+                )
+        except UserError as error:
             raise UserError(f'{path}, line {line}: {error}') from error
-        if shape != row['category']:
-            raise UserError(
-                f'{path}, line {line}: category {row["category"]!r}, but the shape of '
-                f'{row["imagename"]} is {shape!r}'
-            )
-        key = (row['subj'], row['session'], row['trial'])
-        if key in seen:
-            raise UserError(
-                f'{path}, line {line}: session {key[1]}, trial {key[2]} of {key[0]} '
-                'is there twice'
-            )
-        seen.add(key)
-        decisions.append(
-            Decision(row['subj'], row['object_response'], row['imagename'])
+        decisions[key] = decision
+    return list(decisions.values())
+
+
+def _decision(row: dict[str, str]) -> Decision:
+    if any(row[name] is None for name in COLUMNS):
+        raise UserError(
+            f'expected {len(COLUMNS)} columns, the row is shorter: the file is '
+            'truncated'
         )
-    return decisions
+    decision = Decision(row['subj'], row['object_response'], row['imagename'])
+    if decision.shape != row['category']:
+        raise UserError(
+            f'category {row["category"]!r}, but the shape of {decision.image} is '
+            f'{decision.shape!r}'
+        )
+    return decision
 
 
 def write_decisions(path: str | Path, decisions: Iterable[Decision]) -> None:
     """Write decisions for :func:`read_decisions`; reaction times of models are NaN."""
-    with Path(path).open('w', newline='', encoding='utf-8') as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for trial, decision in enumerate(decisions, 1):
-            start = [decision.subject, 1, trial, 'NaN', decision.response]
-            writer.writerow([*start, decision.shape, 'NaN', decision.image])
+    rows = (
+        [made.subject, 1, trial, 'NaN', made.response, made.shape, 'NaN', made.image]
+        for trial, made in enumerate(decisions, 1)
+    )
+    write_csv(Path(path), COLUMNS, rows)
 
 
 def _number(entry: int | str, names: list[str], num_classes: int) -> int:

@@ -1,7 +1,5 @@
 """Draw the shape bias of models."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +8,7 @@ from matplotlib.figure import Figure
 
 
 def draw_shape_bias(rows: Sequence[dict], path: str | Path) -> None:
-    """Draw shares of shape and texture by category, a line at each overall share.
-
-    Args:
-        rows: ``models`` of :func:`measure_shape_bias`.
-        path: image to write.
-    """
+    """Draw the study's models by category, with a line at each overall share."""
     names = sorted({name for row in rows for name in row['categories']})
     height = max(0.36 * len(names), 2.0) + 0.25 * len(rows) + 1.6
     figure = Figure(figsize=(7, height), layout='constrained')

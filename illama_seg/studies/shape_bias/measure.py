@@ -1,22 +1,22 @@
 """Shape or texture: models and published decisions on cue-conflict images."""
 
-from __future__ import annotations
-
-import csv
 import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmengine.logging import print_log
-from tqdm import tqdm
 
 from illama_seg.apis.configs import load_config
 from illama_seg.apis.images import find_images
 from illama_seg.apis.user_errors import check_writable
 from illama_seg.errors import MissingFileError, UserError
-from illama_seg.studies.common import check_at_least, write_results
-from illama_seg.studies.section import Section
+from illama_seg.studies.common import (
+    check_at_least,
+    file_name,
+    write_csv,
+    write_results,
+)
 from illama_seg.studies.shape_bias.decisions import (
     Decision,
     category_numbers,
@@ -28,7 +28,7 @@ from illama_seg.studies.shape_bias.decisions import (
 )
 from illama_seg.studies.shape_bias.draw import draw_shape_bias
 from illama_seg.studies.subjects import Classifier, build_classifier
-from illama_seg.studies.tables import Table, as_text
+from illama_seg.studies.tables import Section, Table, as_text
 
 FILES = ('shape_bias.json', 'shape_bias.png', 'shape_bias.csv')
 PUBLISHED = 1280
@@ -48,8 +48,8 @@ SECTION = Section(
     '--images DIR --out {run}/shape_bias',
     kind='classification',
     images={
-        'shape_bias.png': 'Share of decisions for the shape by category, and a line '
-        'at the overall share of each model'
+        FILES[1]: 'Share of decisions for the shape by category, and a line at the '
+        'overall share of each model'
     },
 )
 
@@ -69,28 +69,14 @@ def measure_shape_bias(
     """Count decisions for shape and for texture and write the files ``FILES``.
 
     The decisions of each model are also written in the published format, as
-    ``cue-conflict_MODEL_session-1.csv``.
+    ``cue-conflict_MODEL_session-1.csv``. See :mod:`illama_seg.studies` for the other
+    parameters, the result and errors.
 
     Args:
-        config: config of a classification, or its name.
-        sources: checkpoints of this config, and timm's models, see
-            :func:`illama_seg.studies.build_classifier`.
         images: folder with ``SHAPE/SHAPE<n>-TEXTURE<n>.png``.
         decisions: CSV files in the published format, and folders of them; people
             (subject-01, ...) are counted together.
-        out: folder to write to.
         categories: JSON, category -> list of numbers or names of its classes.
-        batch_size: images at once.
-        device: such as 'cpu' or 'cuda:1'; by default a GPU where there is one.
-        cfg_options: overrides of the config.
-
-    Returns:
-        Content of shape_bias.json, and readable tables.
-
-    Raises:
-        MissingFileError: if a file or folder is missing.
-        ConnectionError: if weights cannot be downloaded.
-        UserError: if a parameter, a model, an image's name or a table does not fit.
     """
     if not sources and not decisions:
         raise UserError(
@@ -106,10 +92,11 @@ def measure_shape_bias(
     mapping = None if categories is None else _read_mapping(Path(categories))
     subjects = _published(decisions)
     paths = find_conflicts(images) if sources and images is not None else []
-    models: list[tuple[Classifier, list[Path], dict, str]] = []
+    models: dict[str, tuple[Classifier, list[Path], dict, str]] = {}
     for source in sources:  # all models are checked before the first one runs
-        cfg = load_config(str(config), cfg_options)
-        classifier = build_classifier(cfg, source, device)
+        classifier = build_classifier(
+            load_config(str(config), cfg_options), source, device
+        )
         numbers = category_numbers(classifier.num_classes, classifier.classes, mapping)
         usable = [path for path in paths if set(conflict_of(path.name)) <= set(numbers)]
         if not usable:
@@ -118,22 +105,19 @@ def measure_shape_bias(
                 f'{", ".join(numbers)}; set categories to name the classes of others',
                 images=images,
             )
-        if classifier.name in subjects or classifier.name in {
-            other.name for other, *_ in models
-        }:
+        if classifier.name in {**subjects, **models}:
             raise UserError(
                 f'{classifier.name} is there twice, as model or in the decisions: '
                 'leave one of them out, or rename the checkpoint'
             )
-        models.append((classifier, usable, numbers, str(source)))
+        models[classifier.name] = classifier, usable, numbers, str(source)
     results, folder = {}, Path(out)
     check_writable(folder)
-    for classifier, usable, numbers, text in models:
+    for name, (classifier, usable, numbers, text) in models.items():
         made = _decisions(classifier, usable, numbers, batch_size)
-        name = re.sub(r'[^\w.-]+', '_', classifier.name)
-        write_decisions(folder / f'cue-conflict_{name}_session-1.csv', made)
-        subjects[classifier.name] = made
-        results[classifier.name] = dict(
+        write_decisions(folder / f'cue-conflict_{file_name(name)}_session-1.csv', made)
+        subjects[name] = made
+        results[name] = dict(
             source=text,
             config=str(config),
             left_out=len(paths) - len(usable),
@@ -141,8 +125,8 @@ def measure_shape_bias(
         )
         if len(usable) < PUBLISHED:
             print_log(
-                f'{classifier.name}: {len(usable)} images; the published protocol has '
-                f'{PUBLISHED} in 16 categories',
+                f'{name}: {len(usable)} images; the published protocol has {PUBLISHED} '
+                'in 16 categories',
                 logger='current',
             )
     rows = [
@@ -151,7 +135,12 @@ def measure_shape_bias(
     ]
     tables = list(map(_table, rows))
     draw_shape_bias(rows, folder / FILES[1])
-    _write_csv(folder / FILES[2], rows)
+    counts = (
+        [row['name'], category, *(scores[name] for name in COUNTED)]
+        for row in rows
+        for category, scores in _with_total(row)
+    )
+    write_csv(folder / FILES[2], ['model', 'category', *COUNTED], counts)
     report = write_results(
         folder / FILES[0], tables, models=rows, notes=NOTES, precision='float32'
     )
@@ -159,12 +148,7 @@ def measure_shape_bias(
 
 
 def find_conflicts(folder: str | Path) -> list[Path]:
-    """Find the images in the folder of each shape.
-
-    Raises:
-        MissingFileError: if the folder is missing.
-        UserError: if it has no image, or an image has another name or place.
-    """
+    """Find the images in each shape's folder; UserError at one of another shape."""
     if not Path(folder).is_dir():
         raise MissingFileError('no such folder', images=str(folder))
     paths = [path for path, _ in find_images([folder])]
@@ -184,17 +168,14 @@ def _decisions(
     categories: Mapping[str, Sequence[int]],
     batch_size: int,
 ) -> list[Decision]:
-    made = []
-    starts = range(0, len(paths), batch_size)
-    for start in tqdm(starts, desc=classifier.name, unit='batch'):
-        batch = paths[start : start + batch_size]
-        loaded = [classifier.load(dict(img_path=str(path))) for path in batch]
-        chosen = decide(classifier.logits(loaded).softmax(1), categories)
-        made += [
-            Decision(classifier.name, category, path.name)
-            for category, path in zip(chosen, batch, strict=True)
-        ]
-    return made
+    infos = [dict(img_path=str(path)) for path in paths]
+    chosen: list[str] = []
+    for logits in classifier.batches(infos, batch_size):
+        chosen += decide(logits.softmax(1), categories)
+    return [
+        Decision(classifier.name, category, path.name)
+        for category, path in zip(chosen, paths, strict=True)
+    ]
 
 
 def _published(sources: Sequence[str | Path]) -> dict[str, list[Decision]]:
@@ -230,21 +211,16 @@ def _read_mapping(path: Path) -> dict[str, list]:
     return mapping
 
 
-def _write_csv(path: Path, rows: Sequence[dict]) -> None:
-    with path.open('w', newline='') as file:
-        writer = csv.writer(file)
-        writer.writerow(['model', 'category', *COUNTED])
-        for row in rows:
-            for name, scores in row['categories'].items():
-                writer.writerow([row['name'], name, *(scores[n] for n in COUNTED)])
-            writer.writerow([row['name'], 'all', *(row[n] for n in COUNTED)])
+def _with_total(row: dict) -> list[tuple[str, dict]]:
+    """Return the counts of each category and of all."""
+    return [*row['categories'].items(), ('all', row)]
 
 
 def _table(row: dict) -> Table:
-    titles = ['no conflict' if name == 'no_conflict' else name for name in COUNTED]
-    cells = [
-        [name, *(f'{scores[n]:,}' for n in COUNTED[:-1]), _percent(scores[COUNTED[-1]])]
-        for name, scores in [*row['categories'].items(), ('all', row)]
+    columns = {name.replace('_', ' '): f'{{{name}:,}}' for name in COUNTED[:-1]}
+    rows = [
+        dict(scores, category=name, percent=_percent(scores['shape_bias']))
+        for name, scores in _with_total(row)
     ]
     title = (
         f'{row["name"]}: shape bias {_percent(row["shape_bias"])} % (95 %: '
@@ -252,7 +228,8 @@ def _table(row: dict) -> Table:
         f'categories {_percent(row["mean_of_categories"])} %, {row["no_conflict"]} '
         f'images without conflict not counted, {row.get("left_out", 0)} left out'
     )
-    return Table(['category', *titles[:-1], 'shape %'], cells, title=title)
+    columns = {'category': '{category}', **columns, 'shape %': '{percent}'}
+    return Table.of(rows, columns, title)
 
 
 def _percent(share: float | None) -> str:

@@ -9,7 +9,7 @@ from mmengine.logging import MessageHub
 from tiny_run import ROOT, run_tool, start_fresh
 
 from illama_seg.errors import UserError
-from illama_seg.studies import run_soft_mask_ablation
+from illama_seg.studies import common, run_soft_mask_ablation
 from illama_seg.studies.ablations import soft_mask
 from illama_seg.studies.ablations.soft_mask import ablation_runs, is_finished
 
@@ -132,7 +132,7 @@ def test_a_run_that_fails_is_named_and_finished_ones_are_kept(
 
     monkeypatch.setattr(soft_mask, '_train', fail)
     pool = lambda workers, mp_context: ThreadPoolExecutor(workers)  # noqa: E731
-    monkeypatch.setattr(soft_mask, 'ProcessPoolExecutor', pool)
+    monkeypatch.setattr(common, 'ProcessPoolExecutor', pool)
     with pytest.raises(SystemExit) as ended:
         run_tool('analysis/soft_mask_ablation', DIGITS, '--out', tmp_path)
     message = str(ended.value.code)
