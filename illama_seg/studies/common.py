@@ -122,7 +122,7 @@ def run_apart(work: Callable, *args: Any) -> Any:
 
 
 def build_model(cfg: Config) -> nn.Module:
-    """Build the config's model in eval mode, with random weights, or raise UserError."""
+    """Build the model in eval mode, with random weights, or raise UserError."""
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     cfg.model.init_cfg = cfg.model.backbone.init_cfg = None
     with options_explained(cfg):

@@ -147,7 +147,7 @@ class _CausalAccuracy(Hook):
 
 def _curves(scalars: Path, epoch_length: int) -> dict[str, list]:
     logged = read_scalars([scalars])
-    rates = {step: rate for step, rate in logged.get('soft_mask_rate', [])}
+    rates: dict = dict(map(tuple, logged.get('soft_mask_rate', [])))
     epochs = [
         list(points)
         for _, points in groupby(
