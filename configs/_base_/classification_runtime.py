@@ -45,6 +45,8 @@ default_hooks = dict(
     finite_loss=dict(type='FiniteLossHook'),
     # Share of the training images that may be unreadable; at 0 the first one stops.
     corrupt_images=dict(type='CorruptImagesHook', limit=0.0),
+    # A step and a validation of so many images before the first iteration; 0 for none.
+    rehearsal=dict(type='RehearsalHook', num_images=2),
     # Save and exit at SIGTERM or SIGUSR1.
     interruption=dict(type='InterruptionHook'),
     # Checkpoints of tensors and plain data only.

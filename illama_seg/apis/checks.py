@@ -20,6 +20,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from illama_seg.apis.consistency import contradictions
+from illama_seg.apis.model_rules import named
 from illama_seg.apis.runs.processes import VARIABLES
 from illama_seg.apis.user_errors import options_explained
 from illama_seg.checkpoints import Checkpoint, open_checkpoint
@@ -59,15 +60,16 @@ def check_data(cfg: Config, splits: tuple[str, ...]) -> dict[str, Any]:
             datasets[split] = dataset
             if split == 'train':
                 check_masks(dataset)
+                check_whole_batch(cfg, len(dataset))
             if 'decode_head' in cfg.model:
                 check_images(dataset, split, cfg)
-    if 'decode_head' in cfg.model and (found := contradictions(cfg, classes)):
-        raise UserError('the config contradicts itself:\n  ' + '\n  '.join(found))
     if 'head' in cfg.model:
         check_classes(cfg.model.head.num_classes, classes)
         for split in splits:
             option = f'{split}_evaluator'
             check_topk(option, cfg.get(option), cfg.model.head.num_classes)
+    if found := contradictions(cfg, classes):
+        raise UserError('the config contradicts itself:\n  ' + '\n  '.join(found))
     return datasets
 
 
@@ -100,6 +102,28 @@ def check_class_names(dataset: Mapping, option: str) -> None:
         raise UserError(
             f'{option}.metainfo.classes={names!r} is a string: expected names in a '
             f'list, or a file of them; for one class put a comma, ({names!r},)'
+        )
+
+
+def check_whole_batch(cfg: Config, num_images: int) -> None:
+    """Refuse a data set of which no batch is left, where incomplete ones are dropped.
+
+    Raises:
+        UserError: names batch size and number of images.
+    """
+    loader: Any = cfg.train_dataloader
+    sampler: Any = loader.get('sampler') or {}
+    sampler = sampler.get('sampler') or sampler
+    of_process = -(-num_images // _num_processes(cfg))
+    if (
+        loader.get('drop_last')
+        and sampler.get('type') != 'InfiniteSampler'
+        and loader.get('batch_size', 1) > of_process
+    ):
+        raise UserError(
+            f'train_dataloader.drop_last=True leaves no batch of {loader.batch_size} '
+            f'images: a process has {of_process} of {num_images} images: set '
+            f'train_dataloader.batch_size={of_process} or less'
         )
 
 
@@ -194,28 +218,34 @@ def check_schedule(cfg: Config) -> None:
         UserError: names the parameter.
     """
     if cfg.get('effective_batch') is not None:
-        # From the launcher's variable: mmengine has not started the processes yet.
-        _, variable, _ = VARIABLES.get(cfg.get('launcher', 'none'), ('', '', ''))
-        processes = int(os.environ.get(variable, get_world_size()))
         images = cfg.train_dataloader.batch_size
-        iterations_to_update(cfg.effective_batch, processes, images)
-    for number, step in enumerate(cfg.get('param_scheduler', [])):
+        iterations_to_update(cfg.effective_batch, _num_processes(cfg), images)
+    by_epoch = 'max_epochs' in cfg.train_cfg
+    key, unit = ('max_epochs', 'epochs') if by_epoch else ('max_iters', 'iterations')
+    length, ends = cfg.train_cfg.get(key), {}
+    for option, step in named(cfg, ('param_scheduler',)):
         if step.get('end', float('inf')) <= step.get('begin', 0):
             raise UserError(
-                f'param_scheduler.{number} ends at iteration {step.end}, before it '
-                f'begins, at {step.begin}: set param_scheduler.{number}.begin and .end'
+                f'{option} ends at iteration {step.end}, before it begins, at '
+                f'{step.begin}: set {option}.begin and .end'
             )
-    max_iters = cfg.train_cfg.get('max_iters')
-    ends = [step.end for step in cfg.get('param_scheduler', []) if 'end' in step]
-    if max_iters and ends and max(ends) != max_iters:
+        if 'end' in step and step.get('by_epoch', True) == by_epoch:
+            ends[option] = step.end
+    if length and ends and max(ends.values()) != length:
+        last = max(ends, key=lambda option: ends[option])
         print_log(
-            f'train_cfg.max_iters={max_iters}, but the learning rate is scheduled for '
-            f'{max(ends)} iterations. To fit it, set '
-            f'param_scheduler.{len(ends) - 1}.end={max_iters} (and a shorter warmup: '
-            'param_scheduler.0.end, param_scheduler.1.begin)',
+            f'train_cfg.{key}={length}, but the learning rate is scheduled for '
+            f'{ends[last]} {unit}. To fit it, set {last}.end={length} (and a shorter '
+            'warmup: param_scheduler.0.end, param_scheduler.1.begin)',
             logger='current',
             level=30,
         )
+
+
+def _num_processes(cfg: Config) -> int:
+    """From the launcher's variable: mmengine has not started the processes yet."""
+    _, variable, _ = VARIABLES.get(cfg.get('launcher', 'none'), ('', '', ''))
+    return int(os.environ.get(variable, get_world_size()))
 
 
 def check_batch_norm(runner: Runner) -> None:

@@ -1,12 +1,14 @@
-"""Parts of a config that contradict each other, or the classes of the data."""
+"""Parts of a config that contradict each other, and what to doubt in it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from mmengine.config import Config
 
+from illama_seg.apis import model_rules
+from illama_seg.apis.model_rules import Classes, listed, named
 from illama_seg.datasets.values import pipeline_of
 
 # Scores that mmseg's IoUMetric returns for each of its iou_metrics.
@@ -17,149 +19,107 @@ SCORES = {
 }
 
 
-def contradictions(cfg: Config, classes: Mapping[str, Sequence[str]]) -> list[str]:
-    """List what cannot be meant in a segmentation's config, with the fix of each.
+def contradictions(cfg: Config, classes: Classes) -> list[str]:
+    """List what cannot be meant in a config, with the fix of each.
 
     Args:
-        cfg: config of a segmentation.
+        cfg: config of a segmentation or classification.
         classes: split -> names of the classes of its data set. What concerns a training
             only is looked at where 'train' is among the splits.
 
     Returns:
         One sentence for each contradiction.
     """
-    found = [*_heads(cfg, classes), *_annotations(cfg, classes), *_channels(cfg)]
-    return [*found, *_sampler(cfg), *_best(cfg)] if 'train' in classes else found
+    rules = model_rules.RULES if 'decode_head' in cfg.model else ()
+    rules += TRAINING_RULES if 'train' in classes else ()
+    return [text for rule in rules for text in rule(cfg, classes)]
 
 
-def _heads(cfg: Config, classes: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    for option, head in _named(cfg.model, ('decode_head', 'auxiliary_head'), 'model'):
-        if 'num_classes' not in head:
+def doubts(cfg: Config) -> list[str]:
+    """List settings of a training that do no harm but their cost, with the fix of each.
+
+    Args:
+        cfg: config of a training.
+
+    Returns:
+        One sentence for each.
+    """
+    return [text for rule in (_sizes, _curves) for text in rule(cfg)]
+
+
+def _samplers(cfg: Config, classes: Classes) -> Iterator[str]:
+    """Samplers without an end where one is waited for."""
+    loop = _loop(cfg)
+    for split in ('train', 'val', 'test'):
+        sampler: Any = (cfg.get(f'{split}_dataloader') or {}).get('sampler') or {}
+        while hasattr(sampler.get('sampler'), 'get'):
+            sampler = sampler['sampler']
+        if sampler.get('type') != 'InfiniteSampler':
             continue
-        count = head['num_classes']
-        channels = head.get('out_channels') or count
-        losses = _listed(head.get('loss_decode') or [])
-        sigmoid = any(loss.get('use_sigmoid') for loss in losses)
-        key = f'{option}.num_classes'
-        for split, names in classes.items():
-            if names and len(names) != count:
-                yield (
-                    f'{key}={count}, but the {split} data set names {len(names)} '
-                    f'classes: set {key}={len(names)}'
-                )
-        binary = (
-            f'{key}=2 {option}.out_channels=1 {option}.loss_decode.use_sigmoid=True'
-        )
-        if count == 1 and not sigmoid:
+        option = f'{split}_dataloader.sampler'
+        if split != 'train':
             yield (
-                f'{key}=1 with a softmax has nothing to learn: for an object and its '
-                f'background set {binary}'
+                f'{option}.type=InfiniteSampler: the {split} loop never ends: set '
+                f"{option} to dict(type='DefaultSampler', shuffle=False)"
             )
-        elif channels == 1 and count == 2:
-            if not sigmoid:
-                yield f'{option}.out_channels=1 needs a sigmoid: set {binary}'
-        elif channels != count:
+        elif 'Epoch' in loop:
             yield (
-                f'{option}.out_channels={channels}, but {key}={count}: leave '
-                'out_channels out, or set it to 1 for two classes'
-            )
-        for loss in losses:
-            weights = loss.get('class_weight')
-            if isinstance(weights, list | tuple) and len(weights) != channels > 1:
-                yield (
-                    f'{option}.loss_decode.class_weight has {len(weights)} numbers, '
-                    f'but {key}={count}: expected one for each class'
-                )
-        ignored = head.get('ignore_index', 255)
-        for name, metric in _named(cfg, ('val_evaluator', 'test_evaluator')):
-            found = metric.get('ignore_index', 255)
-            if metric.get('type') == 'IoUMetric' and found != ignored:
-                yield (
-                    f'{name}.ignore_index={found}, but {option}.ignore_index='
-                    f'{ignored}: set the same in both'
-                )
-
-
-def _annotations(cfg: Config, classes: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    for split, names in classes.items():
-        dataset: Any = cfg[f'{split}_dataloader'].get('dataset') or {}
-        for number, step in enumerate(dataset.get('pipeline') or ()):
-            count = step.get('num_classes')
-            if step.get('type') == 'CheckAnnotations' and names and count != len(names):
-                option = f'{split}_dataloader.dataset.pipeline.{number}.num_classes'
-                yield (
-                    f'{option}={count} (CheckAnnotations), but the {split} data set '
-                    f'names {len(names)} classes: set {option}={len(names)}'
-                )
-
-
-def _channels(cfg: Config) -> Iterator[str]:
-    """Compare the preprocessor and the augmentation with the number of channels."""
-    takes = cfg.model.get('backbone', {}).get('in_channels', 3)
-    preprocessor: Any = cfg.model.get('data_preprocessor') or {}
-    key, kind = 'model.data_preprocessor', preprocessor.get('type')
-    mean, std = (preprocessor.get(name) or [] for name in ('mean', 'std'))
-    if len(mean) != len(std):
-        yield f'{key}.mean has {len(mean)} numbers, {key}.std {len(std)}: set as many'
-    elif mean and len(mean) not in (1, takes):
-        bands = '' if takes in (1, 3) else f', and {key}.type=BandsPreProcessor'
-        yield (
-            f'{key}.mean has {len(mean)} numbers, but model.backbone.in_channels='
-            f'{takes}: set one number for each channel in mean and std{bands}'
-        )
-    elif kind == 'SegDataPreProcessor' and len(mean) not in (0, 1, 3):
-        yield (
-            f'{key}.mean has {len(mean)} numbers, of which SegDataPreProcessor takes 1 '
-            f'or 3: set {key}.type=BandsPreProcessor'
-        )
-    elif kind == 'SegDataPreProcessor' and takes > 3:
-        for option in ('bgr_to_rgb', 'rgb_to_bgr'):
-            if preprocessor.get(option):
-                yield (
-                    f'{key}.{option}=True does nothing to {takes} channels in '
-                    f'SegDataPreProcessor: set {key}.type=BandsPreProcessor, which '
-                    f'turns the first three, or {key}.{option}=False'
-                )
-    train: Any = cfg.get('train_dataloader') or {}
-    for number, step in enumerate(pipeline_of(train.get('dataset') or {})):
-        if step.get('type') == 'PhotoMetricDistortion' and takes != 3:
-            option = f'train_dataloader.dataset.pipeline.{number}'
-            yield (
-                f'{option} (PhotoMetricDistortion) takes three channels, but '
-                f'model.backbone.in_channels={takes}: leave it out'
+                f'train_cfg.type={loop} with an InfiniteSampler never ends its first '
+                f"epoch: set {option} to dict(type='DefaultSampler', shuffle=True), or "
+                'train by iterations (ResumableIterTrainLoop)'
             )
 
 
-def _sampler(cfg: Config) -> Iterator[str]:
-    sampler: Any = (cfg.get('train_dataloader') or {}).get('sampler') or {}
-    while isinstance(sampler.get('sampler'), Mapping):
-        sampler = sampler['sampler']
-    loop = (cfg.get('train_cfg') or {}).get('type') or ''
-    if sampler.get('type') == 'InfiniteSampler' and 'Epoch' in loop:
-        yield (
-            f'train_cfg.type={loop} with an InfiniteSampler never ends its first '
-            'epoch: set train_dataloader.sampler to '
-            "dict(type='DefaultSampler', shuffle=True), or train by iterations "
-            '(ResumableIterTrainLoop)'
-        )
-
-
-def _best(cfg: Config) -> Iterator[str]:
-    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
-    wanted = hook.get('save_best')
-    metrics = list(_named(cfg, ('val_evaluator',)))
-    if (
-        not wanted
-        or not metrics
-        or any(m.get('type') != 'IoUMetric' for _, m in metrics)
-    ):
+def _epochs(cfg: Config, classes: Classes) -> Iterator[str]:
+    """Settings that count epochs, where a loop of iterations has but one."""
+    if 'Iter' not in (loop := _loop(cfg)):
         return
-    scores: list[str] = []
-    for _, metric in metrics:
-        prefix = f'{metric["prefix"]}/' if metric.get('prefix') else ''
-        for name in metric.get('iou_metrics', ['mIoU']):
-            scores += [prefix + score for score in SCORES.get(name, ())]
-    for best in [wanted] if isinstance(wanted, str) else wanted:
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    if hook.get('interval', -1) > 0 and hook.get('by_epoch', True):
+        yield (
+            f'default_hooks.checkpoint.interval={hook["interval"]} counts epochs, and '
+            f'{loop} has one: nothing would be saved before the end: set '
+            'default_hooks.checkpoint.by_epoch=False'
+        )
+    for option, step in named(cfg, ('param_scheduler',)):
+        by_epoch = step.get('by_epoch', True) and not step.get('convert_to_iter_based')
+        # What waits for a plateau steps after each validation.
+        if by_epoch and 'Plateau' not in step.get('type', 'Plateau'):
+            yield (
+                f'{option}.by_epoch=True counts epochs, and {loop} has one: it would '
+                f'never change: set {option}.by_epoch=False, its begin and end in '
+                'iterations'
+            )
+
+
+def _never(cfg: Config, classes: Classes) -> Iterator[str]:
+    """Settings that never come into effect."""
+    train: Any = cfg.get('train_cfg') or {}
+    length = train.get('max_iters') or train.get('max_epochs')
+    begin = train.get('val_begin', 1)
+    if length and cfg.get('val_dataloader') and begin > length:
+        yield (
+            f'train_cfg.val_begin={begin}, but the training ends at {length}: nothing '
+            f'would be validated: set train_cfg.val_begin={length} or less'
+        )
+    counts = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    if counts > 1 and cfg.get('effective_batch') is not None:
+        yield (
+            f'optim_wrapper.accumulative_counts={counts} has no effect beside '
+            f'effective_batch={cfg.effective_batch}: set '
+            'optim_wrapper.accumulative_counts=1, or effective_batch=None'
+        )
+
+
+def _best(cfg: Config, classes: Classes) -> Iterator[str]:
+    """The best checkpoint's score, which the validation must give."""
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    metrics = [metric for _, metric in named(cfg, ('val_evaluator',))]
+    kinds = {metric.get('type') for metric in metrics}
+    if not metrics or not kinds <= {'IoUMetric', 'Accuracy'}:
+        return
+    scores = [score for metric in metrics for score in _scores(metric)]
+    for best in listed(hook.get('save_best') or []):
         if best != 'auto' and best not in scores:
             yield (
                 f'default_hooks.checkpoint.save_best={best!r}, but the validation '
@@ -167,18 +127,69 @@ def _best(cfg: Config) -> Iterator[str]:
             )
 
 
-def _named(
-    parent: Any, keys: Sequence[str], prefix: str = ''
-) -> Iterator[tuple[str, Any]]:
-    """Yield the option and the config of each part below some keys."""
-    for key in keys:
-        parts = parent.get(key) or []
-        option = f'{prefix}.{key}' if prefix else key
-        if isinstance(parts, Mapping):
-            yield option, parts
-        else:
-            yield from ((f'{option}.{i}', part) for i, part in enumerate(parts))
+def _scores(metric: Any) -> Iterator[str]:
+    is_iou = metric['type'] == 'IoUMetric'
+    prefix = metric.get('prefix') or ('' if is_iou else 'accuracy')
+    names = [f'top{k}' for k in listed(metric.get('topk', (1, 5)))]
+    if is_iou:
+        kinds = listed(metric.get('iou_metrics', 'mIoU'))
+        names = [name for kind in kinds for name in SCORES.get(kind, ())]
+    yield from (f'{prefix}/{name}' if prefix else name for name in names)
 
 
-def _listed(value: Any) -> list[Any]:
-    return [value] if isinstance(value, Mapping) else list(value)
+TRAINING_RULES = _samplers, _epochs, _never, _best
+
+
+def _sizes(cfg: Config) -> Iterator[str]:
+    """Sizes in pixels that a crop, its padding and the positions are made for."""
+    model, loader = cfg.get('model') or {}, cfg.get('train_dataloader') or {}
+    steps = pipeline_of(loader.get('dataset') or {})
+    sides = [step.get('crop_size') or step.get('input_size') for step in steps]
+    crop = next((_pair(size) for size in reversed(sides) if size), None)
+    if crop is None:
+        return
+    made, fitting = f'but the crops are {crop}', f'({crop[0]},{crop[1]})'
+    if size := (model.get('data_preprocessor') or {}).get('size'):
+        size = _pair(size)
+        height, width = map(max, size, crop)
+        costs = height * width / (crop[0] * crop[1])
+        effect = 'an image smaller than its crop is not padded to it, and fits no batch'
+        if costs > 1:
+            effect = f'each is padded to {costs:.3g} times its pixels'
+        if size != crop:
+            yield (
+                f'model.data_preprocessor.size={size}, {made}: {effect}: set '
+                f'model.data_preprocessor.size={fitting}'
+            )
+    backbone = model.get('backbone') or {}
+    size = (
+        backbone.get('img_size') if backbone.get('type') in model_rules.OURS else crop
+    )
+    if size and _pair(size) != crop:
+        yield (
+            f'model.backbone.img_size={size}, {made}: positions are interpolated in '
+            f'every iteration: set model.backbone.img_size={fitting}'
+        )
+
+
+def _curves(cfg: Config) -> Iterator[str]:
+    """The axis of the curves."""
+    hook = (cfg.get('default_hooks') or {}).get('logger') or {}
+    if 'Iter' in _loop(cfg) and hook.get('log_metric_by_epoch', True):
+        yield (
+            f'{_loop(cfg)} has one epoch, so every validation is logged at the same '
+            'place: set default_hooks.logger.log_metric_by_epoch=False'
+        )
+
+
+def _loop(cfg: Config) -> str:
+    train: Any = cfg.get('train_cfg') or {}
+    if 'type' not in train and 'by_epoch' in train:
+        return 'EpochBasedTrainLoop' if train['by_epoch'] else 'IterBasedTrainLoop'
+    return train.get('type') or ''
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    """(height, width) of a size, which may be a number for both."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width

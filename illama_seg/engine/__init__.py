@@ -22,6 +22,7 @@ from illama_seg.engine.optim import (
     MergedKeysConstructor,
     training_precision,
 )
+from illama_seg.engine.rehearsal import RehearsalError, RehearsalHook
 from illama_seg.engine.schedule import WarmupCosineLR, WholeUpdatesSampler
 from illama_seg.engine.sharding import ShardedRunner
 from illama_seg.engine.soft_mask import SoftMaskHook
@@ -38,6 +39,8 @@ __all__ = [
     'LayerDecayConstructor',
     'MergedKeysConstructor',
     'PlainCheckpointHook',
+    'RehearsalError',
+    'RehearsalHook',
     'ResumableEpochTrainLoop',
     'ResumableIterTrainLoop',
     'ResumeHook',

@@ -24,6 +24,7 @@ from illama_seg.machine.choices import (
     apart,
     choose,
     fastest_times,
+    may_measure,
     note_use,
     recall,
 )
@@ -139,7 +140,7 @@ def _measured(*case) -> Choice:
     key, names = _key(*case), _candidates(device, dtype, head_dim, tokens)
     if known := recall(key, device, names):
         return known
-    if len(names) == 1 or _spent > MAX_SECONDS:
+    if len(names) == 1 or _spent > MAX_SECONDS or not may_measure():
         return Choice(_fixed(device, dtype, head_dim), {}, 'not measured')
     start = time.perf_counter()
     chosen = choose(key, device, lambda: _times(names, *case))

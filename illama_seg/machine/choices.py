@@ -17,7 +17,7 @@ import platform
 import re
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -61,6 +61,7 @@ class Choice(NamedTuple):
 _made: dict[str, Choice] = {}
 _resumed: dict[str, str] = {}
 _used: dict[str, str] = {}
+_may_measure = True
 
 
 def recall(key: str, device: str, names: tuple[str, ...]) -> Choice | None:
@@ -145,6 +146,26 @@ def forget() -> None:
     _resumed.clear()
     _used.clear()
     _stored.cache_clear()
+
+
+@contextlib.contextmanager
+def unmeasured() -> Iterator[None]:
+    """Keep the choices as they are: meanwhile nothing is measured, nothing is noted."""
+    global _may_measure
+    kept = [(record, dict(record)) for record in (_made, _used)]
+    _may_measure = False
+    try:
+        yield
+    finally:
+        _may_measure = True
+        for record, before in kept:
+            record.clear()
+            record.update(before)
+
+
+def may_measure() -> bool:
+    """Return False within :func:`unmeasured`."""
+    return _may_measure
 
 
 def fastest_times(

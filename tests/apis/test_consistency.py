@@ -1,13 +1,17 @@
 """Contradictions inside a config are listed, each with its fix."""
 
+from copy import deepcopy
+from functools import cache
+
 import cv2
 import numpy as np
 import pytest
 from mmengine.config import Config
+from tiny_run import CONFIG
 
-from illama_seg.apis import parse_cfg_options
-from illama_seg.apis.checks import check_class_names, check_masks
-from illama_seg.apis.consistency import contradictions
+from illama_seg.apis import get_config, list_models, load_config, parse_cfg_options
+from illama_seg.apis.checks import check_class_names, check_masks, check_whole_batch
+from illama_seg.apis.consistency import contradictions, doubts
 from illama_seg.datasets import CheckedSegDataset
 from illama_seg.engine import SafeCheckpointHook
 
@@ -111,6 +115,194 @@ def test_the_best_score_must_be_one_that_the_validation_gives(metrics, best, is_
     found = contradictions(cfg, CLASSES)
     assert bool(found) == is_found
     assert not found or 'set one of these' in found[0]
+
+
+# Every rule, on a config of this package: what is wrong, what is said, what mends it
+
+NAMES = tuple(f'class {number}' for number in range(150))
+ENDLESS = dict(type='InfiniteSampler', shuffle=True)
+FINITE = dict(type='DefaultSampler', shuffle=False)
+RULES = [
+    ('model.neck.embed_dim=96', 'hands on 192 channels', 'model.neck.embed_dim=192'),
+    (
+        'model.decode_head.in_channels=[768,768,768,768]',
+        'in_channels=[768, 768, 768, 768], but the backbone hands on 192',
+        'model.decode_head.in_channels=[192,192,192,192]',
+    ),
+    (
+        'model.auxiliary_head.in_channels=768',
+        'the backbone hands on 192 channels',
+        'model.auxiliary_head.in_channels=192',
+    ),
+    (
+        'model.auxiliary_head.in_index=4',
+        'model.auxiliary_head.in_index=4, but model.backbone.out_indices=(3, 5, 7, 11)',
+        'model.auxiliary_head.in_index=3',
+    ),
+    (
+        'model.neck.rescales=[2,1,0.5]',
+        '4 levels, but model.neck.rescales=[2, 1, 0.5]',
+        'model.neck.rescales=[2,1,0.5,0.25]',
+    ),
+    (
+        'model.data_preprocessor.seg_pad_val=0',
+        'the loss would not ignore padding',
+        'model.data_preprocessor.seg_pad_val=255',
+    ),
+    (
+        'model.test_cfg.stride=(341,600)',
+        'crop_size=(512, 512): pixels between the windows are skipped',
+        'model.test_cfg.stride=(512,512)',
+    ),
+    (
+        'model.test_cfg.crop_size=None',
+        "mode='slide' with crop_size=None",
+        'model.test_cfg.crop_size=(512,512)',
+    ),
+    (
+        'model.test_cfg.stride=None',
+        "mode='slide' with stride=None",
+        "model.test_cfg.mode='whole'",
+    ),
+    (
+        'default_hooks.checkpoint.by_epoch=True',
+        'nothing would be saved before the end',
+        'default_hooks.checkpoint.by_epoch=False',
+    ),
+    (
+        'param_scheduler.1.by_epoch=True',
+        'it would never change',
+        'param_scheduler.1.by_epoch=False',
+    ),
+    (
+        'train_cfg.val_begin=200000',
+        'ends at 160000: nothing would be validated',
+        'train_cfg.val_begin=160000',
+    ),
+    (
+        'optim_wrapper.accumulative_counts=4 effective_batch=16',
+        'accumulative_counts=4 has no effect beside effective_batch=16',
+        'optim_wrapper.accumulative_counts=1',
+    ),
+    (
+        'val_evaluator.type=Accuracy val_evaluator.topk=(1,3) '
+        'default_hooks.checkpoint.save_best=accuracy/top5',
+        'the validation gives accuracy/top1, accuracy/top3',
+        'default_hooks.checkpoint.save_best=accuracy/top3',
+    ),
+]
+
+
+@cache
+def plain():
+    return load_config(CONFIG)
+
+
+def overridden(*options):
+    cfg = deepcopy(plain())
+    for each in options:
+        cfg.merge_from_dict(parse_cfg_options(each.split()))
+    return cfg
+
+
+@pytest.mark.parametrize(('wrong', 'text', 'mends'), RULES, ids=[r[0] for r in RULES])
+def test_a_contradiction_is_named_with_the_option_that_mends_it(wrong, text, mends):
+    found = contradictions(overridden(wrong), dict(train=NAMES, val=NAMES))
+    assert text in found[0] and all(mends.split('=')[0] in said for said in found)
+    assert not contradictions(overridden(wrong, mends), dict(train=NAMES, val=NAMES))
+
+
+def test_a_validation_without_an_end_is_named():
+    cfg = overridden('seed=1')
+    cfg.val_dataloader.sampler = ENDLESS
+    (found,) = contradictions(cfg, dict(train=NAMES))
+    assert found.startswith('val_dataloader.sampler.type=InfiniteSampler: the val loop')
+    assert 'shuffle=False' in found
+    cfg.val_dataloader.sampler = FINITE
+    assert not contradictions(cfg, dict(train=NAMES))
+
+
+def test_a_label_that_becomes_255_must_be_the_one_that_is_ignored():
+    cfg = config(dict(ignore_index=0))
+    cfg.val_evaluator.ignore_index = 0
+    cfg.train_dataloader.dataset.reduce_zero_label = True
+    (found,) = contradictions(cfg, CLASSES)
+    assert 'reduce_zero_label=True makes label 0 255' in found
+    cfg.train_dataloader.dataset.reduce_zero_label = False
+    assert not contradictions(cfg, CLASSES)
+
+
+def test_both_data_sets_name_the_same_classes_in_the_same_order():
+    (found,) = contradictions(config(), CLASSES | dict(val=('a', 'c', 'b')))
+    assert "class 1 is 'b' in the train data set, 'c' in the val data set" in found
+
+
+def test_a_schedule_that_waits_for_a_plateau_follows_the_validations():
+    plateau = dict(type='ReduceOnPlateauLR', monitor='mIoU', rule='greater')
+    assert not contradictions(config(param_scheduler=[plateau]), CLASSES)
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'text', 'mends'),
+    [
+        (
+            'model.data_preprocessor.size=(1536,1536)',
+            '(1536, 1536), but the crops are (512, 512): each is padded to 9 times',
+            'model.data_preprocessor.size=(512,512)',
+        ),
+        (
+            'model.data_preprocessor.size=(512,256)',
+            'size=(512, 256), but the crops are (512, 512): an image smaller than its',
+            'model.data_preprocessor.size=(512,512)',
+        ),
+        (
+            'model.backbone.img_size=224',
+            'img_size=224, but the crops are (512, 512): positions are interpolated',
+            'model.backbone.img_size=(512,512)',
+        ),
+        (
+            'default_hooks.logger.log_metric_by_epoch=True',
+            'ResumableIterTrainLoop has one epoch, so every validation is logged at',
+            'default_hooks.logger.log_metric_by_epoch=False',
+        ),
+    ],
+)
+def test_what_costs_without_harm_is_doubted_with_the_option_that_mends_it(
+    wrong, text, mends
+):
+    (found,) = doubts(overridden(wrong))
+    assert text in found and f'set {mends}' in found
+    assert not doubts(overridden(wrong, mends))
+
+
+@pytest.mark.parametrize('name', [*list_models('upernet_*'), 'illama_base_in1k_384'])
+def test_the_configs_of_the_package_have_neither(name):
+    cfg = get_config(name)
+    head = cfg.model.get('decode_head') or cfg.model.head
+    names = (
+        NAMES if head.num_classes == 150 else tuple(map(str, range(head.num_classes)))
+    )
+    assert not contradictions(cfg, dict(train=names, val=names))
+    assert not doubts(cfg)
+
+
+@pytest.mark.parametrize(
+    ('sampler', 'images', 'is_found'),
+    [
+        ('DefaultSampler', 7, True),
+        ('DefaultSampler', 8, False),
+        ('InfiniteSampler', 7, False),
+    ],
+)
+def test_a_data_set_without_a_whole_batch_is_named(sampler, images, is_found):
+    loader = dict(batch_size=8, drop_last=True, sampler=dict(type=sampler))
+    cfg = Config(dict(train_dataloader=loader))
+    if not is_found:
+        return check_whole_batch(cfg, images)
+    with pytest.raises(ValueError, match=r'7 of 7 images: set .*batch_size=7 or less'):
+        check_whole_batch(cfg, images)
+    cfg.train_dataloader.batch_size = 7
+    check_whole_batch(cfg, images)
 
 
 # Values of the command line, and names of classes

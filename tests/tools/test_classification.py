@@ -111,6 +111,10 @@ def test_a_resumed_run_ends_as_one_that_was_not_interrupted(trained, tmp_path):
         ('model.init_cfg.checkpoint=typo.pth', 'typo.pth'),
         ('train_dataloader.dataset.split=all', "split='all'"),
         ('val_evaluator.topk=(1,11)', 'val_evaluator.topk=(1, 11), but there are 10'),
+        (
+            'default_hooks.checkpoint.save_best=accuracy/top3',
+            'but the validation gives accuracy/top1, accuracy/top5: set one of these',
+        ),
     ],
 )
 def test_a_mistake_is_met_before_anything_is_built(option, text, tmp_path, monkeypatch):

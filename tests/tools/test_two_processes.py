@@ -174,6 +174,26 @@ def test_the_processes_end_with_the_same_weights(name, two):
     assert difference(ends[0], {key: one['start'][key] for key in ends[0]}) > 1e-3
 
 
+def test_the_weights_are_the_same_without_a_rehearsal(two):
+    for one, other in zip(
+        trained(two, 'averaged'), trained(two, 'not rehearsed'), strict=True
+    ):
+        assert one['losses'] == other['losses']
+        assert difference(one['end'], other['end']) == 0
+
+
+def test_a_rehearsal_that_fails_in_one_process_ends_all_of_them(two):
+    # What they have in common goes on: the trainings come after it.
+    (kind, text, done), (own_kind, own_text, _) = (r['failure'] for r in two.ranks)
+    assert own_kind == 'RehearsalError' and done == 0
+    assert own_text.startswith('rehearsal of the metric: ')
+    assert kind == 'UserError' and text == f'process 1: {own_text}'
+
+
+def test_a_process_that_rehearses_waits_for_no_statistics_of_others(two):
+    assert [results['synchronised'] for results in two.ranks] == [(2, 3, 4, 4)] * 2
+
+
 # Averaged weights (EMA), in bfloat16
 
 

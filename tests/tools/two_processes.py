@@ -30,6 +30,7 @@ from tiny_run import CONFIG, ROAD, ROOT, SKY, run_tool, start_fresh, tiny_option
 
 from illama_seg.apis import build_trainer, load_config, parse_cfg_options
 from illama_seg.engine import AutocastOptimWrapper
+from illama_seg.engine.aside import alone
 from illama_seg.engine.sharding import count_held
 from illama_seg.pretrain.structures import DataSample
 
@@ -292,10 +293,34 @@ def train(folder, data, config=CONFIG, amp=False, start=None, **options):
     )
 
 
+def fails_in_one(folder, data):
+    """Types and messages of the errors, where the second process's metric fails."""
+    start_fresh()
+    cfg = load_config(CONFIG, training_options(data), folder, launcher='pytorch')
+    runner = build_trainer(cfg)
+    (metric,) = runner.val_loop.evaluator.metrics
+    if dist.get_rank() == 1:
+        metric.nan_to_num = 'nonsense'
+    try:
+        runner.train()
+    except Exception as error:
+        return type(error).__name__, str(error), runner.iter
+    return None
+
+
+def synchronised_alone():
+    """Norms that are synchronised, on one of the processes."""
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(nn.BatchNorm2d(3))
+    with alone():
+        return model(torch.rand(2, 3, 4, 4)).shape
+
+
 def trainings(folder, data, pretrained):
     init = {'model.backbone.init_cfg': dict(type='Pretrained', checkpoint=pretrained)}
     two = {'train_cfg.max_iters': 2}
     first = folder / 'averaged' / 'iter_2.pth'
+    start = dict(data=data, amp=True, **AVERAGED, **init, **two)
+    off = {'default_hooks.rehearsal.num_images': 0}
     later = {
         'train_cfg.val_interval': 4,
         'default_hooks.checkpoint.interval': 6,
@@ -304,7 +329,8 @@ def trainings(folder, data, pretrained):
     on = dict(data=data, start=first, amp=True, **later)
     with_cp = {'model.backbone.with_cp': True}
     return {
-        'averaged': train(first.parent, data, amp=True, **AVERAGED, **init, **two),
+        'averaged': train(first.parent, **start),
+        'not rehearsed': train(folder / 'not_rehearsed', **start, **off),
         'copied': train(folder / 'copied', **on),
         'sharded': train(folder / 'sharded', config=SHARDED, **on, **with_cp),
     }
@@ -352,6 +378,8 @@ def main(folder, data, pretrained, classifier_file):
         update=update_of_a_classifier(images_at_once=2, counts=2),
         unused=list(train_twice()),
         forgetful=forgetful(),
+        failure=fails_in_one(folder / 'failure', data),
+        synchronised=tuple(synchronised_alone()),
         trainings=trainings(folder, data, str(pretrained)),
     )
     biased = folder / 'biased.pth'

@@ -15,6 +15,7 @@ HOOKS = {
     'resume': 'ResumeHook',
     'finite_loss': 'FiniteLossHook',
     'corrupt_images': 'CorruptImagesHook',
+    'rehearsal': 'RehearsalHook',
     'interruption': 'InterruptionHook',
     'plain_checkpoint': 'PlainCheckpointHook',
     'overview': 'OverviewHook',

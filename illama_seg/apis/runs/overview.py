@@ -15,9 +15,10 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner, find_latest_checkpoint
 from torch import nn
 
+from illama_seg.apis.consistency import doubts
 from illama_seg.apis.runs.batches import fitting_rate, recipe_batch
 from illama_seg.checkpoints import LoadReport
-from illama_seg.engine import SeededDataset, training_precision
+from illama_seg.engine import RehearsalHook, SeededDataset, training_precision
 from illama_seg.engine.schedule import updates_every
 from illama_seg.layers import SelfAttention, automatic_implementation
 from illama_seg.machine import choices
@@ -31,19 +32,21 @@ class OverviewHook(Hook):
     priority = 'LOWEST'
 
     def before_train(self, runner: Runner) -> None:
-        """Log the block; share the main process's measurements with the others."""
+        """Log the block and doubts; share the main process's measurements."""
         training_precision(runner.optim_wrapper)
         block = describe_run(runner) if is_main_process() else ''
         made = [choices.made()]
         broadcast_object_list(made)
         if is_main_process():
             runner.logger.info('\n%s', block)
+            for text in doubts(runner.cfg):
+                runner.logger.warning(text)
         else:
             choices.resume(made[0])
 
 
 def describe_run(runner: Runner) -> str:
-    """Describe data, batch, learning rate, weights, precision, devices, attention.
+    """Describe data, batch, learning rate, weights, precision, devices and the like.
 
     Args:
         runner: built, its weights loaded, at its first iteration.
@@ -70,6 +73,9 @@ def describe_run(runner: Runner) -> str:
             model, precision.dtype, tokens, images, training=True
         ),
     }
+    for hook in runner.hooks:
+        if isinstance(hook, RehearsalHook) and hook.summary:
+            rows['rehearsal'] = hook.summary
     rule = '-' * 72
     lines = [f'{name:<15}{text}' for name, text in rows.items()]
     return '\n'.join([rule, *lines, rule])

@@ -61,6 +61,7 @@ def fake_runner(
         world_size=world_size,
         train_dataloader=SimpleNamespace(batch_size=images, dataset=dataset),
         val_loop=None,
+        hooks=[],
         optim_wrapper=wrapper,
         param_schedulers=None,
         _resume=False,
@@ -241,6 +242,14 @@ def test_only_the_main_process_logs(monkeypatch):
     assert runner.logger.info.call_count == 1
 
 
+def test_doubts_follow_the_block():
+    runner = fake_runner(logger=mock.MagicMock())
+    runner.cfg.train_cfg = dict(type='IterBasedTrainLoop')
+    OverviewHook().before_train(runner)
+    (call,) = runner.logger.warning.call_args_list
+    assert 'set default_hooks.logger.log_metric_by_epoch=False' in call.args[0]
+
+
 # With mmengine's own runner
 
 
@@ -269,6 +278,11 @@ def test_the_block_stands_last_before_the_first_iteration(run):
     end = lines.index('-' * 72, start)
     assert lines[start - 1] == lines[end] and end < first < end + 4
     assert 'NOT the recipe' in '\n'.join(lines[start:end])
+
+
+def test_the_block_says_what_was_rehearsed(run):
+    line = r'^rehearsal {6}one step of 2 images and 2 images validated, [\d.]+ s$'
+    assert len(re.findall(line, run.log, re.MULTILINE)) == 1
 
 
 def test_a_resumed_run_says_from_where(run, tmp_path, tiny):

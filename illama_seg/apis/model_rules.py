@@ -1,0 +1,229 @@
+"""Parts of a segmentor's config that contradict each other, or the classes of the data.
+
+Each rule yields a sentence for each contradiction, with the option that mends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mmengine.config import Config
+
+from illama_seg.datasets.values import pipeline_of
+from illama_seg.layers.architectures import resolve_arch
+
+HEADS = 'decode_head', 'auxiliary_head'
+OURS = 'ILLaMA', 'QuantizedILLaMA'
+PADDING = 'SegDataPreProcessor', 'BandsPreProcessor'
+Classes = Mapping[str, Sequence[str]]
+
+
+def heads(cfg: Config, classes: Classes) -> Iterator[str]:
+    """Classes, channels and losses of each head, and the label that is ignored."""
+    for option, head in named(cfg.model, HEADS, 'model'):
+        if 'num_classes' not in head:
+            continue
+        count = head['num_classes']
+        channels = head.get('out_channels') or count
+        losses = listed(head.get('loss_decode') or [])
+        sigmoid = any(loss.get('use_sigmoid') for loss in losses)
+        key = f'{option}.num_classes'
+        for split, names in classes.items():
+            if names and len(names) != count:
+                yield (
+                    f'{key}={count}, but the {split} data set names {len(names)} '
+                    f'classes: set {key}={len(names)}'
+                )
+        binary = (
+            f'{key}=2 {option}.out_channels=1 {option}.loss_decode.use_sigmoid=True'
+        )
+        if count == 1 and not sigmoid:
+            yield (
+                f'{key}=1 with a softmax has nothing to learn: for an object and its '
+                f'background set {binary}'
+            )
+        elif channels == 1 and count == 2:
+            if not sigmoid:
+                yield f'{option}.out_channels=1 needs a sigmoid: set {binary}'
+        elif channels != count:
+            yield (
+                f'{option}.out_channels={channels}, but {key}={count}: leave '
+                'out_channels out, or set it to 1 for two classes'
+            )
+        for loss in losses:
+            weights = loss.get('class_weight')
+            if isinstance(weights, list | tuple) and len(weights) != channels > 1:
+                yield (
+                    f'{option}.loss_decode.class_weight has {len(weights)} numbers, '
+                    f'but {key}={count}: expected one for each class'
+                )
+
+
+def ignored_labels(cfg: Config, classes: Classes) -> Iterator[str]:
+    """The label that each head ignores: in the metrics, the padding, the data."""
+    padding = cfg.model.get('data_preprocessor') or {}
+    for option, head in named(cfg.model, HEADS, 'model'):
+        label = head.get('ignore_index', 255)
+        ours = f'{option}.ignore_index={label}'
+        for name, metric in named(cfg, ('val_evaluator', 'test_evaluator')):
+            found = metric.get('ignore_index', 255)
+            if metric.get('type') == 'IoUMetric' and found != label:
+                yield f'{name}.ignore_index={found}, but {ours}: set the same in both'
+        found = padding.get('seg_pad_val', 255)
+        if padding.get('type') in PADDING and found != label:
+            yield (
+                f'model.data_preprocessor.seg_pad_val={found}, but {ours}: the loss '
+                f'would not ignore padding: set model.data_preprocessor.seg_pad_val='
+                f'{label}'
+            )
+        for split in classes:
+            dataset: Any = cfg[f'{split}_dataloader'].get('dataset') or {}
+            if dataset.get('reduce_zero_label') and label != 255:
+                yield (
+                    f'{split}_dataloader.dataset.reduce_zero_label=True makes label 0 '
+                    f'255, but {ours}: set {option}.ignore_index=255'
+                )
+
+
+def annotations(cfg: Config, classes: Classes) -> Iterator[str]:
+    """Classes that the check of the annotations knows, and those of both splits."""
+    for split, names in classes.items():
+        dataset: Any = cfg[f'{split}_dataloader'].get('dataset') or {}
+        for number, step in enumerate(dataset.get('pipeline') or ()):
+            count = step.get('num_classes')
+            if step.get('type') == 'CheckAnnotations' and names and count != len(names):
+                option = f'{split}_dataloader.dataset.pipeline.{number}.num_classes'
+                yield (
+                    f'{option}={count} (CheckAnnotations), but the {split} data set '
+                    f'names {len(names)} classes: set {option}={len(names)}'
+                )
+    train, val = classes.get('train', ()), classes.get('val', ())
+    if len(train) == len(val):
+        for number, (ours, theirs) in enumerate(zip(train, val, strict=True)):
+            if ours != theirs:
+                yield (
+                    f'class {number} is {ours!r} in the train data set, {theirs!r} in '
+                    'the val data set: set the same val_dataloader.dataset.metainfo'
+                )
+                return
+
+
+def levels(cfg: Config, classes: Classes) -> Iterator[str]:
+    """Channels and levels that the backbone hands on to neck and heads."""
+    backbone, neck = cfg.model.get('backbone') or {}, cfg.model.get('neck') or {}
+    if backbone.get('type') not in OURS or neck.get('type') not in (
+        None, 'Feature2Pyramid'
+    ):  # fmt: skip
+        return
+    width, *_ = resolve_arch(backbone.get('arch', 'base'))
+    indices = backbone.get('out_indices', (3, 5, 7, 11))
+    places = range(len(listed(indices)))
+    rescales = neck.get('rescales', (4, 2, 1, 0.5))
+    hands_on = f'the backbone hands on {width} channels'
+    outputs = f'model.backbone.out_indices={indices} are {len(places)} levels'
+    if neck and neck.get('embed_dim') != width:
+        yield (
+            f'model.neck.embed_dim={neck.get("embed_dim")}, but {hands_on}: set '
+            f'model.neck.embed_dim={width}'
+        )
+    if neck and len(rescales) != len(places):
+        yield (
+            f'{outputs}, but model.neck.rescales={rescales}: set as many in '
+            'model.neck.rescales'
+        )
+    for option, head in named(cfg.model, HEADS, 'model'):
+        given, index = head.get('in_channels'), head.get('in_index', -1)
+        if given and any(number != width for number in listed(given)):
+            fitting = str(width if isinstance(given, int) else [width] * len(given))
+            yield (
+                f'{option}.in_channels={given}, but {hands_on}: set '
+                f'{option}.in_channels={fitting.replace(" ", "")}'
+            )
+        if any(
+            i not in places and i + len(places) not in places for i in listed(index)
+        ):
+            yield (
+                f'{option}.in_index={index}, but {outputs}: set '
+                f'{option}.in_index from 0 to {len(places) - 1}'
+            )
+
+
+def bands(cfg: Config, classes: Classes) -> Iterator[str]:
+    """Compare the preprocessor and the augmentation with the number of channels."""
+    takes = cfg.model.get('backbone', {}).get('in_channels', 3)
+    preprocessor: Any = cfg.model.get('data_preprocessor') or {}
+    key, kind = 'model.data_preprocessor', preprocessor.get('type')
+    mean, std = (preprocessor.get(name) or [] for name in ('mean', 'std'))
+    if len(mean) != len(std):
+        yield f'{key}.mean has {len(mean)} numbers, {key}.std {len(std)}: set as many'
+    elif mean and len(mean) not in (1, takes):
+        more = '' if takes in (1, 3) else f', and {key}.type=BandsPreProcessor'
+        yield (
+            f'{key}.mean has {len(mean)} numbers, but model.backbone.in_channels='
+            f'{takes}: set one number for each channel in mean and std{more}'
+        )
+    elif kind == 'SegDataPreProcessor' and len(mean) not in (0, 1, 3):
+        yield (
+            f'{key}.mean has {len(mean)} numbers, of which SegDataPreProcessor takes 1 '
+            f'or 3: set {key}.type=BandsPreProcessor'
+        )
+    elif kind == 'SegDataPreProcessor' and takes > 3:
+        for option in ('bgr_to_rgb', 'rgb_to_bgr'):
+            if preprocessor.get(option):
+                yield (
+                    f'{key}.{option}=True does nothing to {takes} channels in '
+                    f'SegDataPreProcessor: set {key}.type=BandsPreProcessor, which '
+                    f'turns the first three, or {key}.{option}=False'
+                )
+    train: Any = cfg.get('train_dataloader') or {}
+    for number, step in enumerate(pipeline_of(train.get('dataset') or {})):
+        if step.get('type') == 'PhotoMetricDistortion' and takes != 3:
+            option = f'train_dataloader.dataset.pipeline.{number}'
+            yield (
+                f'{option} (PhotoMetricDistortion) takes three channels, but '
+                f'model.backbone.in_channels={takes}: leave it out'
+            )
+
+
+def windows(cfg: Config, classes: Classes) -> Iterator[str]:
+    """Windows of the inference, which must leave no gap."""
+    settings = cfg.model.get('test_cfg') or {}
+    if settings.get('mode') != 'slide':
+        return
+    for key in ('crop_size', 'stride'):
+        found = settings.get(key)
+        if not isinstance(found, list | tuple) or len(found) != 2 or min(found) < 1:
+            yield (
+                f"model.test_cfg.mode='slide' with {key}={found}: set "
+                f"model.test_cfg.{key}=(HEIGHT,WIDTH), or model.test_cfg.mode='whole'"
+            )
+            return
+    crop, stride = settings['crop_size'], settings['stride']
+    if any(step > side for step, side in zip(stride, crop, strict=True)):
+        yield (
+            f'model.test_cfg.stride={stride}, but model.test_cfg.crop_size={crop}: '
+            'pixels between the windows are skipped: set '
+            f'model.test_cfg.stride=({crop[0]},{crop[1]}) or less'
+        )
+
+
+def named(
+    parent: Any, keys: Sequence[str], prefix: str = ''
+) -> Iterator[tuple[str, Any]]:
+    """Yield the option and the config of each part below some keys."""
+    for key in keys:
+        parts = parent.get(key) or []
+        option = f'{prefix}.{key}' if prefix else key
+        if isinstance(parts, Mapping):
+            yield option, parts
+        else:
+            yield from ((f'{option}.{i}', part) for i, part in enumerate(parts))
+
+
+def listed(value: Any) -> list[Any]:
+    """A value, or the values of a list."""
+    return [*value] if isinstance(value, list | tuple) else [value]
+
+
+RULES = heads, ignored_labels, annotations, levels, bands, windows
