@@ -147,7 +147,7 @@ class _CausalAccuracy(Hook):
 
 def _curves(scalars: Path, epoch_length: int) -> dict[str, list]:
     logged = read_scalars([scalars])
-    rates: dict = dict(map(tuple, logged.get('soft_mask_rate', [])))
+    rates: dict = dict(logged.get('soft_mask_rate', []))  # type: ignore[arg-type]
     epochs = [
         list(points)
         for _, points in groupby(
