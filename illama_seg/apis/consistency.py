@@ -30,7 +30,7 @@ def contradictions(cfg: Config, classes: Classes) -> list[str]:
     Returns:
         One sentence for each contradiction.
     """
-    rules = model_rules.RULES if 'decode_head' in cfg.model else ()
+    rules: tuple[Any, ...] = model_rules.RULES if 'decode_head' in cfg.model else ()
     rules += TRAINING_RULES if 'train' in classes else ()
     return [text for rule in rules for text in rule(cfg, classes)]
 

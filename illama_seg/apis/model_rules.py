@@ -86,7 +86,7 @@ def ignored_labels(cfg: Config, classes: Classes) -> Iterator[str]:
                 )
 
 
-def annotations(cfg: Config, classes: Classes) -> Iterator[str]:
+def annotation_classes(cfg: Config, classes: Classes) -> Iterator[str]:
     """Classes that the check of the annotations knows, and those of both splits."""
     for split, names in classes.items():
         dataset: Any = cfg[f'{split}_dataloader'].get('dataset') or {}
@@ -226,4 +226,4 @@ def listed(value: Any) -> list[Any]:
     return [*value] if isinstance(value, list | tuple) else [value]
 
 
-RULES = heads, ignored_labels, annotations, levels, bands, windows
+RULES = heads, ignored_labels, annotation_classes, levels, bands, windows

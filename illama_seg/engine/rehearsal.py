@@ -92,7 +92,8 @@ class RehearsalHook(Hook):
             return
         training_precision(runner.optim_wrapper)  # measured by all processes at once
         start = time.perf_counter()
-        hooks, failure = runner.hooks, None
+        hooks = runner.hooks
+        failure: Exception | None = None
         try:
             with set_aside(runner), alone():
                 done = self._rehearse(runner, hooks)

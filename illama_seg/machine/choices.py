@@ -152,7 +152,8 @@ def forget() -> None:
 def unmeasured() -> Iterator[None]:
     """Keep the choices as they are: meanwhile nothing is measured, nothing is noted."""
     global _may_measure
-    kept = [(record, dict(record)) for record in (_made, _used)]
+    records: tuple[dict[str, Any], ...] = (_made, _used)
+    kept = [(record, dict(record)) for record in records]
     _may_measure = False
     try:
         yield
