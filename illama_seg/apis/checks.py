@@ -26,14 +26,8 @@ from illama_seg.apis.user_errors import options_explained
 from illama_seg.checkpoints import Checkpoint, open_checkpoint
 from illama_seg.datasets.annotations import IGNORED
 from illama_seg.datasets.decoding import image_loader
-from illama_seg.datasets.values import (
-    ONE_VALUE,
-    SplitValues,
-    judge_values,
-    measure_values,
-    order_warning,
-    pipeline_of,
-)
+from illama_seg.datasets.value_checks import ONE_VALUE, judge_values, order_warning
+from illama_seg.datasets.values import SplitValues, measure_values, pipeline_of
 from illama_seg.engine.long_runs.accumulation import iterations_to_update
 from illama_seg.errors import UserError
 from illama_seg.pretrain import check_classes, check_topk

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from illama_seg.datasets.annotations import IGNORED
-from illama_seg.datasets.inspection import CheckedSplit, Facts, Findings
+from illama_seg.datasets.findings import Findings
+from illama_seg.datasets.inspection import CheckedSplit, Facts
 
 _NAMED = 12  # classes listed in a message
 

@@ -20,10 +20,12 @@ from illama_seg.apis.user_errors import (
     options_explained,
 )
 from illama_seg.datasets.decoding import as_picture, image_loader, loads_bgr
-from illama_seg.datasets.inspection import CheckedSplit, Finding, Findings, class_table
+from illama_seg.datasets.findings import Finding, Findings, class_table
+from illama_seg.datasets.inspection import CheckedSplit
 from illama_seg.datasets.labelled import LabelledImages
 from illama_seg.datasets.validation import check_splits
-from illama_seg.datasets.values import judge_values, order_warning, pipeline_of
+from illama_seg.datasets.value_checks import judge_values, order_warning
+from illama_seg.datasets.values import pipeline_of
 from illama_seg.studies.common import check_at_least, spread
 from illama_seg.visualization.overlays import side_by_side
 from illama_seg.visualization.sheets import class_entries, draw_sheet

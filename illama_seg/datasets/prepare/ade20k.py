@@ -14,7 +14,8 @@ from pathlib import Path
 from mmengine.logging import print_log
 from tqdm import tqdm
 
-from illama_seg.datasets.inspection import Facts, Findings, class_table, inspect_pairs
+from illama_seg.datasets.findings import Findings, class_table
+from illama_seg.datasets.inspection import Facts, inspect_pairs
 from illama_seg.datasets.prepare.archives import find_root, open_source
 from illama_seg.datasets.segmentation import CheckedADE20KDataset, annotation_of
 from illama_seg.errors import UserError
