@@ -12,6 +12,7 @@ from mmengine.config import Config, DictAction
 
 from illama_seg.apis.runs.batches import note_recipe
 from illama_seg.apis.runs.processes import check_launcher
+from illama_seg.apis.user_errors import check_environment
 from illama_seg.errors import MissingFileError, UserError
 
 # Variables of the config files, and the settings that take their values.
@@ -75,11 +76,12 @@ def load_config(
     Raises:
         MissingFileError: if there is no such config; lists those beside it and the
             nearest names.
-        UserError: if the config cannot be read, an override does not fit it, or the
-            launcher's variables are not set.
+        UserError: if the config cannot be read, an override does not fit it, the
+            launcher's variables are not set, or this package's have unknown values.
     """
     path = _config_file(Path(path))
     check_launcher(launcher)
+    check_environment()
     for name, real in _SUBSTITUTED.items():
         if name in (cfg_options or {}):
             raise UserError(f'has no effect by itself: set {real}', cfg_options=name)

@@ -11,6 +11,7 @@ from illama_seg.checkpoints.loading import (
 from illama_seg.checkpoints.reading import GRID_KEY, fetch_checkpoint, read_checkpoint
 from illama_seg.checkpoints.released import RELEASED, ReleasedFile
 from illama_seg.checkpoints.unpickling import CURVE
+from illama_seg.checkpoints.whole import all_weights, fit_to_model
 from illama_seg.checkpoints.writing import weights_path, write_weights
 
 __all__ = [
@@ -21,8 +22,10 @@ __all__ = [
     'ConvertReport',
     'LoadReport',
     'ReleasedFile',
+    'all_weights',
     'convert_checkpoint',
     'fetch_checkpoint',
+    'fit_to_model',
     'load_into_backbone',
     'load_released',
     'open_checkpoint',

@@ -19,21 +19,22 @@ _Shapes = list[tuple[str, tuple[int, ...], tuple[int, ...]]]
 
 @dataclass
 class LoadReport:
-    """Keys of a checkpoint and of a backbone, by what became of them.
+    """Keys of a checkpoint and of a backbone or model, by what became of them.
 
     Attributes:
         source: path or URL of the checkpoint.
+        part: 'backbone' or 'model', what was loaded into.
         matched: keys that were loaded.
-        missing: keys of the backbone that the checkpoint lacks.
-        unexpected: keys of the checkpoint that the backbone does not know.
-        resized: (key, shape in the file, shape in the backbone), loaded after resizing.
+        missing: keys of the model that the checkpoint lacks.
+        unexpected: keys of the checkpoint that the model does not know.
+        resized: (key, shape in the file, shape in the model), loaded after resizing.
         ignored: classifier or segmentor heads, and parts of the backbone not built.
-        left_out: as ``resized``, of a classifier of another number of classes; not
-            loaded.
+        left_out: as ``resized``, of heads of another size; not loaded.
         mismatched: as ``resized``, of other keys; not loaded.
     """
 
     source: str
+    part: str = 'backbone'
     matched: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
@@ -44,20 +45,20 @@ class LoadReport:
 
     @property
     def summary(self) -> str:
-        """One line: the keys that were loaded, resized, missing."""
-        resized, missing = [key for key, *_ in self.resized], self.missing
-        return ', '.join(
-            [
-                self._loaded(),
-                f'{len(resized)} resized{f" ({listed(resized)})" if resized else ""}',
-                f'{len(missing)} missing{f" ({listed(missing)})" if missing else ""}',
-            ]
+        """One line: the keys that were loaded, resized, missing, left out."""
+        kinds = dict(resized=[key for key, *_ in self.resized], missing=self.missing)
+        if self.left_out:
+            kinds['of another size left out'] = [key for key, *_ in self.left_out]
+        counts = (
+            f'{len(keys)} {kind}{f" ({listed(keys)})" if keys else ""}'
+            for kind, keys in kinds.items()
         )
+        return ', '.join([self._loaded(), *counts])
 
     def _loaded(self) -> str:
         total = len(self.matched) + len(self.missing)
         total += len(self.left_out) + len(self.mismatched)
-        return f'{self.source}: loaded {len(self.matched)} of {total} backbone keys'
+        return f'{self.source}: loaded {len(self.matched)} of {total} {self.part} keys'
 
     def __str__(self) -> str:
         lines = [self._loaded()]
@@ -96,6 +97,7 @@ def load_into_backbone(
     backbone: nn.Module,
     source: Checkpoint | str | Path,
     logger: logging.Logger | None = None,
+    without: str = 'model.backbone.init_cfg=None',
 ) -> LoadReport:
     """Load a checkpoint into a backbone, at any resolution, and report on every key.
 
@@ -110,26 +112,59 @@ def load_into_backbone(
             ``grid_size``, (h, w) of the positional embedding, and ``cls_position``.
         source: checkpoint, local path or http(s) URL.
         logger: logger of the report; 'illama_seg' by default.
+        without: setting that trains from scratch, for the messages.
 
     Raises:
         MissingFileError, ConnectionError, UserError: see :func:`open_checkpoint`.
         UserError: if the file holds no key of the backbone, or is of another size.
     """
-    logger = logger or logging.getLogger('illama_seg')
     checkpoint = open_checkpoint(source)
-    weights, target = checkpoint.backbone, backbone.state_dict()
     report = LoadReport(str(checkpoint), ignored=checkpoint.heads)
+    weights = sort_keys(
+        checkpoint.backbone, checkpoint.grid, backbone, report, without
+    )
+    backbone.load_state_dict(weights, strict=False)
+    log_report(report, logger or logging.getLogger('illama_seg'))
+    return report
+
+
+def sort_keys(
+    weights: dict[str, Tensor],
+    grid: tuple[int, int] | None,
+    backbone: nn.Module,
+    report: LoadReport,
+    without: str,
+) -> dict[str, Tensor]:
+    """Return the weights that fit a backbone, and sort all keys into the report.
+
+    Args:
+        weights: key -> tensor; ``pos_embed`` is replaced by the resized one.
+        grid: (h, w) of ``pos_embed``, where it is known.
+        backbone: see :func:`load_into_backbone`.
+        report: of this checkpoint.
+        without: see :func:`load_into_backbone`.
+
+    Raises:
+        UserError: see :func:`load_into_backbone`.
+    """
+    target = backbone.state_dict()
     if weights.keys().isdisjoint(target):
         raise UserError(
-            f'{checkpoint} holds no key of the backbone.\n  first keys found: '
-            f'{listed(weights)}\n  first keys expected: {listed(target)}'
+            f'{report.source} holds no key of the {report.part}.\n  first keys found: '
+            f'{listed(weights)}\n  first keys expected: {listed(target)}\n'
+            f'To train from scratch, set {without}'
         )
     if 'pos_embed' in weights and 'pos_embed' in target:
-        _fit_pos_embed(weights, checkpoint.grid, target['pos_embed'], backbone, report)
+        _fit_pos_embed(weights, grid, target['pos_embed'], backbone, report)
     for key, value in weights.items():
         if key not in target:
             unused = _is_not_built(key, target)
             (report.ignored if unused else report.unexpected).append(key)
+        elif target[key].is_floating_point() and not value.is_floating_point():
+            raise UserError(
+                f'{report.source} holds {key} in 8-bit integers: expected a '
+                f'checkpoint in float. To train from scratch, set {without}'
+            )
         elif value.shape == target[key].shape:
             report.matched.append(key)
         else:
@@ -138,23 +173,28 @@ def load_into_backbone(
             (report.left_out if left_out else report.mismatched).append((key, *shapes))
     report.missing = [key for key in target if key not in weights]
     if report.mismatched:
-        raise UserError(_explain_mismatch(report, weights, target))
-    backbone.load_state_dict({k: weights[k] for k in report.matched}, strict=False)
-    _log(report, logger)
-    return report
+        text = _explain_mismatch(report, weights, target)
+        raise UserError(f'{text}\nTo train from scratch, set {without}')
+    return {key: weights[key] for key in report.matched}
 
 
-def _log(report: LoadReport, logger: logging.Logger) -> None:
+def log_report(report: LoadReport, logger: logging.Logger) -> None:
+    """Log a report; missing, unexpected and left out keys as warnings too."""
     logger.info('%s', report)
     if report.missing:
         logger.warning('not in the checkpoint, left as is: %s', listed(report.missing))
-    if report.left_out:
+    if report.left_out and report.left_out[0][0].startswith('head.'):
         (theirs, *_), (ours, *_) = report.left_out[0][1:]
         logger.warning(
             'classifier left out, initialised anew: it has %d classes in the '
             'checkpoint and %d in the model',
             theirs,
             ours,
+        )
+    elif report.left_out:
+        logger.warning(
+            'heads of another size left out, initialised anew: %s',
+            listed(f'{k} {old} -> {new}' for k, old, new in report.left_out),
         )
     if report.unexpected:
         logger.warning('not used by the model: %s', listed(report.unexpected))
@@ -171,7 +211,9 @@ def _fit_pos_embed(
     old, new = tuple(pos_embed.shape), tuple(expected.shape)
     if len(old) != 3 or old[::2] != new[::2] or old[1] < 2:
         return
-    grid_size: Any = backbone.grid_size
+    grid_size: Any = getattr(backbone, 'grid_size', None)
+    if grid_size is None:  # a backbone of another package
+        return
     new_grid, num_patches = tuple(grid_size), old[1] - 1
     side = math.isqrt(num_patches)
     if noted:
@@ -235,7 +277,6 @@ def _explain_mismatch(
             f'Both look like {_size(target)}: make patch_size, in_channels and the '
             'feed-forward of the model those of the file, or use another checkpoint.'
         )
-    lines.append('To train from scratch, set model.backbone.init_cfg=None')
     return '\n'.join(lines)
 
 

@@ -15,7 +15,12 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 from torch import Tensor, nn
 
 from illama_seg.errors import UserError
-from illama_seg.machine.precision import Precision, check_precision, choose_precision
+from illama_seg.machine.precision import (
+    Precision,
+    check_precision,
+    choose_precision,
+    given_precision,
+)
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -118,9 +123,9 @@ def training_precision(optim_wrapper: Any) -> Precision:
     name = type(optim_wrapper).__name__
     if isinstance(optim_wrapper, AmpOptimWrapper):
         dtype = str(optim_wrapper.cast_dtype or torch.float16)[6:]
-        return Precision(dtype, f'{dtype}, by {name}')
-    return Precision(
-        'float32', 'float32; AutocastOptimWrapper takes half precision where faster'
+        return given_precision(dtype, f', by {name}')
+    return given_precision(
+        'float32', '; AutocastOptimWrapper takes half precision where faster'
     )
 
 

@@ -81,7 +81,7 @@ def toy(work_dir, by_epoch=False, workers=0, length=8, resume=False, **more):
             batch_size=2,
             num_workers=workers,
             sampler=sampler,
-            dataset=dict(type='ToyDataset', **dataset),
+            dataset=dict(type='ToyDataset', serialize_data=False, **dataset),
         )
 
     endless = dict(type='DefaultSampler' if by_epoch else 'InfiniteSampler')

@@ -17,7 +17,7 @@ from torch import nn
 
 from illama_seg.apis.runs.batches import fitting_rate, recipe_batch
 from illama_seg.checkpoints import LoadReport
-from illama_seg.engine import SeededDataset, training_precision
+from illama_seg.engine import ResumeHook, SeededDataset, training_precision
 from illama_seg.engine.schedule import updates_every
 from illama_seg.layers import SelfAttention, automatic_implementation
 from illama_seg.machine import choices
@@ -101,7 +101,9 @@ def _learning_rate(runner: Runner, images: int) -> str:
     low, high = min(rates), max(rates)
     text = f'{high:.4g}' if math.isclose(low, high) else f'{low:.4g} to {high:.4g}'
     if runner._resume and runner._has_loaded:
-        return f'{text}, as resumed'
+        hooks = (h for h in getattr(runner, 'hooks', ()) if isinstance(h, ResumeHook))
+        changed = any(hook.changes.reschedules for hook in hooks)
+        return f'{text}, {"as set for this resumed run" if changed else "as resumed"}'
     cfg = runner.cfg
     total = runner.world_size * images * updates_every(runner.optim_wrapper)
     recipe, fits = recipe_batch(cfg), fitting_rate(cfg, total)
@@ -136,11 +138,12 @@ def _weights(runner: Runner, model: nn.Module) -> str:
         path = runner._load_from or find_latest_checkpoint(runner.work_dir)
         return f'resumed from {path}, at iteration {runner.iter:,}'
     start = f'nothing to resume in {runner.work_dir}; ' if runner._resume else ''
-    if runner._load_from:
-        return f'{start}all of {runner._load_from}'
     reports = [getattr(module, 'load_report', None) for module in model.modules()]
+    if runner._load_from:
+        reports = reports[:1]  # the whole model's, of InitialWeightsHook
     loaded = [report.summary for report in reports if isinstance(report, LoadReport)]
-    return start + ('; '.join(loaded) or 'from scratch')
+    unknown = f'from {runner._load_from}' if runner._load_from else 'from scratch'
+    return start + ('; '.join(loaded) or unknown)
 
 
 def _devices(runner: Runner) -> str:

@@ -12,12 +12,18 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from illama_seg.engine.long_runs.changes import (
+    Changes,
+    describe_averages,
+    find_changes,
+)
 from illama_seg.engine.long_runs.loops import (
     ResumableEpochTrainLoop,
     ResumableIterTrainLoop,
     images_of_batch,
 )
 from illama_seg.engine.long_runs.newest import check_resumable, resume_from_newest
+from illama_seg.engine.optim import training_precision
 from illama_seg.engine.schedule import updates_every
 from illama_seg.errors import UserError
 from illama_seg.machine import choices
@@ -31,7 +37,9 @@ class ResumeHook(Hook):
 
     Keeps the place in the data, gradients of an unfinished update, and the choices made
     by measurement, such as the implementation of the attention: another one rounds
-    differently. Random numbers are functions of the place, see
+    differently. Options of optimiser, schedules and averages that the config changed
+    since then apply, each with a line in the log, see
+    ``illama_seg.engine.long_runs.changes``; so does another precision. Random numbers are functions of the place, see
     ``illama_seg.engine.long_runs.seeding``. The seed, the optimiser and its precision,
     schedules, averaged weights and loss scale are in mmengine's checkpoints already.
     The entry ``resume`` is a dict of numbers, strings and tensors. Where several
@@ -42,6 +50,7 @@ class ResumeHook(Hook):
 
     def __init__(self) -> None:
         self._resumed: dict[str, Any] = {}
+        self.changes = Changes()
 
     def before_run(self, runner: Runner) -> None:
         """Choose the checkpoint to resume from, where the config asks to resume.
@@ -56,7 +65,11 @@ class ResumeHook(Hook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add the entry."""
         loop, meta = runner.train_loop, checkpoint['meta']
-        entry: dict[str, Any] = dict(choices=choices.made())
+        entry: dict[str, Any] = dict(
+            choices=choices.made(),
+            precision=training_precision(runner.optim_wrapper).name,
+            averages=describe_averages(runner),
+        )
         if isinstance(loop, ResumableEpochTrainLoop):
             done = meta['iter'] - meta['epoch'] * len(loop.dataloader)
             entry['images_of_epoch'] = done * images_of_batch(runner, loop.dataloader)
@@ -84,6 +97,11 @@ class ResumeHook(Hook):
                 f'{runner._load_from} cannot be resumed: its entry {KEY!r} is of type '
                 f'{type(self._resumed).__name__}, expected a dict'
             )
+        if runner._resume and runner._load_from is not None:
+            averages = self._resumed.get('averages')
+            self.changes = find_changes(runner, checkpoint, averages)
+            state = checkpoint['optimizer']
+            self._resumed.setdefault('precision', state.get('precision'))
         choices.resume(self._resumed.get('choices'))
         loop = runner.train_loop
         if isinstance(loop, ResumableEpochTrainLoop):
@@ -101,6 +119,11 @@ class ResumeHook(Hook):
         if not runner._resume:
             return
         _check_optimizer(runner)
+        self.changes.apply(runner)
+        before = self._resumed.get('precision')
+        now = training_precision(runner.optim_wrapper)
+        if before not in (None, now.name):
+            runner.logger.warning('trained in %s, goes on in %s', before, now.reason)
         gradients = self._resumed.pop('gradients', {})
         if not isinstance(gradients, dict):
             raise UserError(
