@@ -102,7 +102,7 @@ def _learning_rate(runner: Runner, images: int) -> str:
     text = f'{high:.4g}' if math.isclose(low, high) else f'{low:.4g} to {high:.4g}'
     if runner._resume and runner._has_loaded:
         hooks = (h for h in getattr(runner, 'hooks', ()) if isinstance(h, ResumeHook))
-        changed = any(hook.changes.reschedules for hook in hooks)
+        changed = any('lr' in hook.changes.options for hook in hooks)
         return f'{text}, {"as set for this resumed run" if changed else "as resumed"}'
     cfg = runner.cfg
     total = runner.world_size * images * updates_every(runner.optim_wrapper)
