@@ -32,7 +32,9 @@ def dataset(split, pipeline):
     return dict(
         type='CheckedSegDataset',
         data_root='{data}',
-        data_prefix=dict(img_path=f'{{split}}/images', seg_map_path=f'{{split}}/labels'),
+        data_prefix=dict(
+            img_path=f'{{split}}/images', seg_map_path=f'{{split}}/labels'
+        ),
         img_suffix='.png',
         seg_map_suffix='.png',
         metainfo=dict(classes=classes, palette={colours}),

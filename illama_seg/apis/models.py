@@ -110,8 +110,8 @@ def load_weights(model: nn.Module, source: Checkpoint | str | Path) -> None:
         shown = '\n  '.join(faults[:5])
         raise UserError(
             f'{checkpoint.source} is not a checkpoint of this model, {len(faults)} of '
-            f'{len(model.state_dict())} keys do not fit:\n  {shown}\nUse the config it was '
-            'trained with; mmengine keeps a copy of it in the work dir'
+            f'{len(model.state_dict())} keys do not fit:\n  {shown}\nUse the config it '
+            'was trained with; mmengine keeps a copy of it in the work dir'
         )
     model.load_state_dict(weights)
 

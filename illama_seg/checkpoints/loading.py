@@ -120,9 +120,7 @@ def load_into_backbone(
     """
     checkpoint = open_checkpoint(source)
     report = LoadReport(str(checkpoint), ignored=checkpoint.heads)
-    weights = sort_keys(
-        checkpoint.backbone, checkpoint.grid, backbone, report, without
-    )
+    weights = sort_keys(checkpoint.backbone, checkpoint.grid, backbone, report, without)
     backbone.load_state_dict(weights, strict=False)
     log_report(report, logger or logging.getLogger('illama_seg'))
     return report
@@ -263,19 +261,23 @@ def _explain_mismatch(
         any(key.endswith('mlp.fc3.weight') for key in of) for of in (weights, target)
     )
     if gated and not wants_gate:
-        lines.append("The file has mlp.fc3, iLLaMA's; the model has ffn='mlp'.")
+        lines.append(
+            "The file has mlp.fc3, iLLaMA's; the model has ffn='mlp': set "
+            'model.backbone.ffn=swiglu'
+        )
     elif wants_gate and not gated:
         lines.append('The file has no mlp.fc3, so it is no iLLaMA: an ordinary ViT?')
     elif _width(weights) != _width(target):
         lines.append(
             f'The file looks like {_size(weights)}; the model is {_size(target)}. Use '
-            'the checkpoint of the same size, or set model.backbone.arch to that of '
-            'the file.'
+            'a checkpoint of the same size, or set model.backbone.arch, and the '
+            'channels of neck and heads, to those of the file.'
         )
     else:
         lines.append(
-            f'Both look like {_size(target)}: make patch_size, in_channels and the '
-            'feed-forward of the model those of the file, or use another checkpoint.'
+            f'Both look like {_size(target)}: set patch_size, in_channels, ffn, norm, '
+            'with_pos_embed of model.backbone to those of the file, or use another '
+            'checkpoint.'
         )
     return '\n'.join(lines)
 

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -94,7 +95,7 @@ def all_weights(
     faults += [f'{key}: not in the file' for key in expected if key not in weights]
     faults += [f'{key}: not in the model' for key in weights if key not in expected]
     noted = checkpoint.grid
-    own = getattr(getattr(model, 'backbone', None), 'grid_size', noted)
+    own: Any = getattr(getattr(model, 'backbone', None), 'grid_size', noted)
     if noted is not None and not faults and tuple(own) != noted:
         faults.append(
             f'{_PREFIX}pos_embed: the file has a grid of {noted}, the model {own}'

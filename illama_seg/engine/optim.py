@@ -129,6 +129,14 @@ def training_precision(optim_wrapper: Any) -> Precision:
     )
 
 
+def steadier_settings(optim_wrapper: Any) -> str:
+    """Settings for a training that diverged, as a message has them."""
+    settings = 'a lower optim_wrapper.optimizer.lr, optim_wrapper.clip_grad.max_norm=1'
+    if training_precision(optim_wrapper).name == 'float32':
+        return settings
+    return f'{settings}, or optim_wrapper.dtype=float32'
+
+
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class MergedKeysConstructor(DefaultOptimWrapperConstructor):
     """mmengine's constructor, in which all ``custom_keys`` of a parameter apply.
@@ -196,7 +204,7 @@ class LayerDecayConstructor(MergedKeysConstructor):
         if not scopes:
             raise UserError(
                 'LayerDecayConstructor: no module of the model has get_layer_depth; '
-                "use mmengine's default constructor (drop optim_wrapper.constructor)"
+                'set optim_wrapper.constructor=MergedKeysConstructor'
             )
         prefix, backbone = scopes[0]
         self._scales = {}

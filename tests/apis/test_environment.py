@@ -57,9 +57,7 @@ def test_a_run_that_goes_on_in_another_precision_says_so(
     assert block_of(log)['precision'].startswith(reason)
 
 
-def test_a_run_that_goes_on_with_another_attention_says_so(
-    config, paused, monkeypatch
-):
+def test_a_run_that_goes_on_with_another_attention_says_so(config, paused, monkeypatch):
     monkeypatch.setenv(PRECISION, 'bfloat16')
     monkeypatch.setenv(ATTENTION, 'reference')
     _, log = begin(config, paused, resume=True, amp=True)

@@ -110,9 +110,7 @@ def test_a_file_of_the_backbone_alone_is_loaded(form, three, file, tmp_path):
 def test_averages_start_from_what_was_loaded(squares, file, tmp_path):
     config = write_config(tmp_path / 'a.py', squares, classes=3, crop=(96, 64))
     ema = dict(type='EMAHook', momentum=0.1)
-    runner, _ = begin(
-        config, tmp_path, load_from=str(file), default_hooks__ema=ema
-    )
+    runner, _ = begin(config, tmp_path, load_from=str(file), default_hooks__ema=ema)
     (hook,) = (hook for hook in runner.hooks if isinstance(hook, EMAHook))
     averages, found = hook.ema_model.module.state_dict(), weights_of(runner)
     assert all(torch.equal(averages[k], found[k]) for k in found if k not in HEADS)

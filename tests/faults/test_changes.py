@@ -5,7 +5,10 @@ from unittest import mock
 import pytest
 import torch
 from mmengine.hooks import EMAHook, Hook
+from mmengine.optim import AmpOptimWrapper
 from toy_run import Messages, toy
+
+from illama_seg.engine.long_runs.options import compare_loss_scale
 
 LENGTH, PAUSE = 12, 6
 
@@ -115,7 +118,9 @@ def test_another_schedule_gives_the_values_of_a_run_that_had_it_from_the_start(
         tmp_path / 'a', dict(schedule=before), dict(schedule=after)
     )
     _, _, expected = trained(tmp_path / 'b', schedule=after)
-    assert lines and all('param_scheduler' in line or 'max_iters' in line for line in lines)
+    assert lines and all(
+        'param_scheduler' in line or 'max_iters' in line for line in lines
+    )
     assert seen == {step: expected[step] for step in range(PAUSE, LENGTH)}
 
 
@@ -194,7 +199,9 @@ def test_another_option_of_the_optimiser_applies_and_the_schedule_goes_on(
 
 def refused(work_dir, before, after):
     trained(work_dir, **dict(length=PAUSE) | before)
-    with pytest.raises(ValueError, match=rf'iter_{PAUSE}\.pth cannot be resumed') as error:
+    with pytest.raises(
+        ValueError, match=rf'iter_{PAUSE}\.pth cannot be resumed'
+    ) as error:
         trained(work_dir, resume=True, **after)
     return str(error.value)
 
@@ -207,7 +214,10 @@ def test_an_option_that_needs_what_was_not_kept_is_refused(tmp_path):
 def test_other_groups_of_parameters_are_refused(tmp_path):
     message = refused(tmp_path, {}, dict(wrapper=dict(paramwise_cfg=None)))
     assert 'has 2 groups of parameters, that of the config 1' in message
-    assert f'set load_from={tmp_path / f"iter_{PAUSE}.pth"} and leave resume out' in message
+    assert (
+        f'set load_from={tmp_path / f"iter_{PAUSE}.pth"} and leave resume out'
+        in message
+    )
 
 
 def test_a_schedule_that_follows_the_scores_is_not_changed(tmp_path):
@@ -259,3 +269,25 @@ def test_without_averages_a_run_goes_on_from_its_own_weights(tmp_path):
         assert torch.equal(value, saved['ema_state_dict'][f'module.{key}'])
         assert not torch.equal(value, saved['state_dict'][key])
     assert any('no EMAHook: from the weights of the training' in text for text in said)
+
+
+# The loss scale of mmengine's wrapper for GPUs
+
+
+def test_factors_and_a_fixed_loss_scale_are_the_configs():
+    wrapper = object.__new__(AmpOptimWrapper)
+    wrapper.loss_scaler = torch.amp.GradScaler('cpu', init_scale=8.0, growth_factor=3.0)
+    wrapper._scale_update_param = None
+    saved = torch.amp.GradScaler('cpu', init_scale=64.0).state_dict()
+    state = dict(loss_scaler=saved)
+    assert list(compare_loss_scale(wrapper, state)) == [
+        'optim_wrapper.loss_scale.growth_factor=3, was 2'
+    ]
+    assert (saved['scale'], saved['growth_factor']) == (64.0, 3.0)
+    wrapper._scale_update_param = 8.0
+    assert list(compare_loss_scale(wrapper, state)) == [
+        'optim_wrapper.loss_scale.scale=8, was 64'
+    ]
+    wrapper.loss_scaler.load_state_dict(saved)
+    assert wrapper.loss_scaler.get_scale() == 8.0
+    assert not list(compare_loss_scale(wrapper, state))

@@ -116,7 +116,7 @@ def _learning_rate(runner: Runner, images: int) -> str:
     if math.isclose(rate, fits, rel_tol=0.01):
         return f'{text}, by {base} {recipe}'
     return (
-        f'{text}; {base} {recipe} gives {fits:.4g}: set auto_scale_lr, or '
+        f'{text}; {base} {recipe} gives {fits:.4g}: set auto_scale_lr.enable=True, or '
         f'optim_wrapper.optimizer.lr={fits:.4g}'
     )
 

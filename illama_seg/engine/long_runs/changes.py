@@ -7,26 +7,24 @@ the config would have no effect.
 from __future__ import annotations
 
 import copy
-import inspect
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from mmengine.hooks import EMAHook
-from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from illama_seg.engine.long_runs.plain_checkpoint import plain
+from illama_seg.engine.long_runs.options import (
+    are_dicts,
+    compare_groups,
+    compare_loss_scale,
+    compare_schedules,
+)
 from illama_seg.errors import UserError
 
-# Where a schedule is, and what follows from other options of the config.
-_PLACE = {
-    'last_step', '_global_step', '_last_value', '_calls', 'base_values', '_every',
-    'verbose', 'optimizer',
-}  # fmt: skip
 _NEED_STATE = {'amsgrad', 'centered'}  # options of optimisers
-_FACTORS = ('growth_factor', 'backoff_factor', 'growth_interval')
 Groups = list[dict[str, Any]]
 
 
@@ -74,13 +72,12 @@ class Changes:
 def find_changes(runner: Runner, checkpoint: dict, averages: Any) -> Changes:
     """Compare a run that is about to be resumed with the checkpoint.
 
-    A checkpoint's loss scale gets the config's factors. Where several optimisers train,
-    nothing is compared.
+    Where several optimisers train, nothing is compared.
 
     Args:
         runner: optimiser and schedules built, nothing loaded.
         checkpoint: content of the file; changed in place.
-        averages: the run's :func:`averages` when it was saved, or None.
+        averages: :func:`describe_averages` of the run when it was saved, or None.
 
     Raises:
         UserError: the optimiser has other groups of parameters, or a schedule cannot be
@@ -88,7 +85,9 @@ def find_changes(runner: Runner, checkpoint: dict, averages: Any) -> Changes:
     """
     wrapper = runner.optim_wrapper
     found = Changes()
-    if not isinstance(wrapper, OptimWrapper) or isinstance(wrapper, OptimWrapperDict):
+    if isinstance(wrapper, OptimWrapperDict):
+        found.lines.append("several optimisers: their options are the checkpoint's")
+    if not isinstance(wrapper, OptimWrapper) or found.lines:
         return found
     state = checkpoint['optimizer']
     groups = _saved_groups(runner, wrapper, state)
@@ -96,8 +95,10 @@ def find_changes(runner: Runner, checkpoint: dict, averages: Any) -> Changes:
     schedules: Any = runner.param_schedulers or []
     found.schedules = [copy.deepcopy(s.state_dict()) for s in schedules]
     scheduled = {schedule.param_name for schedule in schedules}
-    _compare_groups(found, groups, {*wrapper.optimizer.defaults, *scheduled})
-    for name in {*found.options} & _NEED_STATE:
+    names = {*wrapper.optimizer.defaults, *scheduled}
+    differing = compare_groups(found.groups, groups, names)
+    found.options, found.lines = list(differing), list(differing.values())
+    for name in differing.keys() & _NEED_STATE:
         if found.groups[0][name]:
             raise UserError(
                 f'{_start(runner)} with optim_wrapper.optimizer.{name}=True: its '
@@ -105,11 +106,11 @@ def find_changes(runner: Runner, checkpoint: dict, averages: Any) -> Changes:
                 f'False, or start anew from its weights: set load_from='
                 f'{runner._load_from} and leave resume out'
             )
-    lines = list(_compare_schedules(schedules, checkpoint.get('param_schedulers')))
+    lines = list(compare_schedules(schedules, checkpoint.get('param_schedulers')))
     found.lines += lines
     if 'momentum' in scheduled:  # Adam's, the first of its betas
         scheduled.add('betas')
-    found.reschedules = bool(lines or scheduled & {*found.options})
+    found.reschedules = bool(lines or scheduled & differing.keys())
     if found.reschedules:
         checkpoint.pop('param_schedulers', None)  # may not fit the new ones
         for schedule in schedules:
@@ -121,7 +122,7 @@ def find_changes(runner: Runner, checkpoint: dict, averages: Any) -> Changes:
                     'with, or start anew from its weights: set '
                     f'load_from={runner._load_from} and leave resume out'
                 )
-    found.lines += _compare_loss_scale(wrapper, state)
+    found.lines += compare_loss_scale(wrapper, state)
     found.lines += _compare_lengths(runner, checkpoint)
     found.lines += _compare_averages(averages, describe_averages(runner))
     found.lines += _leave_averages(runner, checkpoint)
@@ -143,13 +144,11 @@ def _options(group: dict) -> dict[str, Any]:
 
 def _saved_groups(runner: Runner, wrapper: Any, state: dict) -> Groups:
     """Groups of the checkpoint, with that of mmengine's log last, as in the wrapper."""
-    groups = state.get('param_groups')
-    if not _are_dicts(groups):
-        raise UserError(
-            f'{_start(runner)}: its optimizer has no list of param_groups'
-        )
+    groups: Any = state.get('param_groups')
+    if not are_dicts(groups):
+        raise UserError(f'{_start(runner)}: its optimizer has no list of param_groups')
     own = wrapper.optimizer.param_groups
-    sizes = [[len(group['params']) for group in each] for each in (groups, own)]
+    sizes = [[len(g.get('params', ())) for g in each] for each in (groups, own)]
     if sizes[0] != sizes[1]:
         raise UserError(
             f'{_start(runner)}: its optimizer has {len(groups)} groups of parameters, '
@@ -162,89 +161,11 @@ def _saved_groups(runner: Runner, wrapper: Any, state: dict) -> Groups:
     return [*groups, base] if isinstance(base, dict) else list(groups)
 
 
-def _are_dicts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
-
-
-def _compare_groups(found: Changes, groups: Groups, names: Iterable[str]) -> None:
-    for name in sorted(names):
-        if f'max_{name}' in found.groups[0]:
-            continue  # OneCycleLR's, which overwrites the optimiser's
-        pairs = {}
-        for old, new in zip(groups, found.groups, strict=True):
-            before, after = _value(old, name), _value(new, name)
-            if before is not None and before != after:
-                pairs[str(before), str(after)] = before, after
-        if pairs:
-            found.options.append(name)
-            before, after = (_shown(side) for side in zip(*pairs.values(), strict=True))
-            key = f'optim_wrapper.optimizer.{name}'
-            found.lines.append(f'{key}={after}, was {before}')
-
-
-def _value(group: dict, name: str) -> Any:
-    """Value that a group began with, whatever a schedule made of it."""
-    value = group.get(f'initial_{name}', group.get(name))
-    if isinstance(value, (tuple, list)):  # Adam's: a schedule moves the first one
-        value = (group.get('initial_momentum', value[0]), *value[1:])
-    return value
-
-
-def _shown(values: Iterable[Any]) -> str:
-    values = list(values)
-    if all(isinstance(value, (int, float)) for value in values):
-        low, high = min(values), max(values)
-        return f'{low:.6g}' if low == high else f'{low:.6g} to {high:.6g}'
-    return ', '.join(dict.fromkeys(map(repr, values)))
-
-
-def _compare_schedules(schedules: list, saved: Any) -> Iterable[str]:
-    saved = saved if _are_dicts(saved) else []
-    if len(saved) != len(schedules):
-        yield f'param_scheduler of {len(schedules)} schedules, was of {len(saved)}'
-        return
-    for number, (schedule, state) in enumerate(zip(schedules, saved, strict=True)):
-        key, known = f'param_scheduler.{number}', _parameters(schedule)
-        new, old = (_settings(schedule, s) for s in (schedule.state_dict(), state))
-        if new.keys() != old.keys():
-            yield f'{key}.type={type(schedule).__name__}, was another'
-            continue
-        names = [name for name in new if new[name] != old[name]]
-        said = [name for name in names if name.lstrip('_') in known]
-        for name in said:
-            yield f'{key}.{name.lstrip("_")}={new[name]!r}, was {old[name]!r}'
-        if names and not said:
-            yield f'{key} of other options'
-
-
-def _parameters(schedule: Any) -> set[str]:
-    kinds = type(schedule).__mro__[:-1]
-    return {name for kind in kinds for name in inspect.signature(kind).parameters}
-
-
-def _settings(schedule: Any, state: dict) -> dict[str, Any]:
-    """What of a schedule's state its config says.
-
-    An attribute of an unknown schedule may be its place; those of its parameters' names
-    are not.
-    """
-    package = type(schedule).__module__.partition('.')[0]
-    is_known = package in ('mmengine', 'illama_seg')
-    is_known &= not getattr(schedule, 'need_val_args', False)
-    names = _parameters(schedule)
-    plain_state: dict = plain(dict(state), '', [])
-    return {
-        key: dict(value) if isinstance(value, dict) else value
-        for key, value in plain_state.items()
-        if key not in _PLACE and (is_known or key.lstrip('_') in names)
-    }
-
-
 def _take_steps(runner: Runner, schedules: list) -> None:
     """Step as ParamSchedulerHook did in all iterations and epochs that are done."""
     loop: Any = runner.train_loop
     epochs = loop._epoch if isinstance(loop, EpochBasedTrainLoop) else 0
-    length = len(runner.train_dataloader)
+    length = len(runner.train_dataloader) if epochs else 1
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # the optimiser has made no step
         for done in range(1, runner.iter + 1):
@@ -255,21 +176,6 @@ def _take_steps(runner: Runner, schedules: list) -> None:
                 for schedule in schedules:
                     if schedule.by_epoch:
                         schedule.step()
-
-
-def _compare_loss_scale(wrapper: Any, state: dict) -> Iterable[str]:
-    """Put the factors of mmengine's AmpOptimWrapper, and a fixed scale, into a state."""
-    saved = state.get('loss_scaler')
-    if not isinstance(wrapper, AmpOptimWrapper) or not isinstance(saved, dict):
-        return
-    own = wrapper.loss_scaler.state_dict()
-    wanted = {key: own[key] for key in _FACTORS if key in own}
-    if wrapper._scale_update_param is not None:
-        wanted['scale'] = wrapper._scale_update_param
-    for key, value in wanted.items():
-        if saved.get(key) not in (None, value):
-            yield f'optim_wrapper.loss_scale.{key}={value:g}, was {saved[key]:g}'
-            saved[key] = value
 
 
 def _compare_lengths(runner: Runner, checkpoint: dict) -> Iterable[str]:
@@ -283,7 +189,7 @@ def _compare_lengths(runner: Runner, checkpoint: dict) -> Iterable[str]:
 
 
 def _compare_averages(before: Any, after: list[dict]) -> Iterable[str]:
-    if not _are_dicts(before) or len(before) != len(after):
+    if not are_dicts(before) or len(before) != len(after):
         return
     for old, new in zip(before, after, strict=True):
         for key in sorted(old.keys() | new.keys()):

@@ -22,6 +22,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from illama_seg.engine.long_runs.durable import _tensors, check_finite, make_durable
+from illama_seg.engine.optim import steadier_settings
 from illama_seg.engine.schedule import updates_every
 
 PART = '.part'
@@ -99,7 +100,7 @@ class SafeCheckpointHook(CheckpointHook):
             }
 
     def _forget_other_score(self, runner: Runner) -> None:
-        """Begin the best score anew where it was of another metric than the config's."""
+        """Begin the best score anew where it was of another metric."""
         best = runner.message_hub.get_info('best_ckpt')
         if not self.save_best or len(self.key_indicators) > 1 or best is None:
             return
@@ -149,7 +150,11 @@ class SafeCheckpointHook(CheckpointHook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Look at what is about to be written."""
         for key in ('state_dict', 'ema_state_dict'):
-            check_finite(checkpoint.get(key, {}), checkpoint['meta']['iter'])
+            check_finite(
+                checkpoint.get(key, {}),
+                checkpoint['meta']['iter'],
+                steadier_settings(runner.optim_wrapper),
+            )
         self._needed = sum(tensor.nbytes for tensor in _tensors(checkpoint))
 
     def save_now(self, runner: Runner, meta: dict) -> bool:

@@ -37,11 +37,12 @@ class ResumeHook(Hook):
 
     Keeps the place in the data, gradients of an unfinished update, and the choices made
     by measurement, such as the implementation of the attention: another one rounds
-    differently. Options of optimiser, schedules and averages that the config changed
-    since then apply, each with a line in the log, see
-    ``illama_seg.engine.long_runs.changes``; so does another precision. Random numbers are functions of the place, see
+    differently. Random numbers are functions of the place, see
     ``illama_seg.engine.long_runs.seeding``. The seed, the optimiser and its precision,
     schedules, averaged weights and loss scale are in mmengine's checkpoints already.
+    Options of optimiser, schedules and averages that the config has changed since then
+    apply, see ``illama_seg.engine.long_runs.changes``; the log says so, and where the
+    run goes on in another precision.
     The entry ``resume`` is a dict of numbers, strings and tensors. Where several
     processes train, gradients of an unfinished update are not kept.
     """
@@ -163,7 +164,8 @@ def _check_optimizer(runner: Runner) -> None:
                     f'{runner._load_from} cannot be resumed with '
                     f'{type(optimizer).__name__}: its optimizer has no '
                     f'{", ".join(lacking)}. Resume with the optimiser it was trained '
-                    'with, or start anew from its weights: load_from, no resume'
+                    'with, or start anew from its weights: set '
+                    f'load_from={runner._load_from} and leave resume out'
                 )
 
 
