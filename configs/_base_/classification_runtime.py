@@ -40,6 +40,8 @@ default_hooks = dict(
         save_best='accuracy/top1',
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    # Fit the file of load_from to the model; say what became of every key.
+    initial_weights=dict(type='InitialWeightsHook'),
     # Resume from the newest whole checkpoint, at the same sample.
     resume=dict(type='ResumeHook'),
     finite_loss=dict(type='FiniteLossHook'),

@@ -36,6 +36,8 @@ default_hooks = dict(
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
+    # Fit the file of load_from to the model; say what became of every key.
+    initial_weights=dict(type='InitialWeightsHook'),
     # Resume from the newest whole checkpoint, at the same sample.
     resume=dict(type='ResumeHook'),
     finite_loss=dict(type='FiniteLossHook'),

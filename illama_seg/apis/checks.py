@@ -195,14 +195,27 @@ def check_pretrained(cfg: Config) -> list[Checkpoint]:
     """Open the checkpoints now, not after the model is built.
 
     They are not read again while the caller holds them.
+
+    Raises:
+        MissingFileError, ConnectionError, UserError: see ``open_checkpoint``; names the
+            option too.
     """
-    sources = [cfg.load_from] if cfg.get('load_from') else []
-    for module in (cfg.model, cfg.model.backbone):
+    sources = {'load_from': cfg.load_from} if cfg.get('load_from') else {}
+    for name, module in (('model', cfg.model), ('model.backbone', cfg.model.backbone)):
         init_cfgs = module.get('init_cfg') or []
         for init_cfg in init_cfgs if isinstance(init_cfgs, list) else [init_cfgs]:
             if isinstance(init_cfg, dict) and init_cfg.get('checkpoint'):
-                sources.append(init_cfg['checkpoint'])
-    return [open_checkpoint(source) for source in sources]
+                sources[f'{name}.init_cfg'] = init_cfg['checkpoint']
+    opened = []
+    for option, source in sources.items():
+        try:
+            opened.append(open_checkpoint(source))
+        except (ConnectionError, UserError) as error:
+            file = 'load_from' if option == 'load_from' else f'{option}.checkpoint'
+            raise type(error)(
+                f'{error}\nThe file is {file}; to train without it, set {option}=None'
+            ) from error
+    return opened
 
 
 def check_schedule(cfg: Config) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 from mmengine.config import Config, DictAction
 
-from illama_seg.apis.runs.batches import note_recipe
+from illama_seg.apis.runs.batches import learning_rate, note_recipe
 from illama_seg.apis.runs.processes import check_launcher
+from illama_seg.apis.user_errors import check_environment
 from illama_seg.errors import MissingFileError, UserError
 
 # Variables of the config files, and the settings that take their values.
@@ -75,11 +76,12 @@ def load_config(
     Raises:
         MissingFileError: if there is no such config; lists those beside it and the
             nearest names.
-        UserError: if the config cannot be read, an override does not fit it, or the
-            launcher's variables are not set.
+        UserError: if the config cannot be read, an override does not fit it, the
+            launcher's variables are not set, or this package's have unknown values.
     """
     path = _config_file(Path(path))
     check_launcher(launcher)
+    check_environment()
     for name, real in _SUBSTITUTED.items():
         if name in (cfg_options or {}):
             raise UserError(f'has no effect by itself: set {real}', cfg_options=name)
@@ -87,13 +89,14 @@ def load_config(
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program: it may raise anything
         raise UserError(f'config {path}: {type(error).__name__}: {error}') from error
-    note_recipe(cfg)
+    rate = learning_rate(cfg)
+    note_recipe(cfg, rate)
     try:
         cfg.merge_from_dict(cfg_options or {})
     except (KeyError, TypeError, IndexError, AssertionError) as error:
         text = f'does not fit {path}: {error}'
         raise UserError(text, cfg_options=cfg_options) from error
-    note_recipe(cfg)  # again: an override may be the first to name the batch
+    note_recipe(cfg, rate)  # again: an override may be the first to name the batch
     cfg.launcher = launcher
     cfg.work_dir = str(work_dir or cfg.get('work_dir') or f'work_dirs/{path.stem}')
     return cfg

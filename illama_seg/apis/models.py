@@ -19,7 +19,7 @@ from torch import nn
 
 from illama_seg.apis.configs import config_folder, get_config
 from illama_seg.apis.user_errors import check_segmentation, options_explained
-from illama_seg.checkpoints import Checkpoint, is_lora, open_checkpoint, our_names
+from illama_seg.checkpoints import Checkpoint, all_weights, is_lora, open_checkpoint
 from illama_seg.errors import UserError
 
 
@@ -105,30 +105,16 @@ def load_weights(model: nn.Module, source: Checkpoint | str | Path) -> None:
         UserError: names the file and the first keys that do not fit.
     """
     checkpoint = open_checkpoint(source)
-    weights = checkpoint.weights
-    if any(key.startswith('blocks.') for key in weights):
-        weights = our_names(weights)
-    expected = model.state_dict()
-    faults = [
-        f'{key}: the file has {tuple(weights[key].shape)}, the model '
-        f'{tuple(expected[key].shape)}'
-        for key in expected
-        if key in weights and weights[key].shape != expected[key].shape
-    ]
-    faults += [f'{key}: not in the file' for key in expected if key not in weights]
-    faults += [f'{key}: not in the model' for key in weights if key not in expected]
+    weights, faults = all_weights(model, checkpoint)
     if faults:
-        lora = any(is_lora(key) for key in weights.keys() - expected.keys())
-        merge = (
-            ', or merge its adapters (convert_checkpoint with merge_lora=True)'
-            if lora
-            else ''
-        )
+        merge = ''
+        if any(map(is_lora, weights.keys() - model.state_dict().keys())):
+            merge = ', or merge its adapters (convert_checkpoint with merge_lora=True)'
         shown = '\n  '.join(faults[:5])
         raise UserError(
             f'{checkpoint.source} is not a checkpoint of this model, {len(faults)} of '
-            f'{len(expected)} keys do not fit:\n  {shown}\nUse the config it was '
-            f'trained with{merge}; mmengine keeps a copy of it in the work dir'
+            f'{len(model.state_dict())} keys do not fit:\n  {shown}\nUse the config it '
+            f'was trained with{merge}; mmengine keeps a copy of it in the work dir'
         )
     model.load_state_dict(weights)
 

@@ -36,7 +36,7 @@ from illama_seg.datasets.segmentation import (
 )
 from illama_seg.errors import MissingFileError, UserError
 from illama_seg.evaluation import class_numbers
-from illama_seg.machine.precision import Precision, choose_precision
+from illama_seg.machine.precision import Precision, precision_with
 from illama_seg.quiet import quiet_terminal
 
 
@@ -197,7 +197,7 @@ class _LabelWriter(Hook):
 def _test_precision(cfg: Config, amp: bool) -> Precision:
     """Choose a test's precision and set it in the config."""
     device = get_device()
-    precision = choose_precision(device, 'auto' if amp else 'float32')
+    precision = precision_with(amp, device)
     if precision.name == 'float16' and device == 'cpu':
         raise UserError(
             f'{precision.reason}: mmengine tests in float32 or bfloat16 on a CPU'

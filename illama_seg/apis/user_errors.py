@@ -12,6 +12,8 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from illama_seg.errors import UserError
+from illama_seg.layers.attention_dispatch import check_asked
+from illama_seg.machine.precision import asked_precision
 
 
 @contextmanager
@@ -40,6 +42,16 @@ def explain_building(runner: Runner, config: Config) -> None:
     ):  # fmt: skip
         build = getattr(runner, f'build_{part}')
         setattr(runner, f'build_{part}', options_explained(config)(build))
+
+
+def check_environment() -> None:
+    """Refuse values of this package's variables, before data and model are built.
+
+    Raises:
+        UserError: names the variable, the value found and those expected.
+    """
+    asked_precision()
+    check_asked()
 
 
 def check_writable(folder: str | Path, parameter: str = 'out') -> None:

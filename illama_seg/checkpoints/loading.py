@@ -3,7 +3,6 @@
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,70 +10,12 @@ from torch import Tensor, nn
 
 from illama_seg.checkpoints.checkpoint import Checkpoint, listed, open_checkpoint
 from illama_seg.checkpoints.lora import is_lora
+from illama_seg.checkpoints.report import LoadReport, log_report
 from illama_seg.errors import UserError
 from illama_seg.layers.architectures import ARCHITECTURES
 from illama_seg.layers.pos_embed import resize_pos_embed
 
 _PATCHES = 'patch_embed.proj.weight'
-_Shapes = list[tuple[str, tuple[int, ...], tuple[int, ...]]]
-
-
-@dataclass
-class LoadReport:
-    """Keys of a checkpoint and of a backbone, by what became of them.
-
-    Attributes:
-        source: path or URL of the checkpoint.
-        matched: keys that were loaded.
-        missing: keys of the backbone that the checkpoint lacks.
-        unexpected: keys of the checkpoint that the backbone does not know.
-        resized: (key, shape in the file, shape in the backbone), loaded after resizing.
-        adapted: as ``resized``, of RGB's weights for another number of channels.
-        ignored: classifier or segmentor heads, and parts of the backbone not built.
-        left_out: as ``resized``, of a classifier of another number of classes; not
-            loaded.
-        mismatched: as ``resized``, of other keys; not loaded.
-    """
-
-    source: str
-    matched: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    unexpected: list[str] = field(default_factory=list)
-    resized: _Shapes = field(default_factory=list)
-    adapted: _Shapes = field(default_factory=list)
-    ignored: list[str] = field(default_factory=list)
-    left_out: _Shapes = field(default_factory=list)
-    mismatched: _Shapes = field(default_factory=list)
-
-    @property
-    def summary(self) -> str:
-        """One line: the keys that were loaded, resized, missing."""
-        resized, missing = [key for key, *_ in self.resized], self.missing
-        adapted = [f"RGB's {key} for {new[1]} channels" for key, _, new in self.adapted]
-        return ', '.join(
-            [
-                self._loaded(),
-                f'{len(resized)} resized{f" ({listed(resized)})" if resized else ""}',
-                *adapted,
-                f'{len(missing)} missing{f" ({listed(missing)})" if missing else ""}',
-            ]
-        )
-
-    def _loaded(self) -> str:
-        total = len(self.matched) + len(self.missing)
-        total += len(self.left_out) + len(self.mismatched)
-        return f'{self.source}: loaded {len(self.matched)} of {total} backbone keys'
-
-    def __str__(self) -> str:
-        lines = [self._loaded()]
-        for kind in ('resized', 'adapted', 'left_out', 'mismatched'):
-            lines += [
-                f'  {kind}: {k} {old} -> {new}' for k, old, new in vars(self)[kind]
-            ]
-        for kind in ('missing', 'unexpected', 'ignored'):
-            if keys := vars(self)[kind]:
-                lines.append(f'  {kind} ({len(keys)}): {listed(keys)}')
-        return '\n'.join(lines)
 
 
 def load_released(source: Checkpoint | str | Path) -> dict[str, Tensor]:
@@ -102,6 +43,7 @@ def load_into_backbone(
     backbone: nn.Module,
     source: Checkpoint | str | Path,
     logger: logging.Logger | None = None,
+    without: str = 'model.backbone.init_cfg=None',
 ) -> LoadReport:
     """Load a checkpoint into a backbone, at any resolution, and report on every key.
 
@@ -118,28 +60,59 @@ def load_into_backbone(
             ``grid_size``, (h, w) of the positional embedding, and ``cls_position``.
         source: checkpoint, local path or http(s) URL.
         logger: logger of the report; 'illama_seg' by default.
+        without: setting that trains from scratch, for the messages.
 
     Raises:
         MissingFileError, ConnectionError, UserError: see :func:`open_checkpoint`.
         UserError: if the file holds no key of the backbone, or is of another size.
     """
-    logger = logger or logging.getLogger('illama_seg')
     checkpoint = open_checkpoint(source)
-    weights, target = checkpoint.backbone, backbone.state_dict()
     report = LoadReport(str(checkpoint), ignored=checkpoint.heads)
+    weights = sort_keys(checkpoint.backbone, checkpoint.grid, backbone, report, without)
+    backbone.load_state_dict(weights, strict=False)
+    log_report(report, logger or logging.getLogger('illama_seg'))
+    return report
+
+
+def sort_keys(
+    weights: dict[str, Tensor],
+    grid: tuple[int, int] | None,
+    backbone: nn.Module,
+    report: LoadReport,
+    without: str,
+) -> dict[str, Tensor]:
+    """Return the weights that fit a backbone, and sort all keys into the report.
+
+    Args:
+        weights: key -> tensor; ``pos_embed`` is replaced by the resized one.
+        grid: (h, w) of ``pos_embed``, where it is known.
+        backbone: see :func:`load_into_backbone`.
+        report: of this checkpoint.
+        without: see :func:`load_into_backbone`.
+
+    Raises:
+        UserError: see :func:`load_into_backbone`.
+    """
+    target = backbone.state_dict()
     if weights.keys().isdisjoint(target):
         raise UserError(
-            f'{checkpoint} holds no key of the backbone.\n  first keys found: '
-            f'{listed(weights)}\n  first keys expected: {listed(target)}'
+            f'{report.source} holds no key of the {report.part}.\n  first keys found: '
+            f'{listed(weights)}\n  first keys expected: {listed(target)}\n'
+            f'To train from scratch, set {without}'
         )
     if 'pos_embed' in weights and 'pos_embed' in target:
-        _fit_pos_embed(weights, checkpoint.grid, target['pos_embed'], backbone, report)
+        _fit_pos_embed(weights, grid, target['pos_embed'], backbone, report)
     if _PATCHES in weights and _PATCHES in target:
         _fit_channels(weights, target[_PATCHES], report)
     for key, value in weights.items():
         if key not in target:
             unused = _is_not_built(key, target)
             (report.ignored if unused else report.unexpected).append(key)
+        elif target[key].is_floating_point() and not value.is_floating_point():
+            raise UserError(
+                f'{report.source} holds {key} in 8-bit integers: expected a '
+                f'checkpoint in float. To train from scratch, set {without}'
+            )
         elif value.shape == target[key].shape:
             report.matched.append(key)
         else:
@@ -152,39 +125,14 @@ def load_into_backbone(
     report.missing = [key for key in target if key not in known]
     if any(map(is_lora, report.unexpected)):
         raise UserError(
-            f'{checkpoint} holds LoRA adapters, which the model has no place for: '
+            f'{report.source} holds LoRA adapters, which the model has no place for: '
             'merge them into the weights (convert_checkpoint with merge_lora=True), '
             'or set model.backbone.lora as in its training'
         )
     if report.mismatched:
-        raise UserError(_explain_mismatch(report, weights, target))
-    backbone.load_state_dict({k: weights[k] for k in report.matched}, strict=False)
-    _log(report, logger)
-    return report
-
-
-def _log(report: LoadReport, logger: logging.Logger) -> None:
-    logger.info('%s', report)
-    if report.missing:
-        logger.warning('not in the checkpoint, left as is: %s', listed(report.missing))
-    if report.left_out:
-        (theirs, *_), (ours, *_) = report.left_out[0][1:]
-        logger.warning(
-            'classifier left out, initialised anew: it has %d classes in the '
-            'checkpoint and %d in the model',
-            theirs,
-            ours,
-        )
-    for key, old, new in report.adapted:
-        logger.warning(
-            '%s was trained on %d channels and is adapted to %d: %s',
-            key,
-            old[1],
-            new[1],
-            'their sum' if new[1] == 1 else f'repeated, times {old[1]}/{new[1]}',
-        )
-    if report.unexpected:
-        logger.warning('not used by the model: %s', listed(report.unexpected))
+        text = _explain_mismatch(report, weights, target)
+        raise UserError(f'{text}\nTo train from scratch, set {without}')
+    return {key: weights[key] for key in report.matched}
 
 
 def adapt_channels(weight: Tensor, channels: int) -> Tensor:
@@ -238,7 +186,9 @@ def _fit_pos_embed(
     old, new = tuple(pos_embed.shape), tuple(expected.shape)
     if len(old) != 3 or old[::2] != new[::2] or old[1] < 2:
         return
-    grid_size: Any = backbone.grid_size
+    grid_size: Any = getattr(backbone, 'grid_size', None)
+    if grid_size is None:  # a backbone of another package
+        return
     new_grid, num_patches = tuple(grid_size), old[1] - 1
     side = math.isqrt(num_patches)
     if noted:
@@ -290,21 +240,24 @@ def _explain_mismatch(
     if is_lora(key):
         lines.append('Set model.backbone.lora.r as in its training.')
     elif gated and not wants_gate:
-        lines.append("The file has mlp.fc3, iLLaMA's; the model has ffn='mlp'.")
+        lines.append(
+            "The file has mlp.fc3, iLLaMA's; the model has ffn='mlp': set "
+            'model.backbone.ffn=swiglu'
+        )
     elif wants_gate and not gated:
         lines.append('The file has no mlp.fc3, so it is no iLLaMA: an ordinary ViT?')
     elif _width(weights) != _width(target):
         lines.append(
             f'The file looks like {_size(weights)}; the model is {_size(target)}. Use '
-            'the checkpoint of the same size, or set model.backbone.arch to that of '
-            'the file.'
+            'a checkpoint of the same size, or set model.backbone.arch, and the '
+            'channels of neck and heads, to those of the file.'
         )
     else:
         lines.append(
-            f'Both look like {_size(target)}: make patch_size, in_channels and the '
-            'feed-forward of the model those of the file, or use another checkpoint.'
+            f'Both look like {_size(target)}: set patch_size, in_channels, ffn, norm, '
+            'with_pos_embed of model.backbone to those of the file, or use another '
+            'checkpoint.'
         )
-    lines.append('To train from scratch, set model.backbone.init_cfg=None')
     return '\n'.join(lines)
 
 

@@ -160,9 +160,8 @@ def _download(url: str, target: Path, is_released: bool) -> None:
             download(url, part, digest[1] if digest else '', 'sha256', attempts=1)
         except ConnectionError as error:
             raise ConnectionError(
-                f'{error}\nWithout a network, put the file at {target}, or set '
-                'model.backbone.init_cfg.checkpoint to a local file.\nTo train from '
-                'scratch, set model.backbone.init_cfg=None'
+                f'{error}\nWithout a network, put the file at {target}, or give the '
+                'path of a local file'
             ) from error
         try:
             read_checkpoint(part, mmap=True)

@@ -1,5 +1,6 @@
 """Optimisation, schedules, logging and long runs, in MMEngine's root registries."""
 
+from illama_seg.engine.initial_weights import InitialWeightsHook
 from illama_seg.engine.logs import ConfigWandbVisBackend, SafeLoggerHook
 from illama_seg.engine.long_runs.checkpoint import POINTER, SafeCheckpointHook
 from illama_seg.engine.long_runs.corrupt import CorruptImagesHook
@@ -34,6 +35,7 @@ __all__ = [
     'ConfigWandbVisBackend',
     'CorruptImagesHook',
     'FiniteLossHook',
+    'InitialWeightsHook',
     'Interrupted',
     'InterruptionHook',
     'LayerDecayConstructor',

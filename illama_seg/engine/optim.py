@@ -15,7 +15,12 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 from torch import Tensor, nn
 
 from illama_seg.errors import UserError
-from illama_seg.machine.precision import Precision, check_precision, choose_precision
+from illama_seg.machine.precision import (
+    Precision,
+    check_precision,
+    choose_precision,
+    given_precision,
+)
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -118,10 +123,18 @@ def training_precision(optim_wrapper: Any) -> Precision:
     name = type(optim_wrapper).__name__
     if isinstance(optim_wrapper, AmpOptimWrapper):
         dtype = str(optim_wrapper.cast_dtype or torch.float16)[6:]
-        return Precision(dtype, f'{dtype}, by {name}')
-    return Precision(
-        'float32', 'float32; AutocastOptimWrapper takes half precision where faster'
+        return given_precision(dtype, f', by {name}')
+    return given_precision(
+        'float32', '; AutocastOptimWrapper takes half precision where faster'
     )
+
+
+def steadier_settings(optim_wrapper: Any) -> str:
+    """Settings for a training that diverged, as a message has them."""
+    settings = 'a lower optim_wrapper.optimizer.lr, optim_wrapper.clip_grad.max_norm=1'
+    if training_precision(optim_wrapper).name == 'float32':
+        return settings
+    return f'{settings}, or optim_wrapper.dtype=float32'
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -191,7 +204,7 @@ class LayerDecayConstructor(MergedKeysConstructor):
         if not scopes:
             raise UserError(
                 'LayerDecayConstructor: no module of the model has get_layer_depth; '
-                "use mmengine's default constructor (drop optim_wrapper.constructor)"
+                'set optim_wrapper.constructor=MergedKeysConstructor'
             )
         prefix, backbone = scopes[0]
         self._scales = {}

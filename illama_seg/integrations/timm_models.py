@@ -213,7 +213,7 @@ class TimmILLaMA(ILLaMA):
         Raises:
             MissingFileError, ConnectionError, UserError: see ``load_into_backbone``.
         """
-        load_into_backbone(self, checkpoint)
+        load_into_backbone(self, checkpoint, without='pretrained=False')
 
     def _output(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         return x

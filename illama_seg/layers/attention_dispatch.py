@@ -27,6 +27,7 @@ from illama_seg.machine.choices import (
     may_measure,
     note_use,
     recall,
+    resumed_name,
 )
 
 Implementation = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -72,6 +73,19 @@ BY_NAME_ONLY = ('triton',)
 MAX_TOKENS, MAX_SCORES, MAX_REFERENCE = 4096, 2**24, 2048
 MAX_SECONDS = 4.0  # for all measurements of a process
 _spent = 0.0
+
+
+def check_asked() -> None:
+    """Refuse a name in ``ILLAMA_SEG_ATTENTION`` that nothing on this machine has.
+
+    Raises:
+        UserError: names the variable, the value and those expected.
+    """
+    devices = ['cpu', *['cuda'] * torch.cuda.is_available()]
+    known = {name: None for device in devices for name in ON_DEVICE[device]}
+    names = ('auto', 'fixed', *(name for name in known if name in IMPLEMENTATIONS))
+    if _asked() not in names:
+        raise UserError(f'{VARIABLE}={_asked()!r}: expected one of {", ".join(names)}')
 
 
 def available_implementations(
@@ -125,6 +139,10 @@ def automatic_implementation(
         choice = _measured(*case)
     if case:
         note_use(_key(*case), choice.name)
+        before = resumed_name(_key(*case))
+        if before not in (None, choice.name):
+            goes_on = f'trained with {before!r}, goes on with {choice.name!r}'
+            choice = choice._replace(source=f'{goes_on}, {choice.source}')
     return choice
 
 

@@ -140,6 +140,11 @@ def resume(choices: Any) -> None:
     _resumed.update((k, v) for k, v in pairs if isinstance(v, str))
 
 
+def resumed_name(key: str) -> str | None:
+    """Return the name that a resumed run had chosen for a kind of work, or None."""
+    return _resumed.get(key)
+
+
 def forget() -> None:
     """Forget what this process chose or resumed; the file stays."""
     _made.clear()

@@ -52,6 +52,35 @@ def check_precision(name: str, option: str) -> None:
         )
 
 
+def asked_precision() -> str:
+    """Return what ``ILLAMA_SEG_PRECISION`` asks for, 'auto' where it is not set.
+
+    Raises:
+        UserError: it is no precision; names the variable, the value and those expected.
+    """
+    asked = os.environ.get(VARIABLE) or 'auto'
+    check_precision(asked, VARIABLE)
+    return asked
+
+
+def given_precision(name: str, source: str) -> Precision:
+    """Return a precision that something else than the environment decides.
+
+    Its reason says so where the environment asks for another one.
+    """
+    asked, reason = asked_precision(), f'{name}{source}'
+    if asked not in ('auto', name):
+        reason += f'; {VARIABLE}={asked} has no effect'
+    return Precision(name, reason)
+
+
+def precision_with(amp: bool, device: str) -> Precision:
+    """Choose the precision of a test or measurement: float32 without ``amp``."""
+    if amp:
+        return choose_precision(device)
+    return given_precision('float32', ', without amp')
+
+
 def choose_precision(
     device: str, wanted: str = 'auto', resumed: str | None = None
 ) -> Precision:
@@ -70,11 +99,9 @@ def choose_precision(
     """
     check_precision(wanted, 'precision')
     if wanted != 'auto':
-        return Precision(wanted, f'{wanted}, as set')
-    if asked := os.environ.get(VARIABLE, ''):
-        check_precision(asked, VARIABLE)
-        if asked != 'auto':
-            return Precision(asked, f'{asked}, by {VARIABLE}')
+        return given_precision(wanted, ', as set')
+    if (asked := asked_precision()) != 'auto':
+        return Precision(asked, f'{asked}, by {VARIABLE}')
     seconds = measure_precisions(device)
     name = faster(seconds)
     times = ' against '.join(f'{1e3 * s:.1f} ms in {n}' for n, s in seconds.items())

@@ -81,7 +81,9 @@ class ImageClassifier(BaseModel):
         if self.init_cfg is not None:
             logger = MMLogger.get_current_instance()
             checkpoint = open_checkpoint(self.init_cfg['checkpoint'])
-            report = load_into_backbone(self.backbone, checkpoint, logger)
+            report = load_into_backbone(
+                self.backbone, checkpoint, logger, 'model.init_cfg=None'
+            )
             self.backbone.load_report = report
             self._load_head(checkpoint, logger)
         self._is_init = True

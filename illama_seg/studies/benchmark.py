@@ -18,7 +18,7 @@ from illama_seg.apis.runs.overview import count_tokens, describe_attention
 from illama_seg.errors import UserError
 from illama_seg.machine import choices
 from illama_seg.machine.choices import device_name
-from illama_seg.machine.precision import choose_precision
+from illama_seg.machine.precision import precision_with
 from illama_seg.studies.common import (
     build_model,
     check_at_least,
@@ -83,7 +83,7 @@ def run_benchmark(
     if checkpoint is not None:
         load_weights(model, checkpoint)
     model.to(on)
-    precision = choose_precision(on.type, 'auto' if amp else 'float32')
+    precision = precision_with(amp, on.type)
     dtype = precision.dtype
     tokens = count_tokens(model, shape)
     attention = [

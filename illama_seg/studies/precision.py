@@ -20,6 +20,7 @@ from illama_seg.apis.configs import load_config
 from illama_seg.apis.models import dataset_meta
 from illama_seg.apis.quantize import ConfigImages, load_with_kind
 from illama_seg.checkpoints import write_weights
+from illama_seg.errors import UserError
 from illama_seg.evaluation import ConfusionMatrix
 from illama_seg.machine.precision import choose_precision
 from illama_seg.quantization import in_integers, wrong_products
@@ -92,8 +93,12 @@ def compare_precisions(
     check_at_least(1, repeat=repeat, batch_size=batch_size)
     check_at_least(0, images=images)
     cfg = load_config(config, cfg_options)
+    half = choose_precision('cpu')
+    if half.name == 'float16':
+        raise UserError(f'{half.reason}: 8 bits are compared with bfloat16 on a CPU')
     path = results_path(out, cfg, 'quantization.json')
-    rows = [row for source in sources for row in _rows(cfg, source)]
+    pays = half.name == 'bfloat16'
+    rows = [row for source in sources for row in _rows(cfg, source, pays)]
     _time(rows, _batch(cfg, rows[0].model, batch_size), repeat)
     if images != 0:
         for row in rows:
@@ -110,7 +115,7 @@ def compare_precisions(
         repeat=repeat,
         machine=platform.machine(),
         capability=torch.backends.cpu.get_cpu_capability(),
-        half_precision=choose_precision('cpu').reason,
+        half_precision=half.reason,
         integers=integers,
         notes=NOTES,
     )
@@ -134,12 +139,11 @@ class _Row:
             self.model(images)
 
 
-def _rows(cfg: Config, source: str | Path) -> Iterator[_Row]:
+def _rows(cfg: Config, source: str | Path, pays: bool) -> Iterator[_Row]:
     model, kind = load_with_kind(cfg.copy(), source)
     if kind == 'trained':
         model = in_integers(model)
-    # Half precision only where it is faster.
-    for half in dict.fromkeys((False, choose_precision('cpu').name == 'bfloat16')):
+    for half in dict.fromkeys((False, pays)):
         name = 'bf16' if half else 'fp32'
         if kind != 'float':
             name = 'W8A8, rest bf16' if half else 'W8A8'

@@ -382,3 +382,14 @@ def test_weights_that_are_not_finite_are_found_beside_their_averages(tmp_path):
     (hook,) = (hook for hook in runner.hooks if isinstance(hook, EMAHook))
     assert all(p.isfinite().all() for p in hook.ema_model.parameters())
     assert names(tmp_path) == ['iter_2.pth']
+
+
+def test_a_best_score_of_another_metric_is_not_compared_with(tmp_path):
+    options = dict(train_cfg=dict(val_interval=4))
+    run(toy(tmp_path, scores=[50, 40], checkpoint=dict(save_best='toy/top'), **options))
+    more = dict(options, length=12, scores=[3], resume=True)
+    checkpoint = dict(save_best='toy/other', rule='greater')
+    text = run(toy(tmp_path, checkpoint=checkpoint, **more))
+    assert 'resumed with default_hooks.checkpoint.save_best=toy/other, was' in text
+    best = [name for name in names(tmp_path) if 'best' in name]
+    assert best == ['best_toy_other_iter_12.pth', 'best_toy_top_iter_4.pth']

@@ -69,7 +69,8 @@ class ToyMetric(BaseMetric):
 
     def compute_metrics(self, results):
         self.calls += 1
-        return dict(top=self.values.pop(0) if self.values else self.calls)
+        score = self.values.pop(0) if self.values else self.calls
+        return dict(top=score, other=score)
 
 
 def toy(work_dir, by_epoch=False, workers=0, length=8, resume=False, **more):
@@ -81,7 +82,7 @@ def toy(work_dir, by_epoch=False, workers=0, length=8, resume=False, **more):
             batch_size=2,
             num_workers=workers,
             sampler=sampler,
-            dataset=dict(type='ToyDataset', **dataset),
+            dataset=dict(type='ToyDataset', serialize_data=False, **dataset),
         )
 
     endless = dict(type='DefaultSampler' if by_epoch else 'InfiniteSampler')

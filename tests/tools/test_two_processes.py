@@ -23,6 +23,7 @@ from illama_seg.apis import build_trainer, load_config
 from illama_seg.backbones import ILLaMA
 from illama_seg.checkpoints import convert_checkpoint
 from illama_seg.engine import ShardedRunner
+from illama_seg.layers import resize_pos_embed
 
 SCRIPT = Path(shared.__file__)
 
@@ -192,6 +193,18 @@ def test_a_rehearsal_that_fails_in_one_process_ends_all_of_them(two):
 
 def test_a_process_that_rehearses_waits_for_no_statistics_of_others(two):
     assert [results['synchronised'] for results in two.ranks] == [(2, 3, 4, 4)] * 2
+
+
+@pytest.mark.parametrize('name', ['fitted', 'fitted shards'])
+def test_every_process_starts_from_the_file_of_load_from_fitted(name, two):
+    file = torch.load(two.folder / 'backbone.pth')
+    one, other = (result['start'] for result in trained(two, name))
+    assert difference(one, other) == 0
+    loaded = {key: one[f'backbone.{key}'] for key in file}
+    pos_embed = file.pop('pos_embed'), loaded.pop('pos_embed')
+    assert difference(loaded, file) == 0
+    expected = resize_pos_embed(pos_embed[0], (4, 4), (6, 4), 'last')
+    assert (pos_embed[1] - expected).abs().max() == 0
 
 
 # Averaged weights (EMA), in bfloat16

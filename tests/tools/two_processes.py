@@ -328,7 +328,15 @@ def trainings(folder, data, pretrained):
     }
     on = dict(data=data, start=first, amp=True, **later)
     with_cp = {'model.backbone.with_cp': True}
+    fitted = {
+        'load_from': pretrained,
+        'model.backbone.img_size': (96, 64),
+        'train_cfg.max_iters': 1,
+        'train_cfg.val_interval': 9,
+    }
     return {
+        'fitted': train(folder / 'fitted', data, **fitted),
+        'fitted shards': train(folder / 'shards', data, config=SHARDED, **fitted),
         'averaged': train(first.parent, **start),
         'not rehearsed': train(folder / 'not_rehearsed', **start, **off),
         'copied': train(folder / 'copied', **on),

@@ -7,15 +7,23 @@ from mmengine.config import Config
 from illama_seg.errors import UserError
 
 
-def note_recipe(cfg: Config) -> None:
+def learning_rate(cfg: Config) -> float | None:
+    """Learning rate of a config, or None."""
+    return cfg.get('optim_wrapper', {}).get('optimizer', {}).get('lr')
+
+
+def note_recipe(cfg: Config, rate: float | None) -> None:
     """Copy the config file's batch and learning rate, before overrides change them.
 
     Writes them into ``auto_scale_lr``, where mmengine looks for the batch.
+
+    Args:
+        cfg: config; changed in place.
+        rate: learning rate of the config file.
     """
     scaling = cfg.get('auto_scale_lr')
     if scaling is None and cfg.get('effective_batch') is not None:
         scaling = dict(enable=False, base_batch_size=cfg.effective_batch)
-    rate = cfg.get('optim_wrapper', {}).get('optimizer', {}).get('lr')
     if scaling is not None:
         cfg.auto_scale_lr = {'base_lr': rate, **scaling}
 

@@ -12,6 +12,7 @@ LOOPS = {
 HOOKS = {
     'logger': 'SafeLoggerHook',
     'checkpoint': 'SafeCheckpointHook',
+    'initial_weights': 'InitialWeightsHook',
     'resume': 'ResumeHook',
     'finite_loss': 'FiniteLossHook',
     'corrupt_images': 'CorruptImagesHook',

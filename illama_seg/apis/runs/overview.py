@@ -18,7 +18,12 @@ from torch import nn
 from illama_seg.apis.consistency import doubts
 from illama_seg.apis.runs.batches import fitting_rate, recipe_batch
 from illama_seg.checkpoints import LoadReport
-from illama_seg.engine import RehearsalHook, SeededDataset, training_precision
+from illama_seg.engine import (
+    RehearsalHook,
+    ResumeHook,
+    SeededDataset,
+    training_precision,
+)
 from illama_seg.engine.schedule import updates_every
 from illama_seg.layers import SelfAttention, automatic_implementation
 from illama_seg.machine import choices
@@ -108,7 +113,9 @@ def _learning_rate(runner: Runner, images: int) -> str:
     low, high = min(rates), max(rates)
     text = f'{high:.4g}' if math.isclose(low, high) else f'{low:.4g} to {high:.4g}'
     if runner._resume and runner._has_loaded:
-        return f'{text}, as resumed'
+        hooks = (h for h in getattr(runner, 'hooks', ()) if isinstance(h, ResumeHook))
+        changed = any('lr' in hook.changes.options for hook in hooks)
+        return f'{text}, {"as set for this resumed run" if changed else "as resumed"}'
     cfg = runner.cfg
     total = runner.world_size * images * updates_every(runner.optim_wrapper)
     recipe, fits = recipe_batch(cfg), fitting_rate(cfg, total)
@@ -121,7 +128,7 @@ def _learning_rate(runner: Runner, images: int) -> str:
     if math.isclose(rate, fits, rel_tol=0.01):
         return f'{text}, by {base} {recipe}'
     return (
-        f'{text}; {base} {recipe} gives {fits:.4g}: set auto_scale_lr, or '
+        f'{text}; {base} {recipe} gives {fits:.4g}: set auto_scale_lr.enable=True, or '
         f'optim_wrapper.optimizer.lr={fits:.4g}'
     )
 
@@ -143,11 +150,12 @@ def _weights(runner: Runner, model: nn.Module) -> str:
         path = runner._load_from or find_latest_checkpoint(runner.work_dir)
         return f'resumed from {path}, at iteration {runner.iter:,}'
     start = f'nothing to resume in {runner.work_dir}; ' if runner._resume else ''
-    if runner._load_from:
-        return f'{start}all of {runner._load_from}'
     reports = [getattr(module, 'load_report', None) for module in model.modules()]
+    if runner._load_from:
+        reports = reports[:1]  # the whole model's, of InitialWeightsHook
     loaded = [report.summary for report in reports if isinstance(report, LoadReport)]
-    return start + ('; '.join(loaded) or 'from scratch')
+    unknown = f'from {runner._load_from}' if runner._load_from else 'from scratch'
+    return start + ('; '.join(loaded) or unknown)
 
 
 def _trained(model: nn.Module) -> dict[str, str]:

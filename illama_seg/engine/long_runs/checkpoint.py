@@ -22,6 +22,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from illama_seg.engine.long_runs.durable import _tensors, check_finite, make_durable
+from illama_seg.engine.optim import steadier_settings
 from illama_seg.engine.schedule import updates_every
 
 PART = '.part'
@@ -67,6 +68,7 @@ class SafeCheckpointHook(CheckpointHook):
         self._local = isinstance(self.file_backend, LocalBackend)
         resumed = runner._load_from if runner._resume else None
         is_own_run = resumed is None or self._is_here(str(resumed))
+        self._forget_other_score(runner)
         self._keep_own(runner.message_hub, is_own_run)
         if not isinstance(ids, list) or not is_own_run:
             ids = []
@@ -96,6 +98,20 @@ class SafeCheckpointHook(CheckpointHook):
             self.best_ckpt_path_dict = {
                 key: hub.get_info(f'best_ckpt_{key}') for key in self.key_indicators
             }
+
+    def _forget_other_score(self, runner: Runner) -> None:
+        """Begin the best score anew where it was of another metric."""
+        best = runner.message_hub.get_info('best_ckpt')
+        if not self.save_best or len(self.key_indicators) > 1 or best is None:
+            return
+        (key,), name = self.key_indicators, os.path.basename(str(best))
+        if key == 'auto' or name.startswith(f'best_{key}_'.replace('/', '_')):
+            return
+        _set_infos(runner.message_hub, dict(best_score=None, best_ckpt=None))
+        runner.logger.warning(
+            f'resumed with default_hooks.checkpoint.save_best={key}, was another: its '
+            f'best score begins anew, and {name} is kept'
+        )
 
     def _is_here(self, path: str) -> bool:
         """Return True if a file is directly in the folder of the checkpoints."""
@@ -134,7 +150,11 @@ class SafeCheckpointHook(CheckpointHook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Look at what is about to be written."""
         for key in ('state_dict', 'ema_state_dict'):
-            check_finite(checkpoint.get(key, {}), checkpoint['meta']['iter'])
+            check_finite(
+                checkpoint.get(key, {}),
+                checkpoint['meta']['iter'],
+                steadier_settings(runner.optim_wrapper),
+            )
         self._needed = sum(tensor.nbytes for tensor in _tensors(checkpoint))
 
     def save_now(self, runner: Runner, meta: dict) -> bool:

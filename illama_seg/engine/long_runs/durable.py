@@ -35,8 +35,13 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def check_finite(weights: Mapping[str, Any], iteration: int) -> None:
+def check_finite(weights: Mapping[str, Any], iteration: int, settings: str) -> None:
     """Refuse weights that training would never recover from.
+
+    Args:
+        weights: key -> value; only tensors are looked at.
+        iteration: of the training, for the message.
+        settings: what to resume with, for the message.
 
     Raises:
         ValueError: names the first that holds a NaN or an infinity.
@@ -48,8 +53,7 @@ def check_finite(weights: Mapping[str, Any], iteration: int) -> None:
             raise UserError(
                 f'{name} is not finite after iteration {iteration}: nothing was saved, '
                 'and the checkpoints are unchanged. Resume from the last one '
-                '(resume=True) with a lower optim_wrapper.optimizer.lr, '
-                'optim_wrapper.clip_grad.max_norm=1, or in float32'
+                f'(resume=True) with {settings}'
             )
 
 

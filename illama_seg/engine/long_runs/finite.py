@@ -13,7 +13,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
-from illama_seg.engine.optim import training_precision
+from illama_seg.engine.optim import steadier_settings, training_precision
 from illama_seg.errors import UserError
 
 
@@ -126,8 +126,7 @@ class FiniteLossHook(Hook):
             f'the loss is {loss} in iteration {iteration}: the weights were not '
             f'updated, the checkpoints are unchanged, and the files of the batch are '
             f'listed in {path}. Check them, then resume from the last checkpoint '
-            '(resume=True) with a lower optim_wrapper.optimizer.lr, '
-            'optim_wrapper.clip_grad.max_norm=1, or in float32'
+            f'(resume=True) with {steadier_settings(runner.optim_wrapper)}'
         )
 
 

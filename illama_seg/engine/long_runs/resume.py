@@ -12,12 +12,18 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from illama_seg.engine.long_runs.changes import (
+    Changes,
+    describe_averages,
+    find_changes,
+)
 from illama_seg.engine.long_runs.loops import (
     ResumableEpochTrainLoop,
     ResumableIterTrainLoop,
     images_of_batch,
 )
 from illama_seg.engine.long_runs.newest import check_resumable, resume_from_newest
+from illama_seg.engine.optim import training_precision
 from illama_seg.engine.schedule import updates_every
 from illama_seg.errors import UserError
 from illama_seg.machine import choices
@@ -34,6 +40,9 @@ class ResumeHook(Hook):
     differently. Random numbers are functions of the place, see
     ``illama_seg.engine.long_runs.seeding``. The seed, the optimiser and its precision,
     schedules, averaged weights and loss scale are in mmengine's checkpoints already.
+    Options of optimiser, schedules and averages that the config has changed since then
+    apply, see ``illama_seg.engine.long_runs.changes``; the log says so, and where the
+    run goes on in another precision.
     The entry ``resume`` is a dict of numbers, strings and tensors. Where several
     processes train, gradients of an unfinished update are not kept.
     """
@@ -42,6 +51,7 @@ class ResumeHook(Hook):
 
     def __init__(self) -> None:
         self._resumed: dict[str, Any] = {}
+        self.changes = Changes()
 
     def before_run(self, runner: Runner) -> None:
         """Choose the checkpoint to resume from, where the config asks to resume.
@@ -56,7 +66,11 @@ class ResumeHook(Hook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add the entry."""
         loop, meta = runner.train_loop, checkpoint['meta']
-        entry: dict[str, Any] = dict(choices=choices.made())
+        entry: dict[str, Any] = dict(
+            choices=choices.made(),
+            precision=training_precision(runner.optim_wrapper).name,
+            averages=describe_averages(runner),
+        )
         if isinstance(loop, ResumableEpochTrainLoop):
             done = meta['iter'] - meta['epoch'] * len(loop.dataloader)
             entry['images_of_epoch'] = done * images_of_batch(runner, loop.dataloader)
@@ -84,6 +98,11 @@ class ResumeHook(Hook):
                 f'{runner._load_from} cannot be resumed: its entry {KEY!r} is of type '
                 f'{type(self._resumed).__name__}, expected a dict'
             )
+        if runner._resume and runner._load_from is not None:
+            averages = self._resumed.get('averages')
+            self.changes = find_changes(runner, checkpoint, averages)
+            state = checkpoint['optimizer']
+            self._resumed.setdefault('precision', state.get('precision'))
         choices.resume(self._resumed.get('choices'))
         loop = runner.train_loop
         if isinstance(loop, ResumableEpochTrainLoop):
@@ -101,6 +120,11 @@ class ResumeHook(Hook):
         if not runner._resume:
             return
         _check_optimizer(runner)
+        self.changes.apply(runner)
+        before = self._resumed.get('precision')
+        now = training_precision(runner.optim_wrapper)
+        if before not in (None, now.name):
+            runner.logger.warning('trained in %s, goes on in %s', before, now.reason)
         gradients = self._resumed.pop('gradients', {})
         if not isinstance(gradients, dict):
             raise UserError(
@@ -140,7 +164,8 @@ def _check_optimizer(runner: Runner) -> None:
                     f'{runner._load_from} cannot be resumed with '
                     f'{type(optimizer).__name__}: its optimizer has no '
                     f'{", ".join(lacking)}. Resume with the optimiser it was trained '
-                    'with, or start anew from its weights: load_from, no resume'
+                    'with, or start anew from its weights: set '
+                    f'load_from={runner._load_from} and leave resume out'
                 )
 
 

@@ -18,6 +18,7 @@ from illama_seg.apis.runs import overview
 from illama_seg.apis.runs.batches import fitting_rate
 from illama_seg.apis.runs.overview import OverviewHook, describe_run
 from illama_seg.backbones import ILLaMA
+from illama_seg.checkpoints import LoadReport
 from illama_seg.engine import AutocastOptimWrapper
 from illama_seg.layers import attention_dispatch
 from illama_seg.machine import choices, precision
@@ -208,8 +209,14 @@ def test_an_empty_work_dir_has_nothing_to_resume(tmp_path):
     assert found['weights'] == f'nothing to resume in {tmp_path}; from scratch'
 
 
-def test_a_checkpoint_to_start_from_is_named():
-    assert rows(fake_runner(_load_from='a.pth'))['weights'] == 'all of a.pth'
+def test_a_checkpoint_to_start_from_is_named_with_what_was_loaded():
+    model = ILLaMA(arch=ARCH, out_indices=(0,), img_size=32)
+    runner = fake_runner(model=model, _load_from='a.pth')
+    assert rows(runner)['weights'] == 'from a.pth'  # without InitialWeightsHook
+    model.load_report = LoadReport('a.pth', 'model', matched=['a', 'b'], missing=['c'])
+    assert rows(runner)['weights'] == (
+        'a.pth: loaded 2 of 3 model keys, 0 resized, 1 missing (c)'
+    )
 
 
 @pytest.mark.parametrize(
