@@ -66,7 +66,7 @@ model = dict(
     neck=dict(embed_dim=48),
     decode_head=dict(in_channels=[48] * 4, **head),
     auxiliary_head=dict(in_channels=48, **head),
-    test_cfg=dict(mode='slide', crop_size=crop, stride=(43, 43)),
+    test_cfg=dict(mode='slide', crop_size=crop, stride=(32, 32)),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=2),
