@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import cv2
 import numpy as np
 from mmengine.logging import print_log
 from mmengine.registry import TRANSFORMS
@@ -137,7 +138,8 @@ class _Painter:
         counts = np.zeros(len(self.classes), np.int64)
 
         def painted(frame: np.ndarray) -> np.ndarray:
-            counts[:] += self._paint(frame, predict(self.model, frame, *self.windows))
+            labels = predict(self.model, self._as_loaded(frame), *self.windows)
+            counts[:] += self._paint(frame, labels)
             return frame
 
         facts = rewrite_video(path, target, painted)
@@ -147,6 +149,12 @@ class _Painter:
             write_image(target.with_suffix('.png'), strip)
         print_log(f'{target}: {facts}', logger='current')
         return self._shares(counts)
+
+    def _as_loaded(self, frame: np.ndarray) -> np.ndarray:
+        """Return a frame of a video, (H, W, 3) BGR, as the model's loader would."""
+        if self.loader.get('color_type') == 'grayscale':
+            return cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
+        return frame if self.is_bgr else np.ascontiguousarray(frame[..., ::-1])
 
     def _paint(self, image: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Paint an image in place; return the number of pixels of each class."""

@@ -31,7 +31,7 @@ def as_array(image: AnyImage, loader: Mapping) -> np.ndarray:
             an array is left as it is.
 
     Returns:
-        (H, W, 3) uint8, BGR, by the default loader.
+        (H, W, 3) uint8, BGR, by the default loader; (H, W) by one of grey images.
 
     Raises:
         UserError: names the type, shape or dtype, and what is expected.
@@ -40,18 +40,26 @@ def as_array(image: AnyImage, loader: Mapping) -> np.ndarray:
         # mmseg's inference_model may have made the step one that reads arrays.
         is_file = loader.get('type') != 'LoadImageFromNDArray'
         return read_image(image, loader if is_file else None)
+    is_usual = loader.get('type') in ('LoadImageFromFile', 'LoadImageFromNDArray')
+    is_usual &= loader.get('imdecode_backend') != 'tifffile'
+    colours = loader.get('color_type', 'color') if is_usual else ''
     if isinstance(image, Image.Image):
         if image.mode in ('I', 'F') or image.mode.startswith('I;'):
             raise UserError(
                 f'the PIL image has mode {image.mode!r}: expected 8 bits a channel, '
                 'such as RGB or L; or give its path'
             )
+        if colours == 'grayscale':
+            return np.asarray(image.convert('L'))
+        if colours != 'color':
+            raise UserError(
+                'a PIL image has no order of bands that this model reads '
+                f'(test_pipeline.0={dict(loader)}): give its path, or an array'
+            )
         return np.ascontiguousarray(np.asarray(image.convert('RGB'))[..., ::-1])
     if not isinstance(image, np.ndarray):
         raise UserError(f'an image is a {type(image).__name__}: {EXPECTED}')
-    is_usual = loader.get('type') in ('LoadImageFromFile', 'LoadImageFromNDArray')
-    reads = loader.get('color_type', 'color'), bool(loader.get('to_float32'))
-    if not is_usual or reads != ('color', False):
+    if colours != 'color' or loader.get('to_float32'):
         return image
     if image.dtype != np.uint8:
         raise UserError(

@@ -8,6 +8,7 @@ from mmseg.apis import inference_model
 from PIL import Image
 
 from illama_seg.apis import load_config, load_segmentor, predict
+from illama_seg.apis.inputs import as_array
 
 
 @pytest.fixture(scope='module')
@@ -107,6 +108,20 @@ def test_arrays_are_left_alone_where_the_loader_reads_other_values(run, image):
     model = load_segmentor(load_config(run.config, loader), run.checkpoint)
     labels = predict(model, image.astype(np.float32))
     np.testing.assert_array_equal(labels, predict(model, image))
+
+
+def test_a_pil_image_has_the_bands_that_the_loader_reads_or_is_refused(path):
+    picture = Image.open(path)
+    step = dict(type='LoadImageFromFile', color_type='grayscale')
+    grey = as_array(picture, step)
+    assert grey.shape == (48, 64)
+    np.testing.assert_allclose(grey, as_array(path, step), atol=1)
+    for other in (
+        dict(type='LoadImageFromFile', imdecode_backend='tifffile'),
+        dict(type='LoadImageFromFile', color_type='unchanged'),
+    ):
+        with pytest.raises(ValueError, match='give its path, or an array'):
+            as_array(picture, other)
 
 
 @pytest.mark.parametrize('padding', [None, dict(size_divisor=16)])

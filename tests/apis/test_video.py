@@ -9,7 +9,7 @@ import pytest
 from tiny_run import fails, run_tool
 
 from illama_seg.apis import find_images, load_segmentor, predict, segment_files, video
-from illama_seg.apis.infer import legend, overlay
+from illama_seg.apis.infer import _Painter, legend, overlay
 from illama_seg.apis.video import rewrite_video
 
 RATE, SIZE = 12.5, (48, 64)
@@ -230,6 +230,22 @@ def test_the_overlay_is_that_of_images_and_the_legend_stands_beside_it(
     strip = legend(64, shown, meta['classes'], meta['palette'])
     drawn = cv2.imread(str(tmp_path / 'out' / 'overlay' / 'clip.png'))
     np.testing.assert_array_equal(drawn, strip)
+
+
+def test_frames_reach_a_model_as_its_loader_reads_images(model, monkeypatch):
+    frame = np.full((*SIZE, 3), (200, 100, 20), np.uint8)
+
+    def loaded(**step):
+        step = dict(type='LoadImageFromFile', **step)
+        monkeypatch.setitem(model.cfg.test_pipeline, 0, step)
+        return _Painter(model, 0.5, ())._as_loaded(frame)
+
+    assert loaded()[0, 0].tolist() == [200, 100, 20]
+    # Of a file tifffile keeps the order, red first.
+    assert loaded(imdecode_backend='tifffile')[0, 0].tolist() == [20, 100, 200]
+    grey = loaded(color_type='grayscale')
+    expected = 0.114 * 200 + 0.587 * 100 + 0.299 * 20
+    assert grey.shape == SIZE and grey[0, 0] == pytest.approx(expected, abs=1)
 
 
 def test_a_folder_of_images_and_videos_and_bad_ones_is_segmented(
