@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: configs and tools go into the package."""
+"""Package configs and tools, which pyproject.toml cannot express."""
 
 import shutil
 from pathlib import Path

@@ -59,9 +59,9 @@ class UserError(ValueError):
         name, value = self.parameter
         if name not in options:  # a key of the config
             return str(self)
-        option = '--' + name.replace('_', '-')
-        option += '' if value is True else f' {value}'  # a flag has no value
-        return f'{option}: {super().__str__()}'
+        flag = name.replace('_', '-')
+        given = '' if value is True else f' {value}'  # a flag has no value
+        return f'--{flag}{given}: {super().__str__()}'
 
 
 class MissingFileError(UserError, FileNotFoundError):

@@ -3,7 +3,8 @@
 Prints versions, measurements and limits, then each known problem with its cure; --json
 FILE writes the same. The exit status is 1 if something is wrong. `python -m
 torch.utils.collect_env` prints more about the machine. This tool must run where
-packages are broken or missing: it imports none, child processes try them.
+packages are broken or missing: it imports none, child processes try them. Over 300
+lines: it can import nothing of this package either.
 """
 
 from __future__ import annotations  # to be told of an older Python
@@ -185,9 +186,9 @@ def missing(facts: dict) -> Found:
         tags = {v.partition('+')[2] for v in (torch, vision)} - {''}
         if numbers(vision)[:2] != (0, minor) or len(tags) > 1:
             what = (
-                f'torchvision {vision} is not for torch {torch}: "operator torchvision'
+                f'torchvision {vision} is not for torch {torch}: "operator '
+                'torchvision::nms does not exist" (pytorch/vision#8985)'
             )
-            what += '::nms does not exist" (pytorch/vision#8985)'
             cure = f'pip install -U "torchvision==0.{minor}.*" from the index of torch'
             yield 'wrong', what, cure
 
@@ -234,8 +235,8 @@ def gpu(facts: dict) -> Found:
         built = f'CUDA {torch["cuda_version"]}'
         cure = (
             'update the driver, or install torch for the CUDA that nvidia-smi shows; '
+            'in a container: docker run --gpus all'
         )
-        cure += 'in a container: docker run --gpus all'
     yield 'wrong', f'torch sees no GPU: this torch is built for {built}', cure
 
 
@@ -243,18 +244,20 @@ def limits(facts: dict) -> Found:
     """Limits of the machine that end or slow a training."""
     shared, files = facts['shared_memory_mib'], facts['open_files']
     if shared is not False and shared < 2048:
-        what = f'{shared} MiB of shared memory in /dev/shm: data loaders end with "Bus '
-        what += 'error" when it is full (pytorch/pytorch#5040)'
-        cure = 'docker run --shm-size=8g, or --ipc=host; else --cfg-options '
-        cure += (
+        what = (
+            f'{shared} MiB of shared memory in /dev/shm: data loaders end with "Bus '
+            'error" when it is full (pytorch/pytorch#5040)'
+        )
+        cure = (
+            'docker run --shm-size=8g, or --ipc=host; else --cfg-options '
             'train_dataloader.num_workers=0 train_dataloader.persistent_workers=False'
         )
         yield 'wrong' if shared < 512 else 'note', what, cure
     if files is not None and files < 4096:
         what = (
             f'{files} open files allowed: data loaders may end with "received 0 items '
+            'of ancdata" or "Too many open files" (pytorch/pytorch#973)'
         )
-        what += 'of ancdata" or "Too many open files" (pytorch/pytorch#973)'
         cure = 'ulimit -n 65536 before training, or fewer num_workers'
         yield 'wrong' if files < 512 else 'note', what, cure
     omp, cores = facts['omp_num_threads'] or '', facts['cores'] or 1

@@ -1,6 +1,6 @@
 """Parts of a segmentor's config that contradict each other, or the classes of the data.
 
-Each rule yields a sentence for each contradiction, with the option that mends it.
+Each rule yields a sentence for each contradiction, with the option that fixes it.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def quantize_after_training(
 
     Raises:
         FileNotFoundError: if a file is missing.
-        ValueError: if the weights do not fit, are in 8 bits already, or an option is
+        UserError: if the weights do not fit, are in 8 bits already, or an option is
             out of its range.
     """
     weights_path(out)
@@ -99,7 +99,7 @@ def export_quantized(
 
     Raises:
         FileNotFoundError: if a file is missing.
-        ValueError: if the checkpoint is not of such a training.
+        UserError: if the checkpoint is not of such a training.
     """
     weights_path(out)
     model, kind = load_with_kind(load_config(config, cfg_options), checkpoint)

@@ -42,7 +42,8 @@ def build_trainer(
 ) -> Runner:
     """Check data, weights, schedule and work dir, then build the training run.
 
-    The run logs an overview before its first iteration.
+    Before the first iteration the run rehearses a step and a validation without a trace
+    (``RehearsalHook``) and logs an overview (``OverviewHook``).
 
     Args:
         cfg: config of :func:`load_config`.

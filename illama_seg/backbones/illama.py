@@ -73,7 +73,7 @@ class ILLaMA(BaseModule):
             rank r beside the linear layers of the blocks; needs peft.
 
     Raises:
-        ValueError: for an argument out of its range.
+        UserError: for an argument out of its range.
     """
 
     _is_init: bool
@@ -167,7 +167,7 @@ class ILLaMA(BaseModule):
         """Truncated normal weights, zero biases; or a checkpoint, with a report.
 
         Raises:
-            ValueError: if the checkpoint holds no key of the backbone, is of another
+            UserError: if the checkpoint holds no key of the backbone, is of another
                 size, or cannot be read safely.
             FileNotFoundError: if there is no such file.
         """
@@ -198,7 +198,7 @@ class ILLaMA(BaseModule):
         """Set the soft mask rate, in [0, 1]; a schedule may move it either way.
 
         Raises:
-            ValueError: if it is out of range, or not 0 with another mask.
+            UserError: if it is out of range, or not 0 with another mask.
         """
         if not 0 <= rate <= 1:
             raise UserError(
@@ -252,7 +252,7 @@ class ILLaMA(BaseModule):
             patch size P; 'cls_token': (B, C); 'raw': (B, N + 1, C), N patches.
 
         Raises:
-            ValueError: if ``x`` is not a batch of images of in_channels.
+            UserError: if ``x`` is not a batch of images of in_channels.
         """
         in_channels = self.patch_embed.proj.in_channels
         if x.ndim != 4 or x.size(1) != in_channels or 0 in x.shape[2:]:

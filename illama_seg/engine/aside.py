@@ -89,7 +89,7 @@ def model_kept(model: nn.Module) -> Iterator[None]:
 
 
 def _held(tensor: Tensor) -> Tensor:
-    """What this process holds of a tensor, without its gradient."""
+    """Return this process's part of a tensor, detached."""
     tensor = tensor.detach()
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 

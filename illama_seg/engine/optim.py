@@ -38,7 +38,7 @@ class AutocastOptimWrapper(OptimWrapper):
         **kwargs: of mmengine's ``OptimWrapper``.
 
     Raises:
-        ValueError: for another ``dtype``.
+        UserError: for another ``dtype``.
     """
 
     def __init__(self, optimizer: Any, dtype: str = 'auto', **kwargs: Any) -> None:
@@ -183,7 +183,7 @@ class LayerDecayConstructor(MergedKeysConstructor):
         layer_decay_rate: in (0, 1].
 
     Raises:
-        ValueError: if the rate is missing or out of range, or if no module of the model
+        UserError: if the rate is missing or out of range, or if no module of the model
             has ``get_layer_depth``.
     """
 

@@ -46,25 +46,26 @@ class RehearsalError(RuntimeError):
 class RehearsalHook(Hook):
     """Take a training step and validate a few images before the first iteration.
 
-    So what no check of the config foresees is met in the first minute, not after the
-    first validation. The first images of the data sets go through their pipelines, in
-    this process, then the model, the losses and the optimiser wrapper with its
-    precision, up to the clipped gradients. The optimiser's own step is left out: the
-    training does it at once, and undoing it would need a copy of the optimiser's state.
-    The validation is the config's loop with its metrics. At last the names that the
-    best checkpoint, early stopping or a schedule take from the metrics are looked up.
+    Finds errors that the checks of the config cannot, in the first minute instead of
+    after the first validation. The first images of the data sets go through their
+    pipelines, in this process, then the model, the losses and the optimiser wrapper
+    with its precision, up to the clipped gradients. The optimiser's own step is left
+    out: the training does it at once, and undoing it would need a copy of the
+    optimiser's state. The validation is the config's loop with its metrics. At last the
+    names that the best checkpoint, early stopping or a schedule take from the metrics
+    are looked up.
 
     The training is the same, bit for bit, as without it: see
     :func:`illama_seg.engine.aside.set_aside`. Loaders and samplers are not used, and
     nothing is logged, drawn or written. A transform or data set that counts its calls
     sees some more of them.
 
-    Each of several processes rehearses by itself, then they tell each other; sharded
-    weights are gathered by all of them together, and one that fails ends at once.
+    Several processes rehearse apart and exchange their failures. Where they compute
+    together, as with sharded weights, a process that fails raises at once.
 
     Args:
-        num_images: images of the validation, and of the step, but no more of those than
-            a process's batch has; 0 for no rehearsal.
+        num_images: images to validate; the training step takes at most the batch of
+            one process. 0 for no rehearsal.
 
     Attributes:
         summary: what was rehearsed and how long it took, for the log.
@@ -145,8 +146,8 @@ class RehearsalHook(Hook):
 
     def _explain(self, error: Exception) -> str:
         line = traceback.extract_tb(error.__traceback__)[-1].line
-        text = f'rehearsal of the {self._stage}: {type(error).__name__}: '
-        text += str(error) or f'at `{line}`'
+        what = str(error) or f'at `{line}`'
+        text = f'rehearsal of the {self._stage}: {type(error).__name__}: {what}'
         if is_out_of_memory(error) and self._stage in SMALLER:
             count = self.num_images
             text += f'\n{_count(count)} do not fit: set {SMALLER[self._stage]}'

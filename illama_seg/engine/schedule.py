@@ -43,7 +43,7 @@ class WarmupCosineLR(_ParamScheduler):
         verbose: log every value.
 
     Raises:
-        ValueError: if the warmup is negative or leaves nothing of the training.
+        UserError: if the warmup is negative or leaves nothing of the training.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class WholeUpdatesSampler(DefaultSampler):
         seed: of the order, the same in all processes.
 
     Raises:
-        ValueError: if the data set is smaller than the effective batch.
+        UserError: if the data set is smaller than the effective batch.
     """
 
     def __init__(

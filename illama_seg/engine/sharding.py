@@ -36,7 +36,7 @@ class ShardedRunner(Runner):
     trains it is mmengine's runner.
 
     Raises:
-        ValueError: the config has an ``EMAHook``, which copies the model, or the
+        UserError: the config has an ``EMAHook``, which copies the model, or the
             backbone has adapters (LoRA).
     """
 

@@ -34,7 +34,7 @@ class SoftMaskHook(Hook):
         by_epoch: the cutoff counts epochs, not iterations.
 
     Raises:
-        ValueError: for an unknown mode, a negative cutoff, one beyond the end of the
+        UserError: for an unknown mode, a negative cutoff, one beyond the end of the
             training (when that starts), or a model that has no soft mask.
     """
 

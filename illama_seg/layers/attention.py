@@ -29,6 +29,7 @@ def soft_causal_attention(
 ) -> Tensor:
     """Attention whose future weights are scaled by a after the softmax, Eq. 2.
 
+    O = (softmax(q k^T / sqrt d) * S) v, element by element by the mask S:
     S_ij = 1 for j <= i and a for j > i: a = 0 is what the released models compute,
     a = 1 is bidirectional. The denominator always runs over all keys.
 
@@ -65,8 +66,9 @@ def soft_causal_attention(
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Strict causal attention, Eq. 1: the future is masked before the softmax.
 
-    Not what the released models compute: a row's denominator ends at its own token, so
-    no output depends on a later token at all. (B, h, N, d) each, and returned.
+    The denominator of a row ends at its own token, so no output depends on a later
+    token. The released models use the soft mask instead. (B, h, N, d) each, and
+    returned.
     """
     return F.scaled_dot_product_attention(*_one_dtype(q, k, v), is_causal=True)
 
@@ -91,9 +93,8 @@ def bidirectional_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def attention_map(attend: Attend, q: Tensor, k: Tensor) -> Tensor:
     """Weights of the values in an attention, whichever implementation it is.
 
-    Outputs are linear in the values: for columns of the identity they are those columns
-    of the weights. So the map is what the attention computes, not what a second formula
-    says that it should.
+    Runs the attention with the identity matrix as values: its output is the matrix of
+    the weights.
 
     Args:
         attend: (q, k, v), (B, h, N, d) each -> (B, h, N, d).

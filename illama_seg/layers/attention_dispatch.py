@@ -19,6 +19,7 @@ from torch import Tensor
 from illama_seg.errors import UserError
 from illama_seg.layers.attention_blocked import blocked_attention
 from illama_seg.layers.attention_flash import flash_attention
+from illama_seg.layers.attention_reference import reference_attention
 from illama_seg.machine.choices import (
     Choice,
     apart,
@@ -33,17 +34,6 @@ from illama_seg.machine.choices import (
 Implementation = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 # 'auto', 'fixed' (no measurement), or the name of an implementation.
 VARIABLE = 'ILLAMA_SEG_ATTENTION'
-
-
-def reference_attention(q: Tensor, k: Tensor, v: Tensor, rate: Tensor) -> Tensor:
-    """(softmax(q k^T / sqrt d) * S) v by the formula, with an N x N matrix."""
-    n = q.shape[2]
-    past = torch.ones(n, n, dtype=torch.bool, device=q.device).tril()
-    rate = rate.to(q.device, q.dtype)
-    mask = torch.where(past, torch.ones_like(rate), rate)
-    weights = torch.softmax(q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5, dim=-1)
-    # Not renormalised: the mask multiplies the softmax, rows need not sum to one.
-    return (weights * mask) @ v
 
 
 def _first(op: Callable) -> Callable:
@@ -126,7 +116,7 @@ def automatic_implementation(
         training: whether a gradient will be needed.
 
     Raises:
-        ValueError: the variable names no implementation that works here.
+        UserError: the variable names no implementation that works here.
     """
     kind = device, dtype, head_dim
     asked, compiling = _asked(), torch.compiler.is_compiling()

@@ -20,7 +20,7 @@ def rotary_table(
         (num_tokens, head_dim / 2, 2) in float32: cosine and sine of each.
 
     Raises:
-        ValueError: if ``head_dim`` is odd.
+        UserError: if ``head_dim`` is odd.
     """
     if head_dim % 2:
         raise UserError(f'rotary embedding needs an even head_dim, got {head_dim}')

@@ -44,7 +44,7 @@ def check_precision(name: str, option: str) -> None:
     """Check the name of a precision.
 
     Raises:
-        ValueError: names the option, the value found and those expected.
+        UserError: names the option, the value found and those expected.
     """
     if name not in ('auto', *PRECISIONS):
         raise UserError(
@@ -95,7 +95,7 @@ def choose_precision(
         resumed: name of the precision that a resumed run was trained in.
 
     Raises:
-        ValueError: for a name that is none of these.
+        UserError: for a name that is none of these.
     """
     check_precision(wanted, 'precision')
     if wanted != 'auto':

@@ -47,7 +47,7 @@ def find_quantized(model: nn.Module) -> QuantizedILLaMA:
     """The backbone of a segmentor or classifier.
 
     Raises:
-        ValueError: if it is another one.
+        UserError: if it is another one.
     """
     backbone = getattr(model, 'backbone', None)
     if not isinstance(backbone, QuantizedILLaMA):
@@ -84,7 +84,7 @@ def in_integers(model: nn.Module) -> nn.Module:
     """A copy of a calibrated or trained model that computes in integers.
 
     Raises:
-        ValueError: if its step sizes are not known, or it has integers already.
+        UserError: if its step sizes are not known, or it has integers already.
     """
     source = find_quantized(model)
     if source.integers:

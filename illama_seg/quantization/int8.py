@@ -82,7 +82,7 @@ class Int8Linear(nn.Module):
         bias: whether there is one.
 
     Raises:
-        ValueError: for an input that is not on the CPU.
+        UserError: for an input that is not on the CPU.
     """
 
     weight: Tensor

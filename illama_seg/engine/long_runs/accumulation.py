@@ -20,7 +20,7 @@ def accumulate(runner: Runner, dataloader: dict) -> None:
     iteration, since mmengine overlooks accumulated gradients.
 
     Raises:
-        ValueError: the effective batch is not a multiple of what the processes take.
+        UserError: the effective batch is not a multiple of what the processes take.
     """
     wrapper: Any = runner.optim_wrapper
     effective = runner.cfg.get('effective_batch')

@@ -50,7 +50,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     Raises:
         OSError: the last checkpoint of a training cannot be written.
-        ValueError: weights are not finite.
+        UserError: weights are not finite.
     """
 
     _default_greater_keys: ClassVar[list[str]] = [

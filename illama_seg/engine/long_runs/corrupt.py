@@ -25,7 +25,7 @@ class CorruptImagesHook(Hook):
             first one stops the training.
 
     Raises:
-        ValueError: more are corrupt, or the limit is out of its range.
+        UserError: more are corrupt, or the limit is out of its range.
     """
 
     def __init__(self, limit: float = 0.0) -> None:

@@ -44,7 +44,7 @@ def check_finite(weights: Mapping[str, Any], iteration: int, settings: str) -> N
         settings: what to resume with, for the message.
 
     Raises:
-        ValueError: names the first that holds a NaN or an infinity.
+        UserError: names the first that holds a NaN or an infinity.
     """
     for name, value in weights.items():
         if not isinstance(value, Tensor) or not value.is_floating_point():

@@ -31,7 +31,7 @@ class FiniteLossHook(Hook):
         patience: iterations in a row, with a loss scale.
 
     Raises:
-        ValueError: with iteration, loss and file.
+        UserError: with iteration, loss and file.
     """
 
     priority = 'HIGH'  # before the EMA and the checkpoint

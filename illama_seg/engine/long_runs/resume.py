@@ -58,7 +58,7 @@ class ResumeHook(Hook):
 
         Raises:
             FileNotFoundError: the checkpoint that ``load_from`` names is not there.
-            ValueError: the checkpoints are damaged, or hold weights only.
+            UserError: the checkpoints are damaged, or hold weights only.
         """
         resume_from_newest(runner)
         check_resumable(runner)
@@ -90,7 +90,7 @@ class ResumeHook(Hook):
         """Remember the entry of a run that is resumed.
 
         Raises:
-            ValueError: it is no such entry; names the file.
+            UserError: it is no such entry; names the file.
         """
         self._resumed = checkpoint.get(KEY, {}) if runner._resume else {}
         if not isinstance(self._resumed, dict):
@@ -114,7 +114,7 @@ class ResumeHook(Hook):
         """Put the gradients back, and say where nothing is left to do.
 
         Raises:
-            ValueError: gradients or optimiser are of another model or type; names the
+            UserError: gradients or optimiser are of another model or type; names the
                 file.
         """
         if not runner._resume:
