@@ -118,8 +118,7 @@ class ILLaMA(BaseModule):
         self.arch = arch if isinstance(arch, str) else 'custom'
         self.embed_dims, self.num_heads = embed_dims, num_heads
         self.out_indices = resolve_indices(out_indices, num_layers)
-        self.out_type = out_type
-        self.attn_mask = attn_mask
+        self.out_type, self.attn_mask = out_type, attn_mask
         self.with_cp = with_cp
         self.cls_position = cls_position
         self.with_rotary = with_rotary
