@@ -146,7 +146,7 @@ def walked(config, work_dir):
     for split in ('val', 'test'):
         for part in ('dataloader', 'cfg', 'evaluator'):
             config[f'{split}_{part}'] = None
-    for hook in ('checkpoint', 'logger', 'timer'):
+    for hook in ('checkpoint', 'logger', 'timer', 'rehearsal'):
         config.default_hooks[hook] = None
     config.optim_wrapper.paramwise_cfg = None
     config.work_dir = str(work_dir)

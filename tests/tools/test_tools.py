@@ -167,7 +167,7 @@ def test_a_missing_config_is_named(tool, run, unbuilt):
         ('model.backbone.type=ILLaMA2', 'ILLaMA2'),
         ('val_dataloader.dataset.folder=x', 'folder'),
         ('param_scheduler.1.end=100', 'param_scheduler.1 ends at iteration 100'),
-        ('model.decode_head.in_channels=(24,24,24)', 'len(in_channels)'),
+        ('model.decode_head.in_channels=(24,24,24)', 'in_channels=(24, 24, 24), but the backbone'),
         ('load_from=typo.pth', 'typo.pth'),
     ],
 )
@@ -572,7 +572,7 @@ def test_a_config_of_the_repository_can_be_read_from_any_folder(tmp_path, monkey
 def test_a_missing_source_of_camvid_is_named(tmp_path):
     nowhere, out = tmp_path / 'nowhere.zip', tmp_path / 'out'
     message = fails('data/prepare_camvid', nowhere, '--out', out)
-    assert f'no folder or archive {nowhere}' in message and not out.exists()
+    assert f'no folder or zip or .tar.gz {nowhere}' in message and not out.exists()
 
 
 def test_processes_of_the_tests_take_the_package_of_this_checkout(tmp_path):

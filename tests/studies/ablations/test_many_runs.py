@@ -81,7 +81,7 @@ def test_every_epoch_is_evaluated_at_its_rate_and_at_0(runs, tmp_path, monkeypat
 
     monkeypatch.setattr(ILLaMA, 'forward', noting)
     (record,) = train_runs(some(runs, CONSTANT), [0], tmp_path, num_workers=1)[CONSTANT]
-    # The validation set is one batch; the second epoch has no mask any more.
-    assert rates == [1, 0, 0]
+    # The rehearsal, then epochs of one batch; the second one has no mask any more.
+    assert rates == [1, 1, 0, 0]
     assert len(record['causal_accuracy']) == 2
     assert record['causal_accuracy'][1] == record['accuracy'][1]
