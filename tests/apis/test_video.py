@@ -237,7 +237,8 @@ def test_frames_reach_a_model_as_its_loader_reads_images(model, monkeypatch):
 
     def loaded(**step):
         step = dict(type='LoadImageFromFile', **step)
-        monkeypatch.setitem(model.cfg.test_pipeline, 0, step)
+        steps = [step, *model.cfg.test_pipeline[1:]]
+        monkeypatch.setitem(model.cfg, 'test_pipeline', steps)
         return _Painter(model, 0.5, ())._as_loaded(frame)
 
     assert loaded()[0, 0].tolist() == [200, 100, 20]

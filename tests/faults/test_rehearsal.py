@@ -1,5 +1,6 @@
 """What would fail after hours is met before the first iteration, without a trace."""
 
+import functools
 import random
 import shutil
 from pathlib import Path
@@ -13,7 +14,8 @@ from mmengine.registry import METRICS, MODELS
 from tiny_long_runs import EMA, KINDS, config, differing, train
 from tiny_run import make_ade20k
 from torch import nn
-from toy_run import ToyMetric, ToyModel, toy
+from toy_run import ToyMetric, ToyModel
+from toy_run import toy as unrehearsed
 
 from illama_seg.engine import RehearsalError, RehearsalHook
 from illama_seg.engine.aside import model_kept
@@ -21,6 +23,8 @@ from illama_seg.errors import UserError
 from illama_seg.layers import attention_dispatch
 from illama_seg.machine import choices
 from illama_seg.quantization.quantizer import QuantLinear
+
+toy = functools.partial(unrehearsed, rehearsal=dict(type='RehearsalHook'))
 
 
 @MODELS.register_module(force=True)

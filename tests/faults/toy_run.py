@@ -110,6 +110,8 @@ def toy(work_dir, by_epoch=False, workers=0, length=8, resume=False, **more):
         default_hooks=dict(
             checkpoint=checkpoint,
             overview=None,
+            # It would see a batch more than a test counts.
+            rehearsal=more.pop('rehearsal', None),
             corrupt_images=dict(
                 type='CorruptImagesHook', limit=more.pop('corrupt_images', 0.0)
             ),

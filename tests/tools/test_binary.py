@@ -318,7 +318,8 @@ def test_a_loss_landscape_is_measured_of_it(trained, tmp_path):
     options = ['--points', 3, '--num-images', 1, '--out', tmp_path]
     run_tool('analysis/loss_landscape', config, checkpoint, *options)
     (model,) = json.loads((tmp_path / 'loss_landscape.json').read_text())['models']
-    assert np.isfinite(np.array(model['loss'], float)).all(), model
+    losses = np.array(model['loss'], float)
+    assert losses.shape == (3, 3) and np.isfinite(losses).all(), model
 
 
 def test_a_checkpoint_is_converted_and_segments_as_before(trained, tmp_path):

@@ -167,7 +167,10 @@ def test_a_missing_config_is_named(tool, run, unbuilt):
         ('model.backbone.type=ILLaMA2', 'ILLaMA2'),
         ('val_dataloader.dataset.folder=x', 'folder'),
         ('param_scheduler.1.end=100', 'param_scheduler.1 ends at iteration 100'),
-        ('model.decode_head.in_channels=(24,24,24)', 'in_channels=(24, 24, 24), but the backbone'),
+        (
+            'model.decode_head.in_channels=(24,24,24)',
+            'in_channels=(24, 24',
+        ),
         ('load_from=typo.pth', 'typo.pth'),
     ],
 )
