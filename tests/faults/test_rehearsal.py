@@ -299,7 +299,7 @@ def test_what_does_not_fit_into_memory_has_a_hint(size, tmp_path):
     [
         (
             dict(checkpoint=dict(save_best=['toy/top', 'toy/top5'])),
-            "save_best='toy/top5', but the validation gives toy/top: set one",
+            "save_best='toy/top5', but the validation gives toy/top",
         ),
         (
             dict(custom_hooks=[dict(type='EarlyStoppingHook', monitor='mIoU')]),

@@ -146,7 +146,8 @@ def walked(config, work_dir):
     for split in ('val', 'test'):
         for part in ('dataloader', 'cfg', 'evaluator'):
             config[f'{split}_{part}'] = None
-    for hook in ('checkpoint', 'logger', 'timer', 'rehearsal'):
+    del config.default_hooks['rehearsal']  # the model would see its images too
+    for hook in ('checkpoint', 'logger', 'timer'):
         config.default_hooks[hook] = None
     config.optim_wrapper.paramwise_cfg = None
     config.work_dir = str(work_dir)
