@@ -139,8 +139,8 @@ def test_without_a_network_training_says_how_to_go_on(
     options = ['--cfg-options', *data_options(run.data), option]
     message = fails('train', CONFIG, *work_dir, *options)
     assert url in message
-    assert 'set model.backbone.init_cfg.checkpoint to a local file' in message
-    assert 'train from scratch, set model.backbone.init_cfg=None' in message
+    assert 'give the path of a local file' in message
+    assert 'to train without it, set model.backbone.init_cfg=None' in message
 
 
 @pytest.mark.parametrize('tool', ['train', 'test'])
