@@ -141,6 +141,7 @@ def begin(config, work_dir, resume=False, amp=False, **options):
     """Build a training and stop before its first iteration: the runner, the log."""
     start_fresh()
     options = {key.replace('__', '.'): value for key, value in options.items()}
+    options.setdefault('default_hooks.rehearsal.num_images', 0)
     with unformatted(), mock.patch('mmengine.runner.runner.collect_env', dict):
         runner = build_trainer(load_config(config, options, work_dir), amp, resume)
         runner.register_hook(AtFirst())

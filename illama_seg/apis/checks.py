@@ -236,8 +236,8 @@ def check_schedule(cfg: Config) -> None:
                 f'{option} ends at iteration {step.end}, before it begins, at '
                 f'{step.begin}: set {option}.begin and .end'
             )
-        if 'end' in step and step.get('by_epoch', True) == by_epoch:
-            ends[option] = step.end
+        if step.get('by_epoch', True) == by_epoch:
+            ends[option] = step.get('end', length)  # as mmengine does
     if length and ends and max(ends.values()) != length:
         last = max(ends, key=lambda option: ends[option])
         print_log(

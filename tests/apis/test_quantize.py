@@ -117,6 +117,12 @@ def test_half_precision_that_does_not_pay_has_no_row(files, tmp_path, monkeypatc
     assert numbers['half_precision'] == 'float32, by ILLAMA_SEG_PRECISION'
 
 
+def test_a_half_precision_that_there_is_no_row_for_is_refused(files, monkeypatch):
+    monkeypatch.setenv('ILLAMA_SEG_PRECISION', 'float16')
+    with pytest.raises(ValueError, match='float16, by ILLAMA_SEG_PRECISION: 8 bits'):
+        compare_precisions(CONFIG, files[:1], images=0, repeat=1, cfg_options=SMALL)
+
+
 def test_accuracy_is_that_of_the_labels_guessed_right(files, tmp_path):
     plain = files[0]
     options = OPTIONS | {'test_dataloader.batch_size': 7}

@@ -133,6 +133,9 @@ def test_a_schedule_of_another_length_than_the_run_is_warned_of(cfg, logged):
     checks.check_schedule(cfg)
     assert 'max_iters=9000' in logged[0]
     assert 'param_scheduler.1.end=9000' in logged[0]
+    del cfg.param_scheduler[1].end  # it is then the training's, whatever the warmup's
+    checks.check_schedule(cfg)
+    assert len(logged) == 1
 
 
 def test_tta_needs_a_pipeline_in_the_config(run):

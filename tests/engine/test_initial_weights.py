@@ -5,6 +5,7 @@ from collections import OrderedDict
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
 from safetensors.torch import save_file
@@ -12,7 +13,16 @@ from tiny_classifier import CONFIG as DIGITS
 from tiny_classifier import OPTIONS as DIGITS_OPTIONS
 from tiny_classifier import build, save
 from tiny_run import start_fresh
-from tiny_squares import begin, block_of, make_squares, weights_of, write_config
+from tiny_squares import (
+    AtFirst,
+    Began,
+    begin,
+    block_of,
+    log_of,
+    make_squares,
+    weights_of,
+    write_config,
+)
 
 from illama_seg.apis import load_config
 from illama_seg.layers import resize_pos_embed
@@ -70,6 +80,23 @@ def test_heads_of_another_number_of_classes_are_left_out_and_named(
     assert f'five.pth: loaded {total - 4} of {total} model keys, 0 resized' in row
     assert f'4 of another size left out ({", ".join(HEADS)})' in row
     assert 'conv_seg.weight (5, 16, 1, 1) -> (3, 16, 1, 1)' in log
+
+
+def test_mmsegs_own_script_loads_the_same(squares, file, tmp_path):
+    """As its tools/train.py builds and starts a run."""
+    config = write_config(tmp_path / 'a.py', squares, classes=3, crop=(96, 64))
+    start_fresh()
+    cfg = Config.fromfile(config)
+    cfg.work_dir, cfg.load_from = str(tmp_path / 'run'), str(file)
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(AtFirst())
+    with pytest.raises(Began):
+        runner.train()
+    theirs, log = weights_of(runner), log_of(tmp_path / 'run')
+    assert '1 resized (backbone.pos_embed)' in block_of(log)['weights']
+    ours, _ = begin(config, tmp_path / 'ours', load_from=str(file))
+    ours = weights_of(ours)
+    assert all(torch.equal(ours[key], value) for key, value in theirs.items())
 
 
 @pytest.mark.parametrize('crop', [(96, 64), (32, 48)])

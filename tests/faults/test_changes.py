@@ -1,13 +1,15 @@
 """Resumed with other options: they apply, the log has a line for each of them."""
 
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
 import torch
 from mmengine.hooks import EMAHook, Hook
-from mmengine.optim import AmpOptimWrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
 from toy_run import Messages, toy
 
+from illama_seg.engine.long_runs.changes import find_changes
 from illama_seg.engine.long_runs.options import compare_loss_scale
 
 LENGTH, PAUSE = 12, 6
@@ -291,3 +293,12 @@ def test_factors_and_a_fixed_loss_scale_are_the_configs():
     wrapper.loss_scaler.load_state_dict(saved)
     assert wrapper.loss_scaler.get_scale() == 8.0
     assert not list(compare_loss_scale(wrapper, state))
+
+
+def test_of_several_optimisers_the_log_says_that_nothing_is_compared():
+    weights = torch.nn.Parameter(torch.ones(1))
+    wrapper = OptimWrapper(torch.optim.SGD([weights], lr=1.0))
+    runner = SimpleNamespace(optim_wrapper=OptimWrapperDict(one=wrapper))
+    assert find_changes(runner, {}, None).lines == [
+        "several optimisers: their options are the checkpoint's"
+    ]

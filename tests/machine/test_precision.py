@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from illama_seg.machine import precision
-from illama_seg.machine.precision import choose_precision
+from illama_seg.machine.precision import choose_precision, precision_with
 
 FASTER, SLOWER = {'float32': 2.0, 'bfloat16': 1.0}, {'float32': 1.0, 'bfloat16': 20.0}
 
@@ -77,6 +77,19 @@ def test_an_unknown_name_is_refused(monkeypatch, timings, place):
         monkeypatch.setenv(precision.VARIABLE, 'half')
     with pytest.raises(ValueError, match="'half': expected one of auto, float32"):
         choose_precision('cpu', **options)
+
+
+def test_where_nothing_is_to_choose_the_variable_has_no_effect_and_the_reason_says_so(
+    monkeypatch,
+):
+    for asked in ('', 'auto', 'float32'):
+        monkeypatch.setenv(precision.VARIABLE, asked)
+        assert precision_with(False, 'cpu') == ('float32', 'float32, without amp')
+    monkeypatch.setenv(precision.VARIABLE, 'bfloat16')
+    assert precision_with(True, 'cpu').name == 'bfloat16'
+    for found in (precision_with(False, 'cpu'), choose_precision('cpu', 'float32')):
+        assert found.name == 'float32'
+        assert found.reason.endswith(f'; {precision.VARIABLE}=bfloat16 has no effect')
 
 
 def test_the_real_measurement_times_both_and_moves_no_random_number():
