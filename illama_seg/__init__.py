@@ -17,7 +17,7 @@ check_versions()
 ignore_known_warnings()
 
 with quiet_imports():
-    from illama_seg import backbones, datasets, engine, pretrain, quantization
+    from illama_seg import backbones, datasets, engine, heads, pretrain, quantization
     from illama_seg.integrations import (
         image_loaders,
         mmengine_hub,
@@ -30,6 +30,7 @@ __all__ = [
     'backbones',
     'datasets',
     'engine',
+    'heads',
     'image_loaders',
     'mmengine_hub',
     'mmengine_loading',
