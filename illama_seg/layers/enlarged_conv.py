@@ -13,6 +13,7 @@ Shape letters: B images, C channels of a map, O channels of the output, h x w pi
 a map, H x W pixels of the output.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -122,7 +123,7 @@ def _blocks(
     count = max(1, round(out / BLOCK))
     bounds = [out * k // count for k in range(count + 1)]
     blocks = []
-    for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for begin, end in itertools.pairwise(bounds):
         low, high = 0, size
         if count > 1:
             low = max(0, (begin - 1) * size // out - 2)
