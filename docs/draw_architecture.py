@@ -21,6 +21,7 @@ ROOMS = {
     'quantization': (1, '8-bit blocks'),
     'integrations': (2, "timm, mmengine's reader"),
     'backbones': (1, 'ILLaMA'),
+    'heads': (2, "UperNet's decode head"),
     'pretrain': (3, 'classifier, its data'),
     'checkpoints': (1, 'read safely, fit, convert'),
     'visualization': (4, 'overlays, curves'),

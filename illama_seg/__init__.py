@@ -19,7 +19,7 @@ ignore_known_warnings()
 
 with quiet_imports():
     defer_transformers()  # before anything loads mmengine's optimisers
-    from illama_seg import backbones, datasets, engine, pretrain, quantization
+    from illama_seg import backbones, datasets, engine, heads, pretrain, quantization
     from illama_seg.integrations import (
         image_loaders,
         mmengine_hub,
@@ -33,6 +33,7 @@ __all__ = [
     'backbones',
     'datasets',
     'engine',
+    'heads',
     'image_loaders',
     'mmengine_hub',
     'mmengine_loading',

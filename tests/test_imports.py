@@ -15,8 +15,8 @@ ANYTHING = None
 # Part of the package -> (its other parts that it may import, other distributions).
 LOWER = {'errors', 'files', 'layers', 'checkpoints', 'datasets', 'evaluation'}
 BELOW_APIS = LOWER | {
-    'machine', 'quiet', 'version', 'engine', 'backbones', 'pretrain', 'visualization',
-    'quantization',
+    'machine', 'quiet', 'version', 'engine', 'backbones', 'heads', 'pretrain',
+    'visualization', 'quantization',
 }  # fmt: skip
 ALLOWED = {
     'errors': (set(), set()),
@@ -39,6 +39,7 @@ ALLOWED = {
         {'errors', 'layers', 'checkpoints'},
         {'torch', 'mmengine', 'peft'},
     ),
+    'heads': ({'errors', 'layers'}, {'torch', 'mmengine', 'mmcv', 'mmseg'}),
     'evaluation': ({'errors', 'layers', 'checkpoints', 'datasets'}, ANYTHING),
     'pretrain': (LOWER, ANYTHING),
     'visualization': ({'errors', 'evaluation'}, ANYTHING),

@@ -16,6 +16,7 @@ from illama_seg.layers.block import (
     SelfAttention,
     make_norm,
 )
+from illama_seg.layers.enlarged_conv import conv_of_enlarged
 from illama_seg.layers.mlp import MLP
 from illama_seg.layers.pos_embed import PatchEmbed, join_class_slot, resize_pos_embed
 from illama_seg.layers.rotary import apply_rotary, rotary_table
@@ -36,6 +37,7 @@ __all__ = [
     'attention_map',
     'automatic_implementation',
     'causal_attention',
+    'conv_of_enlarged',
     'join_class_slot',
     'make_norm',
     'resize_pos_embed',
