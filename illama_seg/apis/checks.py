@@ -213,7 +213,8 @@ def check_pretrained(cfg: Config) -> list[Checkpoint]:
         except (ConnectionError, UserError) as error:
             file = 'load_from' if option == 'load_from' else f'{option}.checkpoint'
             raise type(error)(
-                f'{error}\nThe file is {file}; to train without it, set {option}=None'
+                f'{str(error).rstrip(".")}. The file is {file}; to train without it, '
+                f'set {option}=None'
             ) from error
     return opened
 
