@@ -12,6 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := work_dirs/demo
 PRETRAIN := work_dirs/pretrain_demo
+SMALL := data/scenes_small
 # A process for each core; the tests of a file share what is slow to make.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
 
@@ -66,6 +67,9 @@ pretrain-demo: install
 	$(BIN)/python tools/analysis/compare.py $(PRETRAIN)/pretrained $(PRETRAIN)/scratch \
 	  --out $(PRETRAIN)
 
+FROM_SCRATCH := model.backbone.init_cfg=None
+FROM_CLASSIFIER := model.backbone.init_cfg.checkpoint=$(PRETRAIN)/classifier/epoch_12.pth
+
 # From another classifier it is another segmentation.
 $(foreach seed,0 1 2,$(PRETRAIN)/pretrained/$(seed)/iter_240.pth): \
   $(PRETRAIN)/classifier/epoch_12.pth
@@ -74,8 +78,7 @@ $(foreach seed,0 1 2,$(PRETRAIN)/pretrained/$(seed)/iter_240.pth): \
 $(PRETRAIN)/%/iter_240.pth:
 	$(BIN)/python tools/train.py configs/upernet_illama_demo_pretrained.py \
 	  --work-dir $(@D) --cfg-options randomness.seed=$(notdir $*) \
-	  model.backbone.init_cfg$(if $(filter scratch/%,$*),=None,$(\
-	  ).checkpoint=$(PRETRAIN)/classifier/epoch_12.pth)
+	  $(if $(filter scratch/%,$*),$(FROM_SCRATCH),$(FROM_CLASSIFIER))
 
 clean-demo:
 	rm -rf $(DEMO)
@@ -96,13 +99,14 @@ test-slow: install
 
 test-avx2: install
 	@echo '== a short training with AVX2 alone: by measurement in float32'
-	$(BIN)/python tools/data/make_scenes.py --out data/scenes_small \
+	$(BIN)/python tools/data/make_scenes.py --out $(SMALL) \
 	  --num-train 16 --num-val 2 >/dev/null
 	rm -rf work_dirs/avx2
 	$(AVX2) $(BIN)/python tools/train.py configs/upernet_illama_demo.py \
-	  --work-dir work_dirs/avx2 --cfg-options train_dataloader.dataset.data_root=$(\
-	  )data/scenes_small val_dataloader.dataset.data_root=data/scenes_small \
-	  test_dataloader.dataset.data_root=data/scenes_small \
+	  --work-dir work_dirs/avx2 --cfg-options \
+	  train_dataloader.dataset.data_root=$(SMALL) \
+	  val_dataloader.dataset.data_root=$(SMALL) \
+	  test_dataloader.dataset.data_root=$(SMALL) \
 	  train_cfg.max_iters=20 train_cfg.val_interval=20 param_scheduler.0.end=2 \
 	  param_scheduler.1.begin=2 param_scheduler.1.end=20
 	grep -q '^precision *float32: measured' work_dirs/avx2/*/*.log

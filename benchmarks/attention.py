@@ -129,9 +129,9 @@ def automatic_choice(
         device,
         DTYPES[dtype],
         HEAD_DIM,
-        tokens,
-        batch * NUM_HEADS,
-        direction == 'training',
+        num_tokens=tokens,
+        num_heads=batch * NUM_HEADS,
+        training=direction == 'training',
     ).name
     medians = {
         key: summary(seconds)['seconds']
@@ -153,7 +153,9 @@ def main() -> None:
     if args.case:
         print(measure_case(*args.case))
         return
-    write(args.out, 'attention', measure(args), args.device, args.threads)
+    write(
+        args.out, 'attention', measure(args), device=args.device, threads=args.threads
+    )
 
 
 if __name__ == '__main__':

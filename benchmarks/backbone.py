@@ -206,7 +206,14 @@ def main() -> None:
         for dtype in args.dtypes:
             rows += measure(args, size, dtype)
     tiny = measure_tiny_memory(args) if 1024 in args.sizes else []
-    write(args.out, 'backbone', rows, args.device, args.threads, tiny_memory=tiny)
+    write(
+        args.out,
+        'backbone',
+        rows,
+        device=args.device,
+        threads=args.threads,
+        tiny_memory=tiny,
+    )
 
 
 if __name__ == '__main__':

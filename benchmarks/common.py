@@ -163,6 +163,7 @@ def write(
     out: Path,
     name: str,
     rows: list[dict],
+    *,
     device: str,
     threads: int,
     draw: Callable = plot,

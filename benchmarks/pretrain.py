@@ -299,7 +299,15 @@ def main() -> None:
     for size in args.memory_sizes:
         rows += measure_memory(args, size, args.dtypes[0])
     more = {'workers': NUM_WORKERS, 'cores': len(os.sched_getaffinity(0))}
-    write(args.out, 'pretrain', rows, DEVICE, args.threads, draw=draw, **more)
+    write(
+        args.out,
+        'pretrain',
+        rows,
+        device=DEVICE,
+        threads=args.threads,
+        draw=draw,
+        **more,
+    )
 
 
 if __name__ == '__main__':

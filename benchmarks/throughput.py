@@ -221,7 +221,14 @@ def main() -> None:
         for batch in args.batch_sizes:
             for dtype in args.dtypes:
                 rows += measure(args, models, size, batch, dtype)
-    write(args.out, 'throughput', rows, args.device, args.threads, draw)
+    write(
+        args.out,
+        'throughput',
+        rows,
+        device=args.device,
+        threads=args.threads,
+        draw=draw,
+    )
 
 
 if __name__ == '__main__':

@@ -36,6 +36,12 @@ def atomic(path: Path) -> Iterator[Path]:
         os.replace(part, path)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with atomic(path) as part:
+        part.write_text(text, encoding='utf-8')
+
+
 def digest_of(path: Path, algorithm: str) -> str:
     """Return a file's checksum in hexadecimal digits, by 'sha256' or 'md5'."""
     digest = hashlib.new(algorithm, usedforsecurity=algorithm != 'md5')

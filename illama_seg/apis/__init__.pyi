@@ -1,13 +1,7 @@
 from .configs import (
     get_config as get_config,
-)
-from .configs import (
     list_models as list_models,
-)
-from .configs import (
     load_config as load_config,
-)
-from .configs import (
     parse_cfg_options as parse_cfg_options,
 )
 from .evaluate_files import (
@@ -15,8 +9,6 @@ from .evaluate_files import (
 )
 from .images import (
     find_images as find_images,
-)
-from .images import (
     read_image as read_image,
 )
 from .infer import (
@@ -24,8 +16,6 @@ from .infer import (
 )
 from .models import (
     get_model as get_model,
-)
-from .models import (
     load_segmentor as load_segmentor,
 )
 from .prediction import (
@@ -33,14 +23,10 @@ from .prediction import (
 )
 from .quantize import (
     export_quantized as export_quantized,
-)
-from .quantize import (
     quantize_after_training as quantize_after_training,
 )
 from .runs.loggers import (
     add_tensorboard as add_tensorboard,
-)
-from .runs.loggers import (
     add_wandb as add_wandb,
 )
 from .scores import (

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -47,8 +46,8 @@ def check_data(cfg: Config, splits: tuple[str, ...]) -> dict[str, Any]:
         loader = cfg.get(f'{split}_dataloader')
         if loader is not None:
             check_class_names(loader.dataset, f'{split}_dataloader.dataset')
-            with options_explained(cfg), _emptiness_named(split):
-                dataset = DATASETS.build(loader.dataset)
+            with options_explained(cfg):
+                dataset = _built(loader.dataset, split)
             print_log(f'{split} data: {len(dataset)} images', logger='current')
             classes[split] = dataset.metainfo.get('classes') or ()
             datasets[split] = dataset
@@ -67,22 +66,27 @@ def check_data(cfg: Config, splits: tuple[str, ...]) -> dict[str, Any]:
     return datasets
 
 
-@contextmanager
-def _emptiness_named(split: str) -> Iterator[None]:
-    """Name the option where mmengine has nothing to store.
+def _built(settings: Any, split: str) -> Any:
+    """Build a data set; name the option where mmengine has nothing to store.
 
     Raises:
         UserError: names the data set.
     """
     try:
-        yield
+        return DATASETS.build(settings)
     except ValueError as error:
-        if 'need at least one array to concatenate' not in str(error):
+        if 'lazy_init' in settings or _has_samples(settings):
             raise
         raise UserError(
             f'{split}_dataloader.dataset has no image: set its data_root, data_prefix '
             'or img_suffix'
         ) from error
+
+
+def _has_samples(settings: Any) -> bool:
+    """Whether a data set that could not be built lists any file."""
+    dataset = DATASETS.build({**settings, 'lazy_init': True})
+    return not hasattr(dataset, 'load_data_list') or bool(dataset.load_data_list())
 
 
 def check_class_names(dataset: Mapping, option: str) -> None:

@@ -22,6 +22,7 @@ from illama_seg.apis.video import CODECS, is_video, rewrite_video
 from illama_seg.datasets.decoding import as_picture, loads_bgr
 from illama_seg.datasets.values import narrow_warning
 from illama_seg.errors import UserError
+from illama_seg.files import write_whole
 from illama_seg.visualization.overlays import add_legend, legend, overlay
 
 JPEG_SIDE = 65500  # pixels that OpenCV's encoder allows
@@ -83,7 +84,7 @@ def segment_files(
             continue
         summary[str(name)] = shares
     if summary and only is None:
-        (out / 'summary.json').write_text(json.dumps(summary, indent=1))
+        write_whole(out / 'summary.json', json.dumps(summary, indent=1))
     return summary, failures
 
 

@@ -16,6 +16,7 @@ from mmengine.logging import print_log
 from prettytable import PrettyTable
 
 from illama_seg.evaluation import ConfusionMatrix
+from illama_seg.files import write_whole
 
 FILES = ('scores.json', 'per_class.csv', 'confusion.png', 'confusion.json')
 
@@ -66,7 +67,7 @@ def write_scores(
     result = dict(matrix.summary(), images=images)
     if precision is not None:
         result['precision'] = precision
-    (folder / 'scores.json').write_text(json.dumps(result, indent=1))
+    write_whole(folder / 'scores.json', json.dumps(result, indent=1))
     with (folder / 'per_class.csv').open('w', newline='') as file:
         writer = csv.writer(file)
         writer.writerow(
@@ -86,7 +87,7 @@ def write_scores(
         most_confused=draw_confusion(matrix, folder / 'confusion.png'),
         counts=matrix.counts.tolist(),
     )
-    (folder / 'confusion.json').write_text(json.dumps(numbers))
+    write_whole(folder / 'confusion.json', json.dumps(numbers))
     return result
 
 

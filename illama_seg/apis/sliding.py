@@ -49,6 +49,7 @@ class Axis:
         out: int,
         crop: int,
         stride: int,
+        *,
         blend: str = 'mean',
         align_corners: bool = False,
     ) -> None:
@@ -151,7 +152,7 @@ def sliding_logits(
     if model.test_cfg.get('mode', 'whole') == 'slide':
         crops, strides = model.test_cfg.crop_size, model.test_cfg.stride
     rows, columns = (
-        Axis(*numbers, blend, model.align_corners)
+        Axis(*numbers, blend=blend, align_corners=model.align_corners)
         for numbers in zip(size, out_size or size, crops, strides, strict=True)
     )
     longest = band_bytes // (4 * model.out_channels * (rows.length + 1))

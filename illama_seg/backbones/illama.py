@@ -83,6 +83,7 @@ class ILLaMA(BaseModule):
         arch: str | dict = 'base',
         img_size: int | tuple[int, int] = 224,
         patch_size: int = 16,
+        *,
         in_channels: int = 3,
         out_indices: int | Sequence[int] = (3, 5, 7, 11),
         out_type: str = 'featmap',
@@ -135,7 +136,7 @@ class ILLaMA(BaseModule):
             self.pos_embed = nn.Parameter(torch.zeros(1, num_tokens, embed_dims))
         rates = torch.linspace(0, drop_path_rate, num_layers, device='cpu').tolist()
         self.blocks = nn.ModuleList(
-            Block(embed_dims, num_heads, attn_mask, rate, ffn, norm)
+            Block(embed_dims, num_heads, attn_mask, rate, ffn=ffn, norm=norm)
             for rate in rates[: self.out_indices[-1] + 1]
         )
         if out_type == 'cls_token':  # elsewhere it would never get a gradient

@@ -52,6 +52,7 @@ class WarmupCosineLR(_ParamScheduler):
         warmup: int = 0,
         eta_min: float = 0.0,
         end: int = INF,
+        *,
         last_step: int = -1,
         by_epoch: bool = True,
         verbose: bool = False,

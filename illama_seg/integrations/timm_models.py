@@ -53,6 +53,7 @@ class TimmILLaMA(ILLaMA):
         arch: str | dict = 'base',
         img_size: int | tuple[int, int] = 224,
         patch_size: int = 16,
+        *,
         in_chans: int = 3,
         num_classes: int = 1000,
         global_pool: str = 'token',

@@ -47,7 +47,9 @@ def soft_causal_attention(
     if impl == 'auto':
         b, h, n, d = q.shape
         kind = q.device.type, q.dtype, d
-        impl = automatic_implementation(*kind, n, b * h, q.requires_grad).name
+        impl = automatic_implementation(
+            *kind, num_tokens=n, num_heads=b * h, training=q.requires_grad
+        ).name
     elif impl not in IMPLEMENTATIONS:
         names = ', '.join(['auto', *IMPLEMENTATIONS])
         raise UserError(f'unknown attention {impl!r}; known: {names}')

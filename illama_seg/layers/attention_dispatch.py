@@ -6,12 +6,15 @@ depends on the processor, so nothing is taken for granted but correctness. Shape
 letters: attention.py.
 """
 
+from __future__ import annotations
+
 import functools
 import importlib.util
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,6 +37,26 @@ from illama_seg.machine.choices import (
 Implementation = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 # 'auto', 'fixed' (no measurement), or the name of an implementation.
 VARIABLE = 'ILLAMA_SEG_ATTENTION'
+
+
+class _Case(NamedTuple):
+    """Class of shapes for which one implementation is chosen."""
+
+    device: str
+    dtype: torch.dtype
+    head_dim: int
+    tokens: int
+    heads: int
+    training: bool
+
+    @property
+    def key(self) -> str:
+        """Name of the choice in the file of measurements."""
+        return (
+            f'attention: {self.device}, {str(self.dtype)[6:]}, {self.tokens} tokens, '
+            f'{self.heads} heads of {self.head_dim}, '
+            f'{"training" if self.training else "inference"}'
+        )
 
 
 def _first(op: Callable) -> Callable:
@@ -97,6 +120,7 @@ def automatic_implementation(
     device: str,
     dtype: torch.dtype,
     head_dim: int,
+    *,
     num_tokens: int,
     num_heads: int,
     training: bool,
@@ -120,23 +144,25 @@ def automatic_implementation(
     """
     kind = device, dtype, head_dim
     asked, compiling = _asked(), torch.compiler.is_compiling()
-    case = () if compiling else (*kind, *_rounded(num_tokens, num_heads), training)
+    case = None
+    if not compiling:
+        case = _Case(*kind, *_rounded(num_tokens, num_heads), training)
     if asked not in ('auto', 'fixed'):
         choice = Choice(_checked(asked, *kind), {}, f'by {VARIABLE}')
-    elif asked == 'fixed' or compiling or device not in ON_DEVICE:
+    elif asked == 'fixed' or case is None or device not in ON_DEVICE:
         choice = Choice(_fixed(*kind), {}, 'fixed')
     else:
-        choice = _measured(*case)
+        choice = _measured(case)
     if case:
-        note_use(_key(*case), choice.name)
-        before = resumed_name(_key(*case))
+        note_use(case.key, choice.name)
+        before = resumed_name(case.key)
         if before not in (None, choice.name):
             goes_on = f'trained with {before!r}, goes on with {choice.name!r}'
             choice = choice._replace(source=f'{goes_on}, {choice.source}')
     return choice
 
 
-def _measured(*case) -> Choice:
+def _measured(case: _Case) -> Choice:
     """Fastest implementation for a class of shapes, timed at its first use.
 
     Of long sequences fewer heads are timed, so that a measurement takes a fraction of a
@@ -144,24 +170,15 @@ def _measured(*case) -> Choice:
     measures no further class.
     """
     global _spent
-    device, dtype, head_dim, tokens, *_ = case
-    key, names = _key(*case), _candidates(device, dtype, head_dim, tokens)
-    if known := recall(key, device, names):
+    names = _candidates(*case[:4])
+    if known := recall(case.key, case.device, names):
         return known
     if len(names) == 1 or _spent > MAX_SECONDS or not may_measure():
-        return Choice(_fixed(device, dtype, head_dim), {}, 'not measured')
+        return Choice(_fixed(*case[:3]), {}, 'not measured')
     start = time.perf_counter()
-    chosen = choose(key, device, lambda: _times(names, *case))
+    chosen = choose(case.key, case.device, lambda: _times(names, case))
     _spent += time.perf_counter() - start
     return chosen
-
-
-@functools.cache
-def _key(device, dtype, head_dim, tokens, heads, training) -> str:
-    return (
-        f'attention: {device}, {str(dtype)[6:]}, {tokens} tokens, {heads} heads of '
-        f'{head_dim}, {"training" if training else "inference"}'
-    )
 
 
 def _rounded(num_tokens: int, num_heads: int) -> tuple[int, int]:
@@ -180,8 +197,9 @@ def _candidates(device, dtype, head_dim, tokens) -> tuple[str, ...]:
     return tuple(name for name in names if name not in left_out) or names
 
 
-def _times(names, device, dtype, head_dim, tokens, heads, training) -> dict[str, float]:
+def _times(names: Sequence[str], case: _Case) -> dict[str, float]:
     """Time the implementations on one input, stored as a fused projection's."""
+    device, dtype, head_dim, tokens, heads, training = case
     size = 1, tokens, 3, heads, head_dim
     count = math.prod(size)
     # No random numbers, which would move the training's.

@@ -130,6 +130,7 @@ class Block(nn.Module):
         num_heads: int,
         mask: str,
         drop_path_rate: float,
+        *,
         ffn: str = 'swiglu',
         norm: str = 'rms',
     ) -> None:

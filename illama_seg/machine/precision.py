@@ -86,8 +86,9 @@ def choose_precision(
 ) -> Precision:
     """Choose the precision of a training or a test.
 
-    In this order: what is ``wanted``, the environment's ``ILLAMA_SEG_PRECISION``, what
-    a resumed run began with, what is faster here.
+    The first that is given decides: ``wanted``, the environment's
+    ``ILLAMA_SEG_PRECISION``, the precision that a resumed run began with, and last a
+    measurement of the faster one.
 
     Args:
         device: type of device: 'cpu', 'cuda', ...

@@ -43,6 +43,7 @@ class ClsDataPreprocessor(BaseDataPreprocessor):
     def __init__(
         self,
         num_classes: int | None = None,
+        *,
         mixup: float = 0.0,
         cutmix: float = 0.0,
         erasing: float = 0.0,

@@ -58,7 +58,7 @@ class Quantizer(nn.Module):
         ).to(x.dtype)
 
     def observe(self) -> None:
-        """Only look at what comes by, until :meth:`settle`."""
+        """Collect statistics of the inputs without quantising, until :meth:`settle`."""
         self._observer = make_observer(self.low, self.high)
 
     def settle(self) -> None:
@@ -103,7 +103,7 @@ def make_observer(low: int, high: int) -> Any:
             'finding step sizes needs torchao: pip install torchao. Models that have '
             'them run without it'
         ) from error
-    # Of what is never negative the affine range begins at 0: no offset either way.
+    # Values that are never negative have an affine range from 0: no offset either way.
     signed = low < 0
     return HistogramObserver(
         dtype=torch.int8 if signed else torch.uint8,

@@ -1,4 +1,3 @@
-from .data_check import browse_dataset as browse_dataset
-from .data_check import check_dataset as check_dataset
+from .data_check import browse_dataset as browse_dataset, check_dataset as check_dataset
 from .page import write_page as write_page
 from .run import report_run as report_run

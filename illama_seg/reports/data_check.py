@@ -26,6 +26,7 @@ from illama_seg.datasets.labelled import LabelledImages
 from illama_seg.datasets.validation import check_splits
 from illama_seg.datasets.value_checks import judge_values, order_warning
 from illama_seg.datasets.values import pipeline_of
+from illama_seg.files import write_whole
 from illama_seg.studies.common import check_at_least, spread
 from illama_seg.visualization.overlays import side_by_side
 from illama_seg.visualization.sheets import class_entries, draw_sheet
@@ -93,7 +94,7 @@ def check_dataset(
         findings=[vars(finding) for finding in findings],
         faults=sum(finding.level == 'fault' for finding in findings),
     )
-    (folder / 'report.json').write_text(json.dumps(report, indent=1))
+    write_whole(folder / 'report.json', json.dumps(report, indent=1))
     return report, '\n'.join([*_unchecked(cfg), _text(report, findings, folder)])
 
 

@@ -21,6 +21,7 @@ from mmengine.config import Config
 
 from illama_seg.apis.work_dir import find_run
 from illama_seg.errors import MissingFileError
+from illama_seg.files import write_whole
 from illama_seg.reports.sections import SECTIONS
 from illama_seg.reports.tables import is_number, page_tables
 from illama_seg.studies.tables import Section, Table
@@ -89,7 +90,7 @@ def write_page(run: str | Path, also: Sequence[str | Path] = ()) -> Path:
         config=cfg.pretty_text,
     )
     path = run / 'report.html'
-    path.write_text(text, encoding='utf-8')
+    write_whole(path, text)
     return path
 
 

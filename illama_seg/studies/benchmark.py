@@ -94,7 +94,15 @@ def run_benchmark(
     case = str(config), cfg_options, shape, dtype, choices.made()
     with tqdm(total=len(batch_sizes) * (repeat + WARM_UP), unit='pass') as passes:
         timings = [
-            _measure(model, shape, size, repeat, dtype, case, passes.update)
+            _measure(
+                model,
+                shape,
+                size,
+                repeat=repeat,
+                dtype=dtype,
+                case=case,
+                progress=passes.update,
+            )
             for size in batch_sizes
         ]
     numbers: dict[str, Any] = dict(
@@ -171,6 +179,7 @@ def _measure(
     model: nn.Module,
     shape: tuple[int, int],
     batch_size: int,
+    *,
     repeat: int,
     dtype: torch.dtype,
     case: tuple,

@@ -25,6 +25,7 @@ from illama_seg.apis.user_errors import check_writable, options_explained
 from illama_seg.datasets.labelled import LabelledImages
 from illama_seg.errors import MissingFileError, UserError
 from illama_seg.evaluation import ConfusionMatrix
+from illama_seg.files import write_whole
 from illama_seg.studies.tables import Table
 
 
@@ -92,7 +93,7 @@ def write_results(
     """
     versions = dict(torch=torch.__version__, timm=timm.__version__)
     content = dict(tables=list(map(asdict, tables)), **results, versions=versions)
-    path.write_text(json.dumps(content, indent=indent) + '\n')
+    write_whole(path, json.dumps(content, indent=indent) + '\n')
     return content
 
 

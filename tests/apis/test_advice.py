@@ -5,8 +5,7 @@ import shutil
 
 import pytest
 import torch
-from tiny_classifier import CONFIG as DIGITS
-from tiny_classifier import OPTIONS as SMALL
+from tiny_classifier import CONFIG as DIGITS, OPTIONS as SMALL
 from tiny_run import fails, run_tool
 from tiny_squares import (
     begin,

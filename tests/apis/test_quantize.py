@@ -5,8 +5,7 @@ import torch
 from mmengine.config import DictAction
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from tiny_classifier import CONFIG, OPTIONS, as_arguments, build, save
-from tiny_run import CONFIG as SEGMENTOR
-from tiny_run import make_ade20k, run_tool, tiny_options
+from tiny_run import CONFIG as SEGMENTOR, make_ade20k, run_tool, tiny_options
 
 from illama_seg.apis import export_quantized, load_config, quantize_after_training
 from illama_seg.apis.quantize import load_with_kind

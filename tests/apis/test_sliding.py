@@ -7,8 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from mmengine.config import ConfigDict
 from mmseg.apis import inference_model
 from mmseg.models import EncoderDecoder, SegDataPreProcessor

@@ -3,8 +3,7 @@ import os
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import MODELS
 from mmseg.registry import MODELS as MMSEG_MODELS

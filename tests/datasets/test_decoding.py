@@ -5,8 +5,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from mmengine.config import Config
 from mmengine.registry import TRANSFORMS
 from PIL import Image

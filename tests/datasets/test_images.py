@@ -9,8 +9,7 @@ import warnings
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from PIL import Image
 
 from illama_seg.datasets import images

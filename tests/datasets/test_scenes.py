@@ -15,8 +15,8 @@ from illama_seg.datasets.scenes import (
     SCENE_IDS,
     make_scene,
     write_scenes,
+    writer as scenes,
 )
-from illama_seg.datasets.scenes import writer as scenes
 
 SMALL = (64, 80)
 TOOL = Path(__file__).parents[2] / 'tools' / 'data' / 'make_scenes.py'

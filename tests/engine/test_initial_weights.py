@@ -9,9 +9,7 @@ from mmengine.config import Config
 from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
 from safetensors.torch import save_file
-from tiny_classifier import CONFIG as DIGITS
-from tiny_classifier import OPTIONS as DIGITS_OPTIONS
-from tiny_classifier import build, save
+from tiny_classifier import CONFIG as DIGITS, OPTIONS as DIGITS_OPTIONS, build, save
 from tiny_run import start_fresh
 from tiny_squares import (
     AtFirst,

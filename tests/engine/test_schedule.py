@@ -3,8 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from mmengine.dataset import sampler as mmengine_sampler
 from mmengine.optim import LinearLR, OptimWrapper
 from mmengine.registry import DATA_SAMPLERS, PARAM_SCHEDULERS

@@ -3,8 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from mmengine.hooks import EMAHook
 from mmengine.model import BaseModel
 from mmengine.registry import HOOKS

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from mmseg.evaluation import IoUMetric
 
 from illama_seg.evaluation import ConfusionMatrix

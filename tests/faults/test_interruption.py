@@ -13,10 +13,10 @@ from tiny_long_runs import At, differing, ended, in_child
 from torch.utils.data import DataLoader
 from toy_run import Messages, toy
 
+from illama_seg.apis.command_line import run
 from illama_seg.engine import EXIT_CODE, Interrupted
 from illama_seg.engine.long_runs.interruption import ShieldedWorker
 from illama_seg.engine.long_runs.newest import newest_checkpoint
-from illama_seg.errors import run
 
 EMA = dict(custom_hooks=[dict(type='EMAHook', momentum=0.3)])
 

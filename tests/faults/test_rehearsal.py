@@ -14,8 +14,7 @@ from mmengine.registry import METRICS, MODELS
 from tiny_long_runs import EMA, KINDS, config, differing, train
 from tiny_run import make_ade20k
 from torch import nn
-from toy_run import ToyMetric, ToyModel
-from toy_run import toy as unrehearsed
+from toy_run import ToyMetric, ToyModel, toy as unrehearsed
 
 from illama_seg.engine import RehearsalError, RehearsalHook
 from illama_seg.engine.aside import model_kept
@@ -193,10 +192,12 @@ def test_a_quantisers_steps_are_left_to_the_first_batch():
 def test_nothing_is_measured_for_it_and_nothing_noted(monkeypatch):
     monkeypatch.setenv('ILLAMA_SEG_ATTENTION', 'auto')
     monkeypatch.setattr(attention_dispatch, '_times', lambda *case: pytest.fail('time'))
-    case = 'cpu', torch.float32, 8, 9, 5000, True  # of no other test
+    case = dict(num_tokens=9, num_heads=5000, training=True)  # of no other test
     before = choices.made()
     with choices.unmeasured():
-        choice = attention_dispatch.automatic_implementation(*case)
+        choice = attention_dispatch.automatic_implementation(
+            'cpu', torch.float32, 8, **case
+        )
         assert choice.source == 'not measured' and choices.made() != before
     assert choices.made() == before
 

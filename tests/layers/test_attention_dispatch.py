@@ -31,7 +31,7 @@ def timed(monkeypatch):
     def let(**seconds):
         cases = []
 
-        def times(names, *case):
+        def times(names, case):
             cases.append(case)
             return {name: seconds[name] for name in names}
 
@@ -42,7 +42,9 @@ def timed(monkeypatch):
 
 
 def auto(tokens=40, heads=6, training=False, kind=KIND):
-    return dispatch.automatic_implementation(*kind, tokens, heads, training)
+    return dispatch.automatic_implementation(
+        *kind, num_tokens=tokens, num_heads=heads, training=training
+    )
 
 
 @pytest.mark.parametrize('winner', dispatch.ON_DEVICE['cpu'])
@@ -189,7 +191,7 @@ def test_triton_is_not_timed(monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs CUDA')
 def test_a_gpu_measures_its_own_implementations():
     kind = 'cuda', torch.bfloat16, 64
-    found = dispatch.automatic_implementation(*kind, 197, 24, True)
+    found = auto(197, 24, True, kind)
     assert set(found.seconds) == {'flash', 'reference'}
 
 
@@ -241,5 +243,5 @@ def test_a_training_is_timed_with_its_backward_pass(training, monkeypatch):
         return Watched.apply(q, k, v)
 
     monkeypatch.setitem(dispatch.IMPLEMENTATIONS, 'reference', attend)
-    dispatch._times(('reference',), *KIND, 8, 2, training)
+    dispatch._times(('reference',), dispatch._Case(*KIND, 8, 2, training))
     assert passes.count('backward') == (passes.count('forward') if training else 0)

@@ -3,8 +3,14 @@ import math
 import pytest
 import torch
 
-from illama_seg.layers import MASKS, NORM_EPS, Block, DropPath, SelfAttention
-from illama_seg.layers import rotary_table as table_of
+from illama_seg.layers import (
+    MASKS,
+    NORM_EPS,
+    Block,
+    DropPath,
+    SelfAttention,
+    rotary_table as table_of,
+)
 
 DIMS, HEADS, TOKENS = 24, 3, 7
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
@@ -232,7 +231,7 @@ def test_hard_labels_are_smoothed_as_written_in_the_paper_of_inception(
 @pytest.mark.parametrize(('mixup', 'cutmix'), [(0.8, 0.0), (0.0, 1.0), (0.5, 0.5)])
 def test_mixed_batches_have_timms_images_and_smoothed_loss(mixup, cutmix):
     data = dict(inputs=images(6), data_samples=samples(range(6)))
-    preprocess = ClsDataPreprocessor(6, mixup, cutmix)
+    preprocess = ClsDataPreprocessor(6, mixup=mixup, cutmix=cutmix)
     head = LinearClsHead(6, 3 * 8 * 8, 0.1)
     np.random.seed(3)
     batch = preprocess(data, training=True)

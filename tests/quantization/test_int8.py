@@ -6,8 +6,7 @@ import sys
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from illama_seg.layers import MASKS
 from illama_seg.quantization import Int8Linear, int8, int8_attention, to_int8

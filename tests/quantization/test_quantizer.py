@@ -3,8 +3,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from illama_seg.errors import UserError
 from illama_seg.quantization import Quantizer, QuantLinear

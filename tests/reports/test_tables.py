@@ -2,8 +2,7 @@ import json
 from dataclasses import asdict
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from illama_seg.reports.tables import (
     LONGEST,

@@ -30,6 +30,6 @@ def main(args: argparse.Namespace) -> None:
 if __name__ == '__main__':
     args = parse_args()
     # After the arguments: --help needs no torch.
-    from illama_seg.errors import run
+    from illama_seg.apis.command_line import run
 
     run(main, args)

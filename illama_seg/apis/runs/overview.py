@@ -206,9 +206,9 @@ def describe_attention(
         weight.device.type,
         dtype,
         weight.shape[1] // heads,
-        num_tokens,
-        batch_size * heads,
-        training,
+        num_tokens=num_tokens,
+        num_heads=batch_size * heads,
+        training=training,
     )
     return f'soft mask by {chosen.name!r}, {chosen.reason}, {num_tokens} tokens'
 

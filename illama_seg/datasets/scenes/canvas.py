@@ -164,6 +164,7 @@ class Scene:
         texture: Texture,
         x: Any,
         z: Any,
+        *,
         height: float,
         order: float = 0,
     ) -> None:

@@ -103,7 +103,9 @@ def write_scene_crops(
     note.write_text(json.dumps(made))
     with ThreadPoolExecutor(workers) as pool:
         scenes = {
-            split: _write_split(root / split, split, count, side, seed, pool)
+            split: _write_split(
+                root / split, split, count, side=side, seed=seed, pool=pool
+            )
             for split, count in counts.items()
         }
     note.write_text(json.dumps(made | dict(scenes=scenes), indent=1))
@@ -111,7 +113,13 @@ def write_scene_crops(
 
 
 def _write_split(
-    folder: Path, split: str, count: int, side: int, seed: int, pool: ThreadPoolExecutor
+    folder: Path,
+    split: str,
+    count: int,
+    *,
+    side: int,
+    seed: int,
+    pool: ThreadPoolExecutor,
 ) -> int:
     done: Counter[str] = Counter()
     batch = 16

@@ -45,9 +45,9 @@ def _fence_line(c: Scene, x: Any, z: Any, step: float = 5) -> None:
     texture, height = fence(c.rng)
     if np.ndim(z):
         for a in np.arange(z[0], z[1], step):
-            c.wall('fence', texture, x, (a, a + step), height)
+            c.wall('fence', texture, x, (a, a + step), height=height)
     else:
-        c.wall('fence', texture, x, z, height)
+        c.wall('fence', texture, x, z, height=height)
 
 
 def _crowd(c: Scene, n: Any, x: Any, z: Any) -> None:
@@ -79,8 +79,15 @@ def _street(c: Scene) -> None:
             deep, height = rng.uniform(9, 18), rng.uniform(6, 18)
             if rng.random() < 0.85:
                 texture, outer = facade(rng, c, height), edge + side * 14
-                c.wall('building', texture, sorted((edge, outer)), z, height, deep)
-                c.wall('building', texture, edge, (z, z + deep), height)
+                c.wall(
+                    'building',
+                    texture,
+                    sorted((edge, outer)),
+                    z,
+                    height=height,
+                    order=deep,
+                )
+                c.wall('building', texture, edge, (z, z + deep), height=height)
             z += deep + rng.choice([0, 3])
         if not city or open_side:
             if rng.random() < 0.7:
@@ -127,7 +134,7 @@ def _roadside(c: Scene) -> None:
         wide, height = rng.uniform(8, 15), rng.uniform(6, 16)
         if rng.random() < 0.85:
             texture = facade(rng, c, height)
-            c.wall('building', texture, (x, x + wide), far, height, 5)
+            c.wall('building', texture, (x, x + wide), far, height=height, order=5)
         x += wide + rng.choice([0, 2])
     while kind == 'suburb' and x < reach * far * 1.6:
         if rng.random() < 0.8:
@@ -215,7 +222,7 @@ def _waterside(c: Scene) -> None:
         for _ in range(rng.integers(2, 6)):
             wide, height = rng.uniform(9, 16), rng.uniform(7, 24)
             texture = facade(rng, c, height)
-            c.wall('building', texture, (x, x + wide), 78, height)
+            c.wall('building', texture, (x, x + wide), 78, height=height)
             x += wide
     near = 8.5
     if rng.random() < 0.45:

@@ -100,8 +100,8 @@ class InterruptionHook(Hook):
             done, now, last = meta['epoch'], runner.epoch, runner.max_epochs
         else:
             done, now, last = meta['iter'], runner.iter, runner.max_iters
-        # Those that a validation writes are of what is done now. A finished training
-        # that is resumed has nothing to do.
+        # A checkpoint that a validation writes itself has done == now: nothing is due.
+        # A finished training that is resumed does not validate again.
         if done == now + 1 and done < last and _is_due(runner, done):
             hub = checkpoint['message_hub']
             hub['runtime_info'][DUE] = hub['resumed_keys'][DUE] = True

@@ -24,7 +24,7 @@ class PlainCheckpointHook(Hook):
     """Save nothing but tensors, numbers, strings and containers of them.
 
     The message hub's curves become tensors, numpy's numbers and arrays Python's numbers
-    and lists. What cannot be said so is left out, with a warning. Reading puts the
+    and lists. Any other object is left out, with a warning. Reading puts the
     curves back, see ``illama_seg.integrations.mmengine_loading``.
     """
 

@@ -37,7 +37,7 @@ def seed_sample(*key: int) -> None:
 
 
 def _seed_cpu(*key: int) -> int:
-    """Seed the CPU's generators; the number that torch's got."""
+    """Seed the CPU's generators; return the seed given to torch's."""
     words = np.random.SeedSequence(key).generate_state(4).tolist()
     random.seed(words[0])
     np.random.seed(words[1])

@@ -16,9 +16,14 @@ from illama_seg.apis.user_errors import options_explained
 from illama_seg.apis.work_dir import find_run, runs_in, scalars_of
 from illama_seg.datasets.labelled import LabelledImages
 from illama_seg.errors import UserError
+from illama_seg.files import write_whole
 from illama_seg.studies.common import check_at_least, evaluate
-from illama_seg.studies.comparison.classes import FILES as CLASS_FILES
-from illama_seg.studies.comparison.classes import Scores, compare_classes, saved_scores
+from illama_seg.studies.comparison.classes import (
+    FILES as CLASS_FILES,
+    Scores,
+    compare_classes,
+    saved_scores,
+)
 from illama_seg.studies.tables import Section
 from illama_seg.visualization.overlays import colourise
 from illama_seg.visualization.sheets import class_entries, draw_sheet
@@ -159,8 +164,15 @@ def _compare_predictions(
             for index, name in enumerate(names)
         ],
     )
-    (out / 'images.json').write_text(json.dumps(numbers, indent=1))
-    _draw(members, by_run, means, pairs, chosen, out / 'images.png')
+    write_whole(out / 'images.json', json.dumps(numbers, indent=1))
+    _draw(
+        members,
+        by_run,
+        means,
+        pairs=pairs,
+        chosen=chosen,
+        path=out / 'images.png',
+    )
     source = f'last checkpoints on {len(pairs)} validation images'
     counts = ', '.join(f'{group} {count}' for group, count in better.items())
     note = f'images where one is better than every other: {counts}' if better else ''
@@ -203,6 +215,7 @@ def _draw(
     members: Sequence[_Run],
     by_run: dict[str, np.ndarray],
     means: dict[str, np.ndarray],
+    *,
     pairs: LabelledImages,
     chosen: Sequence[tuple[str, int]],
     path: Path,

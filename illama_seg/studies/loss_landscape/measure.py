@@ -122,7 +122,7 @@ def measure_loss_landscape(
         )
         file = folder / f'points_{file_name(model.name)}.jsonl'
         done = {} if restart else _resume(file, settings)
-        _compute(model, indices, axis, settings, file, done)
+        _compute(model, indices, axis, settings=settings, file=file, done=done)
         side = range(points)
         grids = {
             name: [[done[row, column][name] for column in side] for row in side]
@@ -149,6 +149,7 @@ def _compute(
     model: ImageLogits | PixelLogits,
     indices: list[int],
     axis: list[float],
+    *,
     settings: dict,
     file: Path,
     done: dict[Point, dict],

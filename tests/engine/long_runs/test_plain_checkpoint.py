@@ -7,8 +7,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer, MessageHub
 from tiny_run import CONFIG, run_tool, tiny_options

@@ -4,8 +4,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import Dataset
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
+from illama_seg.apis.command_line import COMMANDS, as_option, run
 from illama_seg.datasets import CamVidDataset, CheckedADE20KDataset, ScenesDataset
-from illama_seg.errors import COMMANDS, MissingFileError, UserError, run
+from illama_seg.errors import MissingFileError, UserError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 class Fails(Dataset):
@@ -76,7 +77,7 @@ def test_an_error_of_a_worker_process_is_printed_without_its_traceback(kind, cap
 
 def test_an_error_from_another_process_keeps_its_parameter():
     error = pickle.loads(pickle.dumps(UserError('too few', num_images=0)))
-    assert error.as_option('num_images') == '--num-images 0: too few'
+    assert as_option(error, 'num_images') == '--num-images 0: too few'
 
 
 @pytest.mark.parametrize('call', COMMANDS)
