@@ -19,6 +19,7 @@ if workers > 1:
     os.environ.setdefault('OMP_NUM_THREADS', '1')  # of the processes it starts
 # The same arithmetic in every process, whatever is fastest: tests of 'auto' unset it.
 os.environ.setdefault('ILLAMA_SEG_ATTENTION', 'fixed')
+os.environ.setdefault('ILLAMA_SEG_LINEAR', 'fixed')
 settings.register_profile(
     'illama_seg', deadline=None, max_examples=25, derandomize=True, database=None
 )

@@ -296,3 +296,5 @@ def test_multiply_accumulates_are_those_of_table_10(
     assert counted == pytest.approx(without_products, rel=5e-4)
     total = macs.total(attention=True, auxiliary=False) / 1e9
     assert total == pytest.approx(with_products, rel=5e-4)
+    executed = macs.total(attention=False, auxiliary=False, executed=True) / 1e9
+    assert executed <= {'base': 360, 'tiny': 24}[size]

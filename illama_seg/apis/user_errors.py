@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from illama_seg.errors import UserError
+from illama_seg.layers import check_linear_asked
 from illama_seg.layers.attention_dispatch import check_asked
 from illama_seg.machine.precision import asked_precision
 
@@ -52,6 +53,7 @@ def check_environment() -> None:
     """
     asked_precision()
     check_asked()
+    check_linear_asked()
 
 
 def check_writable(folder: str | Path, parameter: str = 'out') -> None:

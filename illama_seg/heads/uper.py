@@ -48,6 +48,9 @@ class EfficientUPerHead(UPerHead):
 
     def _forward_feature(self, inputs: Sequence[Tensor]) -> Tensor:
         inputs = self._transform_inputs(inputs)
+        if inputs[0].device.type == 'cpu' and not torch.is_grad_enabled():
+            # The layout of the small products: else they would be copied into it.
+            inputs = [x.contiguous(memory_format=torch.channels_last) for x in inputs]
         levels = [
             lateral(x) for lateral, x in zip(self.lateral_convs, inputs, strict=False)
         ]

@@ -17,6 +17,7 @@ from illama_seg.layers.block import (
     make_norm,
 )
 from illama_seg.layers.enlarged_conv import conv_of_enlarged
+from illama_seg.layers.linear import Linear, automatic_product, check_linear_asked
 from illama_seg.layers.mlp import MLP
 from illama_seg.layers.pos_embed import PatchEmbed, join_class_slot, resize_pos_embed
 from illama_seg.layers.rotary import apply_rotary, rotary_table
@@ -30,13 +31,16 @@ __all__ = [
     'NORM_EPS',
     'Block',
     'DropPath',
+    'Linear',
     'PatchEmbed',
     'SelfAttention',
     'SwiGLU',
     'apply_rotary',
     'attention_map',
     'automatic_implementation',
+    'automatic_product',
     'causal_attention',
+    'check_linear_asked',
     'conv_of_enlarged',
     'join_class_slot',
     'make_norm',

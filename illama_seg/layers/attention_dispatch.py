@@ -12,7 +12,6 @@ import functools
 import importlib.util
 import math
 import os
-import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -26,12 +25,9 @@ from illama_seg.layers.attention_reference import reference_attention
 from illama_seg.machine.choices import (
     Choice,
     apart,
-    choose,
+    decide,
     fastest_times,
-    may_measure,
-    note_use,
-    recall,
-    resumed_name,
+    noted,
 )
 
 Implementation = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -84,8 +80,6 @@ BY_NAME_ONLY = ('triton',)
 # Bounds of what is timed: scores at most, and tokens up to which the formula, with all
 # its scores in memory at once, takes part.
 MAX_TOKENS, MAX_SCORES, MAX_REFERENCE = 4096, 2**24, 2048
-MAX_SECONDS = 4.0  # for all measurements of a process
-_spent = 0.0
 
 
 def check_asked() -> None:
@@ -153,32 +147,18 @@ def automatic_implementation(
         choice = Choice(_fixed(*kind), {}, 'fixed')
     else:
         choice = _measured(case)
-    if case:
-        note_use(case.key, choice.name)
-        before = resumed_name(case.key)
-        if before not in (None, choice.name):
-            goes_on = f'trained with {before!r}, goes on with {choice.name!r}'
-            choice = choice._replace(source=f'{goes_on}, {choice.source}')
-    return choice
+    return noted(case.key, choice) if case else choice
 
 
 def _measured(case: _Case) -> Choice:
     """Fastest implementation for a class of shapes, timed at its first use.
 
     Of long sequences fewer heads are timed, so that a measurement takes a fraction of a
-    second and at most some hundred MiB. A process that has spent ``MAX_SECONDS``
-    measures no further class.
+    second and at most some hundred MiB.
     """
-    global _spent
     names = _candidates(*case[:4])
-    if known := recall(case.key, case.device, names):
-        return known
-    if len(names) == 1 or _spent > MAX_SECONDS or not may_measure():
-        return Choice(_fixed(*case[:3]), {}, 'not measured')
-    start = time.perf_counter()
-    chosen = choose(case.key, case.device, lambda: _times(names, case))
-    _spent += time.perf_counter() - start
-    return chosen
+    fixed = _fixed(*case[:3])
+    return decide(case.key, case.device, names, fixed, lambda: _times(names, case))
 
 
 def _rounded(num_tokens: int, num_heads: int) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from illama_seg.layers.attention import (
     modified_causal_attention,
     soft_causal_attention,
 )
+from illama_seg.layers.linear import Linear
 from illama_seg.layers.mlp import MLP, MLP_RATIO
 from illama_seg.layers.rotary import apply_rotary
 from illama_seg.layers.swiglu import SwiGLU, swiglu_hidden_dims
@@ -49,8 +50,8 @@ class SelfAttention(nn.Module):
         self.num_heads = num_heads
         self.mask = mask
         self.impl = 'auto'  # of the soft mask; benchmarks compare them by name
-        self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
-        self.proj = nn.Linear(embed_dims, embed_dims)
+        self.qkv = Linear(embed_dims, 3 * embed_dims)
+        self.proj = Linear(embed_dims, embed_dims)
 
     def forward(self, x: Tensor, rotary: Tensor | None, soft_mask_rate: Rate) -> Tensor:
         """(B, N, C), rotary table (N, d / 2, 2) or None -> (B, N, C)."""

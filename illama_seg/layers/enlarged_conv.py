@@ -20,9 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from illama_seg.layers.linear import linear
+
 # Pixels of the output that one matrix product makes along an axis: the matrices are
 # banded, and a longer product would multiply more zeros.
-BLOCK = 128
+BLOCK = 32
 
 
 def conv_of_enlarged(
@@ -75,10 +77,9 @@ def _by_taps(
     rows = []  # of each map: (B, h, 3, W, O), one row for each tap along the height
     for x, weight in coarse:
         batch, channels, h, w = x.shape
-        # Columns by tap along the width, tap along the height, output channel.
-        taps = weight.permute(1, 3, 2, 0).reshape(channels, -1)
-        products = x.permute(0, 2, 3, 1).reshape(-1, channels) @ taps
-        products = products.view(batch * h, w * 3, -1)
+        # Rows by tap along the width, tap along the height, output channel.
+        taps = weight.permute(3, 2, 0, 1).reshape(-1, channels)
+        products = linear(x.permute(0, 2, 3, 1), taps).reshape(batch * h, w * 3, -1)
         wide = torch.cat(
             [
                 _times(shifts.flatten(1), products[:, 3 * low : 3 * high])
@@ -114,7 +115,7 @@ def _blocks(
         For each block its matrix (outputs, high - low, 3), by tap, and the range
         ``low`` to ``high`` of the inputs that are not multiplied by zeros.
     """
-    with torch.no_grad(), torch.autocast(like.device.type, enabled=False):
+    with torch.no_grad():
         dtype = like.dtype if like.dtype == torch.float64 else torch.float32
         one = torch.eye(size, dtype=dtype, device=like.device)[None]
         enlarge = F.interpolate(one, out, mode='linear', align_corners=align_corners)

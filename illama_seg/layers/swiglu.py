@@ -5,6 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from illama_seg.layers.linear import Linear
+
 
 def swiglu_hidden_dims(embed_dims: int) -> int:
     """Hidden width of the released models: 8/3 of the width, rounded up to 256."""
@@ -23,9 +25,9 @@ class SwiGLU(nn.Module):
 
     def __init__(self, embed_dims: int, hidden_dims: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(embed_dims, hidden_dims, bias=False)
-        self.fc2 = nn.Linear(hidden_dims, embed_dims, bias=False)
-        self.fc3 = nn.Linear(embed_dims, hidden_dims, bias=False)
+        self.fc1 = Linear(embed_dims, hidden_dims, bias=False)
+        self.fc2 = Linear(hidden_dims, embed_dims, bias=False)
+        self.fc3 = Linear(embed_dims, hidden_dims, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., embed_dims) -> (..., embed_dims)."""

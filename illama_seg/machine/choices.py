@@ -32,6 +32,7 @@ except ImportError:  # Windows
 MEASURED, STORED, RESUMED = 'measured', 'measured before', 'kept from the resumed run'
 ROUNDS = 5
 SECONDS = 0.4  # for the rounds after the first
+MAX_SECONDS = 4.0  # for all measurements of a process by :func:`decide`
 # Times a second that a process is made to leave a core: a few where the machine is
 # quiet, some hundred where another process competes for the cores.
 MAX_SWITCHES = 60
@@ -62,6 +63,7 @@ _made: dict[str, Choice] = {}
 _resumed: dict[str, str] = {}
 _used: dict[str, str] = {}
 _may_measure = True
+_spent = 0.0
 
 
 def recall(key: str, device: str, names: tuple[str, ...]) -> Choice | None:
@@ -91,6 +93,35 @@ def _is_choice(entry: Any) -> bool:
         return False
     numbers = entry['seconds'].values()
     return 'name' in entry and all(isinstance(n, (int, float)) for n in numbers)
+
+
+def decide(
+    key: str,
+    device: str,
+    names: tuple[str, ...],
+    fixed: str,
+    measure: Callable[[], Mapping[str, float]],
+) -> Choice:
+    """Recall a choice, or make it by a measurement.
+
+    A process that has spent ``MAX_SECONDS`` measures nothing more.
+
+    Args:
+        key: kind of work that the choice is for.
+        device: type of device, such as 'cpu'.
+        names: ways that work here.
+        fixed: way to take where nothing may be measured.
+        measure: returns the seconds of each way, by name.
+    """
+    global _spent
+    if known := recall(key, device, names):
+        return known
+    if len(names) == 1 or _spent > MAX_SECONDS or not _may_measure:
+        return Choice(fixed, {}, 'not measured')
+    start = time.perf_counter()
+    chosen = choose(key, device, measure)
+    _spent += time.perf_counter() - start
+    return chosen
 
 
 def choose(key: str, device: str, measure: Callable[[], Mapping[str, float]]) -> Choice:
@@ -123,9 +154,18 @@ def _switches() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
-def note_use(key: str, name: str) -> None:
-    """Note the way that runs, however it was chosen, so that a resumed run keeps it."""
-    _used[key] = name
+def noted(key: str, choice: Choice) -> Choice:
+    """Note the way that runs, however it was chosen, so that a resumed run keeps it.
+
+    Returns:
+        The choice; its source says where a resumed run goes on in another way.
+    """
+    _used[key] = choice.name
+    before = _resumed.get(key, choice.name)
+    if before == choice.name:
+        return choice
+    goes_on = f'trained with {before!r}, goes on with {choice.name!r}'
+    return choice._replace(source=f'{goes_on}, {choice.source}')
 
 
 def made() -> dict[str, str]:
@@ -138,11 +178,6 @@ def resume(choices: Any) -> None:
     pairs = choices.items() if isinstance(choices, dict) else ()
     _resumed.clear()
     _resumed.update((k, v) for k, v in pairs if isinstance(v, str))
-
-
-def resumed_name(key: str) -> str | None:
-    """Return the name that a resumed run had chosen for a kind of work, or None."""
-    return _resumed.get(key)
 
 
 def forget() -> None:
@@ -167,11 +202,6 @@ def unmeasured() -> Iterator[None]:
         for record, before in kept:
             record.clear()
             record.update(before)
-
-
-def may_measure() -> bool:
-    """Return False within :func:`unmeasured`."""
-    return _may_measure
 
 
 def fastest_times(

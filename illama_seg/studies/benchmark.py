@@ -34,7 +34,10 @@ from illama_seg.studies.tables import Section, Table, as_text
 SHAPES = ((512, 512), (512, 2048))
 WARM_UP = 3  # passes
 NOTES = dict(
-    multiply_accumulates='multiply-accumulates, not FLOPs: torch counts 2 for each',
+    multiply_accumulates=(
+        'multiply-accumulates, not FLOPs: torch counts 2 for each; as papers count '
+        'them, and those that run'
+    ),
     time='forward pass from the normalised images to the logits',
     cpu='resident memory of the process: Python, libraries, weights and the pass',
     cuda='memory of the CUDA allocator: weights and the pass',
@@ -160,6 +163,7 @@ def _counts(cfg: Config, shape: tuple[int, int]) -> list[dict]:
                 attention_products=attention,
                 auxiliary_head=auxiliary,
                 count=macs.total(attention, auxiliary),
+                executed=macs.total(attention, auxiliary, executed=True),
             )
             for auxiliary in heads
             for attention in (False, True)
@@ -241,6 +245,7 @@ def _tables(numbers: dict) -> list[Table]:
             share[row['attention_products']],
             share[row['auxiliary_head']],
             f'{row["count"] / 1e9:,.2f}',
+            f'{row["executed"] / 1e9:,.2f}',
         ]
         for row in numbers['multiply_accumulates']
     ]
@@ -254,7 +259,13 @@ def _tables(numbers: dict) -> list[Table]:
             note=f'time: {notes["time"]}\npeak memory: {notes["peak_memory_mib"]}',
         ),
         Table(
-            ['image', 'attention products', 'auxiliary head', 'G'],
+            [
+                'image',
+                'attention products',
+                'auxiliary head',
+                'G of papers',
+                'G that run',
+            ],
             macs,
             title=notes['multiply_accumulates'],
         ),

@@ -7,10 +7,11 @@ import mmseg
 import pytest
 import torch
 from mmengine import Config
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, DefaultScope
 from mmseg.models.decode_heads import UPerHead
 from torch import nn
 
+from illama_seg.apis import load_config
 from illama_seg.heads import EfficientUPerHead
 
 ZOO = Path(mmseg.__file__).parent / '.mim' / 'configs' / '_base_' / 'models'
@@ -176,3 +177,31 @@ def test_a_hook_sees_the_concatenation():
 
 def test_the_name_is_registered():
     assert MODELS.get('EfficientUPerHead') is EfficientUPerHead
+
+
+def test_it_compiles_and_exports_in_one_graph():
+    ours, _ = pair(torch.float32)
+    ours.eval()
+    maps = pyramid(48, 64, dtype=torch.float32)
+    with torch.no_grad():
+        expected = ours(maps)
+        compiled = torch.compile(ours, backend='aot_eager', fullgraph=True)(maps)
+        exported = torch.export.export(ours, (maps,)).module()(maps)
+    torch.testing.assert_close(compiled, expected)
+    torch.testing.assert_close(exported, expected)
+
+
+def test_the_configs_take_it_and_one_option_takes_mmsegs():
+    cfg = load_config('upernet_illama_tiny_ade20k')
+    assert cfg.model.decode_head.type == 'EfficientUPerHead'
+    option = {'model.decode_head.type': 'UPerHead'}
+    cfg = load_config('upernet_illama_tiny_ade20k', option)
+    cfg.model.backbone.init_cfg = None
+    with DefaultScope.overwrite_default_scope('mmseg'), torch.device('meta'):
+        assert type(MODELS.build(cfg.model).decode_head) is UPerHead
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs CUDA')
+def test_on_a_gpu_outputs_and_gradients_are_those_of_mmseg():
+    heads = [head.cuda().eval() for head in pair()]
+    assert_same(heads, [x.cuda() for x in pyramid(64, 96)], 1e-10)

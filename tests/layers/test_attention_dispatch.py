@@ -18,7 +18,7 @@ def file(tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     monkeypatch.setenv(dispatch.VARIABLE, 'auto')
     monkeypatch.setattr(choices, '_switches', lambda: 0)
-    monkeypatch.setattr(dispatch, '_spent', 0.0)
+    monkeypatch.setattr(choices, '_spent', 0.0)
     choices.forget()
     yield tmp_path / 'illama_seg' / 'measured.json'
     choices.forget()
@@ -118,7 +118,7 @@ def test_the_formula_takes_no_part_in_long_sequences(timed):
 
 def test_measurements_end_after_some_seconds_in_all(timed, monkeypatch):
     cases = timed(blocked=2.0, flash=1.0, reference=3.0)
-    monkeypatch.setattr(dispatch, '_spent', dispatch.MAX_SECONDS + 1)
+    monkeypatch.setattr(choices, '_spent', choices.MAX_SECONDS + 1)
     found = auto()
     assert (found.name, found.reason, cases) == ('blocked', 'not measured', [])
 
@@ -130,7 +130,7 @@ def test_a_real_measurement_is_short_and_moves_no_random_number():
     assert set(found.seconds) == {'blocked', 'flash', 'reference'}
     assert found.name == min(found.seconds, key=found.seconds.get)
     assert time.perf_counter() - start < 60  # seconds even beside other processes
-    assert dispatch._spent > 0 and torch.equal(before, torch.get_rng_state())
+    assert choices._spent > 0 and torch.equal(before, torch.get_rng_state())
 
 
 def test_the_next_process_measures_nothing(timed, file):
@@ -200,7 +200,7 @@ def test_a_resumed_run_keeps_what_was_not_measured(before, timed, monkeypatch):
     """A choice by the variable, or by the budget that was spent, goes on as well."""
     timed(blocked=2.0, flash=1.0, reference=3.0)
     if before == 'budget':
-        monkeypatch.setattr(dispatch, '_spent', dispatch.MAX_SECONDS + 1)
+        monkeypatch.setattr(choices, '_spent', choices.MAX_SECONDS + 1)
     else:
         monkeypatch.setenv(dispatch.VARIABLE, before)
     name = auto(training=True).name
@@ -208,7 +208,7 @@ def test_a_resumed_run_keeps_what_was_not_measured(before, timed, monkeypatch):
     saved = choices.made()
     assert name in saved.values()
     choices.forget()
-    monkeypatch.setattr(dispatch, '_spent', 0.0)
+    monkeypatch.setattr(choices, '_spent', 0.0)
     monkeypatch.setenv(dispatch.VARIABLE, 'auto')
     choices.resume(saved)
     assert auto(training=True).name == name

@@ -53,7 +53,7 @@ LORA = dict(r=2, lora_alpha=4)
 NUM_CLASSES = 5
 FCN = dict(type='FCNHead', in_channels=16, in_index=3, num_classes=NUM_CLASSES)
 FCN.update(channels=8, dropout_ratio=0.0)
-UPER = dict(FCN, type='UPerHead', in_channels=[16] * 4, in_index=[0, 1, 2, 3])
+UPER = dict(FCN, type='EfficientUPerHead', in_channels=[16] * 4, in_index=[0, 1, 2, 3])
 NECK = dict(type='Feature2Pyramid', embed_dim=16, rescales=[4, 2, 1, 0.5])
 GROUPS, BATCH = dict(type='GN', num_groups=4), dict(type='BN')
 
@@ -189,8 +189,8 @@ GRADIENTS = {
 }
 ONE_MAP = dict(head=dict(FCN, in_index=0), neck=None, out_indices=(3,))
 MODELS_OF_CONFIGS = {
-    'UPerHead and FCNHead': segmentor,
-    'UPerHead': partial(segmentor, auxiliary=None),
+    'EfficientUPerHead and FCNHead': segmentor,
+    'EfficientUPerHead': partial(segmentor, auxiliary=None),
     'LoRA': partial(segmentor, lora=LORA),
     'FCNHead': partial(segmentor, auxiliary=None, **ONE_MAP),
     'class token': classifier,

@@ -25,7 +25,12 @@ from illama_seg.engine import (
     training_precision,
 )
 from illama_seg.engine.schedule import updates_every
-from illama_seg.layers import SelfAttention, automatic_implementation
+from illama_seg.layers import (
+    Linear,
+    SelfAttention,
+    automatic_implementation,
+    automatic_product,
+)
 from illama_seg.machine import choices
 from illama_seg.machine.threads import describe_wait_policy
 
@@ -77,6 +82,7 @@ def describe_run(runner: Runner) -> str:
         'attention': describe_attention(
             model, precision.dtype, tokens, images, training=True
         ),
+        **_linear_layers(model, precision.dtype, tokens * images),
     }
     for hook in runner.hooks:
         if isinstance(hook, RehearsalHook) and hook.summary:
@@ -211,6 +217,19 @@ def describe_attention(
         training=training,
     )
     return f'soft mask by {chosen.name!r}, {chosen.reason}, {num_tokens} tokens'
+
+
+def _linear_layers(
+    model: nn.Module, dtype: torch.dtype, num_tokens: int
+) -> dict[str, str]:
+    """Name how linear layers are computed, where there is a choice."""
+    layer = next((m for m in model.modules() if isinstance(m, Linear)), None)
+    if layer is None or dtype != torch.float32 or layer.weight.device.type != 'cpu':
+        return {}
+    inputs, outputs = layer.in_features, layer.out_features
+    chosen = automatic_product(num_tokens, inputs, outputs, training=True)
+    how = f'by {chosen.name}, {chosen.reason}'
+    return {'linear layers': f'{how}, {inputs} to {outputs} channels; each size apart'}
 
 
 def count_tokens(model: nn.Module, shape: Sequence[int] | None = None) -> int:

@@ -3,6 +3,9 @@
 Table 10 of arXiv 2404.06773 calls them FLOPs and omits the auxiliary head and the two
 products of the attention, q k^T and the weights times v, which counters hooked to
 modules do not see. torch counts two operations for each multiply-accumulate.
+
+``EfficientUPerHead`` computes the same function with fewer products. Papers count
+mmseg's; both numbers are given.
 """
 
 from contextlib import ExitStack
@@ -16,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from illama_seg.errors import UserError
+from illama_seg.heads import EfficientUPerHead
 from illama_seg.layers import SelfAttention, attention_map, soft_causal_attention
 from illama_seg.layers.attention_blocked import forward as blocked_forward
 from illama_seg.studies.common import image_channels
@@ -28,18 +32,23 @@ class MultiplyAccumulates:
     """Multiply-accumulates (not FLOPs) of one image.
 
     Attributes:
-        linear: products with weights: convolutions and linear layers.
+        linear: products with weights, convolutions and linear layers, of maps that
+            are enlarged first, as papers count them.
+        executed: products with weights that really run, and the small matrices by
+            which ``EfficientUPerHead`` enlarges.
         attention: the two products of every attention, with all N x N weights.
         auxiliary: products with weights in the auxiliary heads, used in training only.
     """
 
     linear: int
+    executed: int
     attention: int
     auxiliary: int
 
-    def total(self, attention: bool, auxiliary: bool) -> int:
+    def total(self, attention: bool, auxiliary: bool, executed: bool = False) -> int:
         """Sum them, with or without attention products and auxiliary heads."""
-        return self.linear + attention * self.attention + auxiliary * self.auxiliary
+        linear = self.executed if executed else self.linear
+        return linear + attention * self.attention + auxiliary * self.auxiliary
 
 
 def count_multiply_accumulates(
@@ -83,11 +92,23 @@ def count_multiply_accumulates(
             features = parts.backbone(image)
             if getattr(parts, 'neck', None) is not None:
                 features = parts.neck(features)
+        with FlopCounterMode(display=False) as executed:
             head(features)
+        by_papers = executed
+        if isinstance(head, EfficientUPerHead):
+            stack.callback(setattr, head, 'enlarge_first', head.enlarge_first)
+            head.enlarge_first = True
+            with FlopCounterMode(display=False) as by_papers:
+                head(features)
         with FlopCounterMode(display=False) as in_training:
             for other in auxiliary:
                 other(features)
-    return MultiplyAccumulates(_linear(counter), sum(products), _linear(in_training))
+    return MultiplyAccumulates(
+        linear=_linear(counter) + _linear(by_papers),
+        executed=_linear(counter) + executed.get_total_flops() // 2,
+        attention=sum(products),
+        auxiliary=_linear(in_training),
+    )
 
 
 def _linear(counter: FlopCounterMode) -> int:

@@ -121,6 +121,9 @@ def test_precision_and_attention_are_shown_with_their_reasons(wrapper, precision
     found = rows(fake_runner(wrapper=wrapper))
     assert found['precision'].startswith(precision)
     assert found['attention'] == "soft mask by 'blocked', fixed, 5 tokens"
+    expected = 'by product, fixed, 8 to 24 channels; each size apart'
+    half = 'bfloat16' in precision
+    assert found.get('linear layers') == (None if half else expected)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +138,7 @@ def test_a_measured_precision_decides_what_the_attention_is_timed_in(
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     cases = []
 
-    def times(names, *case):
+    def times(names, case):
         cases.append(case)
         return dict(blocked=2.0, flash=1.0, reference=3.0)
 
