@@ -5,7 +5,7 @@
 #              with AVX2 alone (most laptops): no AVX-512, no bfloat16, no VNNI
 # make roadmap install, train the steps from ViT to iLLaMA on handwritten digits
 # make pretrain-demo  install, pretrain on crops of scenes, segment with and without it
-# make bench   install, time attention, backbone and the training step
+# make bench   install, time attention, backbone, whole segmentors and the training step
 # make check   install, check format, lint and types, run the tests
 PYTHON ?= python3
 VENV := .venv
@@ -18,7 +18,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
 
 # What keeps the libraries of torch from newer instructions, and the tests that care.
 AVX2 := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
-PROCESSOR_TESTS := tests/machine tests/layers tests/backbones tests/quantization \
+PROCESSOR_TESTS := tests/machine tests/layers tests/heads tests/backbones tests/quantization \
   tests/engine tests/benchmarks tests/apis/test_quantize.py \
   tests/studies/test_benchmark.py tests/apis/runs/test_overview.py tests/tools/test_doctor.py
 
@@ -127,6 +127,7 @@ bench: install
 	@echo '== benchmarks (most of an hour on two cores: leave the machine alone)'
 	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/backbone.py
+	$(BIN)/python benchmarks/segmentor.py
 	$(BIN)/python benchmarks/pretrain.py
 	$(BIN)/python benchmarks/guards.py
 	$(BIN)/python benchmarks/threads.py

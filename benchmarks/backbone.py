@@ -6,9 +6,10 @@
 arithmetic; 'exact' the same numbers by the fast path; 'strict' ordinary causal
 attention; 'timm' vit_base_patch16_224 at the same image size, without head. Batches,
 dtypes and passes are timed in turn; medians with their range. 'share' is the achieved
-part of the rate of one large square matrix product, measured between them in the same
-dtype. Memory is what a pass adds to the parameters at its peak, in a new process on a
-CPU; that of the Tiny size at 1024 comes last.
+part of the rate of one large square matrix product, by the faster of torch's two
+libraries, measured between them in the same dtype. Memory is what a pass adds to the
+parameters at its peak, in a new process on a CPU; that of the Tiny size at 1024 comes
+last.
 
 Prints a table, writes backbone.json and backbone.png into DIR.
 """
@@ -25,10 +26,10 @@ from common import (
     PASSES,
     dtypes,
     interleaved,
+    matmul_rate,
     peak,
     peak_in_new_process,
     summary,
-    timed,
     write,
 )
 
@@ -65,14 +66,6 @@ def run(name: str, model, image, training: bool, dtype: str) -> None:
     if training:
         out.float().sum().backward()
         model.zero_grad(set_to_none=True)
-
-
-def matmul_rate(device: str, dtype: torch.dtype) -> float:
-    """Operations a second of a square product, the best of a few."""
-    n = 8192 if device == 'cuda' else 2048
-    a, b = torch.randn(2, n, n, device=device).to(dtype).unbind(0)
-    best = min(timed(partial(torch.mm, a, b), device) for _ in range(6))
-    return 2 * n**3 / best
 
 
 def operations(name: str, size: int, training: bool) -> float:

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import timm
 import torch
 
+from illama_seg.layers.linear_layer import by_convolution
 from illama_seg.machine.choices import device_name
 from illama_seg.machine.precision import choose_precision
 
@@ -36,6 +38,20 @@ def timed(call: Callable, device: str) -> float:
     if device == 'cuda':
         torch.cuda.synchronize()
     return time.perf_counter() - start
+
+
+def matmul_rate(device: str, dtype: torch.dtype) -> float:
+    """Operations a second of a square product, the best of a few.
+
+    On a CPU of a 1x1 convolution too: another library may compute it.
+    """
+    n = 8192 if device == 'cuda' else 2048
+    a, b = torch.randn(2, n, n, device=device).to(dtype).unbind(0)
+    calls = [partial(torch.mm, a, b)]
+    if device == 'cpu':
+        calls.append(partial(by_convolution, a, b))
+    best = min(timed(call, device) for _ in range(6) for call in calls)
+    return 2 * n**3 / best
 
 
 def interleaved(calls: dict[str, Callable], device: str, repeats: int) -> dict:

@@ -1,5 +1,6 @@
-"""Decode heads, registered with MMEngine's root registry."""
+"""Decode heads, registered with MMEngine's root registry, and their inference form."""
 
+from illama_seg.heads.folding import fold_for_inference
 from illama_seg.heads.uper import EfficientUPerHead
 
-__all__ = ['EfficientUPerHead']
+__all__ = ['EfficientUPerHead', 'fold_for_inference']

@@ -17,7 +17,12 @@ from illama_seg.layers.block import (
     make_norm,
 )
 from illama_seg.layers.enlarged_conv import conv_of_enlarged
-from illama_seg.layers.linear import Linear, automatic_product, check_linear_asked
+from illama_seg.layers.linear_layer import (
+    Linear,
+    automatic_product,
+    check_linear_asked,
+    linear,
+)
 from illama_seg.layers.mlp import MLP
 from illama_seg.layers.pos_embed import PatchEmbed, join_class_slot, resize_pos_embed
 from illama_seg.layers.rotary import apply_rotary, rotary_table
@@ -43,6 +48,7 @@ __all__ = [
     'check_linear_asked',
     'conv_of_enlarged',
     'join_class_slot',
+    'linear',
     'make_norm',
     'resize_pos_embed',
     'rotary_table',

@@ -12,7 +12,7 @@ from illama_seg.layers.attention import (
     modified_causal_attention,
     soft_causal_attention,
 )
-from illama_seg.layers.linear import Linear
+from illama_seg.layers.linear_layer import Linear
 from illama_seg.layers.mlp import MLP, MLP_RATIO
 from illama_seg.layers.rotary import apply_rotary
 from illama_seg.layers.swiglu import SwiGLU, swiglu_hidden_dims

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from illama_seg.layers.linear import linear
+from illama_seg.layers.linear_layer import linear
 
 # Pixels of the output that one matrix product makes along an axis: the matrices are
 # banded, and a longer product would multiply more zeros.

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from illama_seg.layers.linear import Linear
+from illama_seg.layers.linear_layer import Linear
 
 MLP_RATIO = 4
 

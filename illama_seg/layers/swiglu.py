@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from illama_seg.layers.linear import Linear
+from illama_seg.layers.linear_layer import Linear
 
 
 def swiglu_hidden_dims(embed_dims: int) -> int:

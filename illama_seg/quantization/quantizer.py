@@ -9,6 +9,7 @@ from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
 from illama_seg.errors import UserError
+from illama_seg.layers import Linear, linear
 
 BITS = 8
 SIGNED, UNSIGNED = (-128, 127), (0, 255)
@@ -113,7 +114,7 @@ def make_observer(low: int, high: int) -> Any:
     )
 
 
-class QuantLinear(nn.Linear):
+class QuantLinear(Linear):
     """A linear layer with 8-bit weights, a step size for each output channel.
 
     Args:
@@ -138,7 +139,7 @@ class QuantLinear(nn.Linear):
         """(..., in_features) -> (..., out_features)."""
         if self.input is not None:
             x = self.input(x)
-        return nn.functional.linear(x, self.rounded_weight(), self.bias)
+        return linear(x, self.rounded_weight(), self.bias)
 
     def rounded_weight(self) -> Tensor:
         """(out_features, in_features), multiples of the steps, with LSQ's gradient."""

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, strategies as st
 from torch import nn
 
-from illama_seg.layers import Linear, automatic_product, linear as module
+from illama_seg.layers import Linear, automatic_product, linear_layer as module
 from illama_seg.machine import choices
 
 

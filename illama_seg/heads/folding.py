@@ -1,0 +1,109 @@
+"""Fewer operations at inference: linear maps in a row become one, exactly."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import torch
+from mmcv.cnn import ConvModule
+from mmseg.models.decode_heads import UPerHead
+from mmseg.models.necks.featurepyramid import Feature2Pyramid
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+def fold_for_inference(model: nn.Module) -> nn.Module:
+    """Fold batch normalisations and 1x1 convolutions into the convolutions before.
+
+    Outputs stay equal to rounding. The state dict changes: fold after loading weights,
+    and only for inference. Folded are, in any mmseg segmentor:
+
+    - a batch normalisation after a convolution (mmcv's ``ConvModule``) or after a
+      transposed convolution (``Feature2Pyramid``),
+    - the 1x1 lateral convolutions of ``UPerHead`` into the transposed convolutions that
+      ``Feature2Pyramid`` ends with.
+
+    Args:
+        model: segmentor in eval mode; changed in place.
+
+    Returns:
+        The same model.
+    """
+    for module in model.modules():
+        if isinstance(module, ConvModule):
+            _fold_norm(module)
+        elif isinstance(module, nn.Sequential):
+            _fold_norms(module)
+    _fold_laterals(model)
+    return model
+
+
+def _fold_norm(module: ConvModule) -> None:
+    order = module.order
+    if (
+        type(module.conv) is nn.Conv2d
+        and module.with_norm
+        and order.index('norm') == order.index('conv') + 1
+        and _has_statistics(module.norm)
+    ):
+        module.conv = fuse_conv_bn_eval(module.conv, module.norm)
+        setattr(module, module.norm_name, nn.Identity())
+
+
+def _fold_norms(layers: nn.Sequential) -> None:
+    """Fold normalisations after transposed convolutions."""
+    pairs: Any = itertools.pairwise(layers)
+    for index, (conv, norm) in enumerate(pairs):
+        if type(conv) is nn.ConvTranspose2d and _has_statistics(norm):
+            layers[index] = fuse_conv_bn_eval(conv, norm, transpose=True)
+            layers[index + 1] = nn.Identity()
+
+
+def _has_statistics(module: nn.Module) -> bool:
+    return isinstance(module, _BatchNorm) and module.running_mean is not None
+
+
+def _fold_laterals(model: Any) -> None:
+    neck, head = getattr(model, 'neck', None), getattr(model, 'decode_head', None)
+    if not isinstance(neck, Feature2Pyramid) or not isinstance(head, UPerHead):
+        return
+    ends = [
+        getattr(neck, {4: 'upsample_4x', 2: 'upsample_2x'}.get(scale, ''), None)
+        for scale in neck.rescales
+    ]
+    taken = list(head.in_index)
+    for index, lateral in zip(taken, head.lateral_convs, strict=False):
+        end = ends[index]
+        conv = lateral.conv
+        if (
+            end is None
+            or taken.count(index) > 1
+            or type(end[-1]) is not nn.ConvTranspose2d
+            or type(conv) is not nn.Conv2d
+            or conv.kernel_size != (1, 1)
+        ):
+            continue
+        end[-1] = _joined(end[-1], conv)
+        lateral.conv = nn.Identity()
+
+
+@torch.no_grad()
+def _joined(first: nn.ConvTranspose2d, second: nn.Conv2d) -> nn.ConvTranspose2d:
+    """Return the transposed convolution that equals it and a 1x1 convolution."""
+    matrix = second.weight.flatten(1)  # (O, C)
+    joined = nn.ConvTranspose2d(
+        first.in_channels,
+        second.out_channels,
+        first.kernel_size,  # type: ignore[arg-type]
+        first.stride,  # type: ignore[arg-type]
+        device=matrix.device,
+        dtype=matrix.dtype,
+    ).requires_grad_(False)
+    joined.weight.copy_(torch.einsum('icyx,oc->ioyx', first.weight, matrix))
+    bias = second.bias if second.bias is not None else matrix.new_zeros(len(matrix))
+    if first.bias is not None:
+        bias = bias + matrix @ first.bias
+    joined.bias = nn.Parameter(bias, requires_grad=False)
+    return joined.eval()
