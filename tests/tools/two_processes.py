@@ -55,7 +55,7 @@ FCN = dict(type='FCNHead', in_channels=16, in_index=3, num_classes=NUM_CLASSES)
 FCN.update(channels=8, dropout_ratio=0.0)
 UPER = dict(FCN, type='EfficientUPerHead', in_channels=[16] * 4, in_index=[0, 1, 2, 3])
 NECK = dict(type='Feature2Pyramid', embed_dim=16, rescales=[4, 2, 1, 0.5])
-GROUPS, BATCH = dict(type='GN', num_groups=4), dict(type='BN')
+GROUPS, BATCH = dict(type='GN', num_groups=2), dict(type='BN')
 
 
 def unformatted(text, **style):

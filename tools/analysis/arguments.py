@@ -50,7 +50,7 @@ def keywords(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def run(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
-    """Call the main function of a tool; see ``illama_seg.errors.run``."""
-    from illama_seg import errors
+    """Call the main function of a tool; see ``illama_seg.apis.command_line.run``."""
+    from illama_seg.apis import command_line
 
-    errors.run(main, args)
+    command_line.run(main, args)
