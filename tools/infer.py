@@ -56,12 +56,11 @@ def main(args: argparse.Namespace) -> None:
     from illama_seg.apis.images import IMAGE_SUFFIXES
     from illama_seg.apis.video import VIDEO_SUFFIXES, is_video
     from illama_seg.errors import UserError
-    from illama_seg.heads import fold_for_inference
 
     suffixes = IMAGE_SUFFIXES + VIDEO_SUFFIXES
     images = find_images(args.inputs, skip=args.out, suffixes=suffixes)
     cfg = load_config(args.config, parse_cfg_options(args.cfg_options))
-    model = fold_for_inference(load_segmentor(cfg, args.checkpoint, args.device))
+    model = load_segmentor(cfg, args.checkpoint, args.device, fold=True)
     summary, failures = segment_files(
         model,
         images,
