@@ -73,7 +73,7 @@ def _labels(
             if len(logits) == 1:
                 found = (logits.sigmoid() > segmentor.decode_head.threshold)[0]
             else:
-                found = logits.argmax(0)
+                found = logits.movedim(0, -1).argmax(-1)  # as they lie in memory
             labels[rows, columns] = found.byte().cpu().numpy()
     except RuntimeError as error:
         raise UserError(

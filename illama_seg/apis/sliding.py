@@ -1,8 +1,9 @@
 """Sliding-window logits for images of any size, in bounded memory.
 
-Windows have the places of mmseg's ``slide_inference``. They are computed row by row; a
-row of pixels is yielded as soon as no later window touches it, so logits are kept for
-one row of windows only. A wide image is cut into strips.
+Windows have the places of mmseg's ``slide_inference``. They are computed row by row,
+and their logits are kept as the decoder makes them, at a quarter of the windows' size.
+A few rows of pixels at a time are enlarged, averaged and yielded, as soon as no later
+window touches them. A wide image is cut into strips.
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.signal import windows
+from torch.signal.windows import gaussian, hann
 from tqdm import tqdm
 
+from illama_seg.apis.windows import Places, Windows
 from illama_seg.errors import UserError
 
 # Weights of a window's pixels along one side, where windows overlap.
 BLENDS: dict[str, Callable[[int], Tensor]] = {
     'mean': torch.ones,
-    'hann': lambda length: windows.hann(length + 2)[1:-1],
-    'gaussian': lambda length: windows.gaussian(length, std=length / 8),
+    'hann': lambda length: hann(length + 2)[1:-1],
+    'gaussian': lambda length: gaussian(length, std=length / 8),
 }
 
 # Rows and columns of the output, and their logits (num_classes, rows, columns).
@@ -65,18 +67,11 @@ class Axis:
         self.total = torch.zeros(size)
         for start in self.starts:
             self.total[start : start + self.length] += self.weight
-        places = torch.arange(out, dtype=torch.float32)
-        if align_corners and out > 1:
-            places = places * ((size - 1) / (out - 1))
-        elif not align_corners:
-            places = ((places + 0.5) * (size / out) - 0.5).clamp(min=0)
-        self.first = places.long().clamp(max=size - 1)
-        self.second = (self.first + (size != out)).clamp(max=size - 1)
-        self.share = places - self.first
+        self.places = Places.of(size, out, align_corners)
 
     def finished(self, end: int) -> int:
         """Count the outputs that need no pixel from ``end`` on."""
-        return int(torch.searchsorted(self.second, end))
+        return int(torch.searchsorted(self.places.second, end))
 
     def strips(self, longest: int) -> Iterator[tuple[int, int]]:
         """Cut the outputs into strips of at most ``longest`` pixels, up to a window.
@@ -85,7 +80,7 @@ class Axis:
         """
         begin = 0
         while begin < self.out:
-            farthest = int(self.first[begin]) + longest
+            farthest = int(self.places.first[begin]) + longest
             ends = [start + self.length for start in self.starts]
             end = self.finished(max(e for e in ends if e <= farthest))
             yield begin, end
@@ -93,7 +88,7 @@ class Axis:
 
     def touching(self, begin: int, end: int) -> list[int]:
         """List the windows that outputs ``begin`` to ``end`` depend on."""
-        low, high = int(self.first[begin]), int(self.second[end - 1])
+        low, high = int(self.places.first[begin]), int(self.places.second[end - 1])
         return [start for start in self.starts if low - self.length < start <= high]
 
     def resample(
@@ -102,13 +97,7 @@ class Axis:
         """Interpolate outputs ``begin`` to ``end``; ``values`` start at ``offset``."""
         if self.size == self.out:
             return values
-        device = values.device
-        first, second = (
-            values.index_select(dim, (pixels[begin:end] - offset).to(device))
-            for pixels in (self.first, self.second)
-        )
-        share = self.share[begin:end].to(device)
-        return torch.lerp(first, second, share[:, None] if dim == 1 else share)
+        return self.places.interpolate(values, begin, end, offset, dim)
 
 
 def sliding_logits(
@@ -155,91 +144,96 @@ def sliding_logits(
         Axis(*numbers, blend=blend, align_corners=model.align_corners)
         for numbers in zip(size, out_size or size, crops, strides, strict=True)
     )
-    longest = band_bytes // (4 * model.out_channels * (rows.length + 1))
-    strips = list(columns.strips(max(longest, columns.length + 1)))
+    windows = Windows(model, inputs, (rows.length, columns.length))
+    strips = list(columns.strips(_longest(windows, rows, columns, strides, band_bytes)))
     count = len(rows.starts) * sum(len(columns.touching(*strip)) for strip in strips)
     with tqdm(total=count, unit='window', leave=False, disable=count < 32) as bar:
         for strip in strips:
-            # No variable: it would keep this strip's band beside the next one's.
-            yield from _Strip(model, inputs, rows, columns, strip).blocks(
-                batch_size, bar
-            )
+            # No variable: it would keep this strip's logits beside the next one's.
+            yield from _Strip(windows, rows, columns, strip).blocks(batch_size, bar)
+
+
+def _longest(
+    windows: Windows, rows: Axis, columns: Axis, strides: Any, band_bytes: int
+) -> int:
+    """Width of a strip whose windows' logits need at most ``band_bytes``."""
+    # Windows above one another whose logits are kept at the same time.
+    deep = min(len(rows.starts), -(-rows.length // strides[0]) + 1)
+    pixels = 4 * windows.num_classes * deep  # bytes of each pixel of a window
+    if len(columns.starts) * rows.length * columns.length * pixels > band_bytes:
+        # Perhaps too much: learn how small the decoder's logits are.
+        height, width, _ = windows.logits(0, [0])[0].shape
+        pixels *= height * width / (rows.length * columns.length)
+    count = int(band_bytes // (rows.length * columns.length * pixels))
+    return columns.length + max(1, (count - 1) * strides[1])
 
 
 class _Strip:
-    """Pass down a strip of the output; ``band`` holds its unfinished logits."""
+    """Pass down a strip of the output, from its first window to the last."""
 
     def __init__(
-        self,
-        model: Any,
-        inputs: Tensor,
-        rows: Axis,
-        columns: Axis,
-        strip: tuple[int, int],
+        self, windows: Windows, rows: Axis, columns: Axis, strip: tuple[int, int]
     ) -> None:
-        self.model, self.inputs = model, inputs
-        self.rows, self.columns, self.strip = rows, columns, strip
-        device = next(model.parameters()).device
-        self.weight = (rows.weight[:, None] * columns.weight).to(device)
-        self.left = int(columns.first[strip[0]])
-        self.right = int(columns.second[strip[1] - 1]) + 1
+        self.windows, self.strip = windows, strip
+        self.rows, self.columns = rows, columns
+        device = windows.device
+        self.weight = (rows.weight[:, None] * columns.weight)[..., None].to(device)
+        self.left = int(columns.places.first[strip[0]])
+        self.right = int(columns.places.second[strip[1] - 1]) + 1
         # Windows form a grid: the sum of weights is the product of the two axes' sums.
         self.totals = (
-            rows.total.to(device)[:, None],
-            columns.total[self.left : self.right].to(device),
+            rows.total.to(device)[:, None, None],
+            columns.total[self.left : self.right, None].to(device),
         )
-        # One row more than a window, to interpolate between the last two rows.
-        self.band = torch.zeros(
-            model.out_channels, rows.length + 1, self.right - self.left, device=device
-        )
-        self.top = self.bottom = 0  # the image's rows in the band
+        self.done: list[tuple[int, int, Tensor]] = []  # y, x, logits
 
     def blocks(self, batch_size: int, bar: tqdm) -> Iterator[Block]:
         """Yield rows as soon as no window below touches them."""
-        rows, done = self.rows, 0
+        rows, finished = self.rows, 0
         starts = self.columns.touching(*self.strip)
         for y, below in zip(rows.starts, [*rows.starts[1:], rows.size], strict=True):
-            self._move(min(y, int(rows.first[done])), y + rows.length)
+            top = int(rows.places.first[finished])
+            self.done = [part for part in self.done if part[0] + rows.length > top]
             for number in range(0, len(starts), batch_size):
                 corners = starts[number : number + batch_size]
-                for x, logits in zip(corners, self._logits(y, corners), strict=True):
-                    self._add(y, x, logits)
+                found = self.windows.logits(y, corners)
+                self.done += zip([y] * len(corners), corners, found, strict=True)
                 bar.update(len(corners))
             ready = rows.finished(below)
-            for begin in range(done, ready, 16):
+            for begin in range(finished, ready, 16):
                 end = min(begin + 16, ready)
-                yield slice(begin, end), slice(*self.strip), self._finish(begin, end)
-            done = ready
-            if done == rows.out:
+                logits = self._finish(begin, end).permute(2, 0, 1)
+                yield slice(begin, end), slice(*self.strip), logits
+            finished = ready
+            if finished == rows.out:
                 return
 
-    def _move(self, top: int, bottom: int) -> None:
-        """Drop the rows above ``top`` and make room for rows down to ``bottom``."""
-        height, shift = self.bottom - top, top - self.top
-        if shift:
-            for plane in self.band:
-                plane[:height] = plane[shift : shift + height].clone()
-                plane[height:] = 0
-        self.top, self.bottom = top, bottom
-
-    @torch.no_grad()
-    def _logits(self, y: int, corners: list[int]) -> Tensor:
-        """Weighted logits, (len(corners), num_classes, height, width) in float32."""
-        height, width = self.rows.length, self.columns.length
-        crops = [self.inputs[:, y : y + height, x : x + width] for x in corners]
-        batch = self.model.data_preprocessor(dict(inputs=crops), False)['inputs']
-        metas = [dict(img_shape=batch.shape[2:])] * len(crops)
-        return self.model.encode_decode(batch, metas).float().mul_(self.weight)
-
-    def _add(self, y: int, x: int, logits: Tensor) -> None:
-        begin, end = max(x, self.left), min(x + self.columns.length, self.right)
-        place = self.band[:, y - self.top :, begin - self.left : end - self.left]
-        place[:, : self.rows.length] += logits[:, :, begin - x : end - x]
-
     def _finish(self, begin: int, end: int) -> Tensor:
-        """Logits of outputs ``begin`` to ``end``, (num_classes, rows, columns)."""
-        low, high = int(self.rows.first[begin]), int(self.rows.second[end - 1]) + 1
-        sums = self.band[:, low - self.top : high - self.top]
-        mean = sums / (self.totals[0][low:high] * self.totals[1])
-        mean = self.rows.resample(mean, begin, end, low, 1)
-        return self.columns.resample(mean, *self.strip, self.left, 2)
+        """Logits of outputs ``begin`` to ``end``, (rows, columns, num_classes)."""
+        low, high = (
+            int(self.rows.places.first[begin]),
+            int(self.rows.places.second[end - 1]) + 1,
+        )
+        mean = self._mean(low, high)
+        mean = self.rows.resample(mean, begin, end, low, 0)
+        return self.columns.resample(mean, *self.strip, self.left, 1)
+
+    def _mean(self, low: int, high: int) -> Tensor:
+        """Average of all windows in rows ``low`` to ``high`` of the image."""
+        height, width = self.windows.size
+        if len(self.rows.starts) == len(self.columns.starts) == 1:
+            ((_, _, logits),) = self.done
+            return self.windows.enlarged(logits, low, high)[:, self.left : self.right]
+        size = high - low, self.right - self.left, self.windows.num_classes
+        sums = torch.zeros(size, device=self.windows.device)
+        for y, x, logits in self.done:
+            top, bottom = max(low, y), min(high, y + height)
+            begin, end = max(x, self.left), min(x + width, self.right)
+            if top < bottom and begin < end:
+                part = self.windows.enlarged(logits, top - y, bottom - y)
+                weight = self.weight[top - y : bottom - y, begin - x : end - x]
+                place = sums[
+                    top - low : bottom - low, begin - self.left : end - self.left
+                ]
+                place.addcmul_(part[:, begin - x : end - x], weight)
+        return sums.div_(self.totals[0][low:high] * self.totals[1])

@@ -294,8 +294,6 @@ class ILLaMA(BaseModule):
         return x
 
 
-def _record_grid(
-    module: nn.Module, state: dict, prefix: str, local_metadata: dict
-) -> None:
+def _record_grid(module: nn.Module, state: dict, prefix: str, metadata: dict) -> None:
     """Keep the grid beside the weights: a number of patches does not tell it."""
-    local_metadata[GRID_KEY] = module.grid_size
+    metadata[GRID_KEY] = module.grid_size

@@ -33,13 +33,10 @@ MEASURED, STORED, RESUMED = 'measured', 'measured before', 'kept from the resume
 ROUNDS = 5
 SECONDS = 0.4  # for the rounds after the first
 MAX_SECONDS = 4.0  # for all measurements of a process by :func:`decide`
-# Times a second that a process is made to leave a core: a few where the machine is
-# quiet, some hundred where another process competes for the cores.
+# Times a second that a process leaves a core: a few if quiet, hundreds if busy.
 MAX_SWITCHES = 60
 # Instruction sets that libraries of torch are kept from by hand.
 LIMITS = ('ONEDNN_MAX_CPU_ISA', 'MKL_ENABLE_INSTRUCTIONS')
-
-
 T = TypeVar('T')
 
 
@@ -127,8 +124,7 @@ def decide(
 def choose(key: str, device: str, measure: Callable[[], Mapping[str, float]]) -> Choice:
     """Choose the fastest way and keep the choice, in the process and in the file.
 
-    Times of a machine that is busy with something else do not go into the file: they
-    tell what is fastest now, not what is fastest here.
+    Times of a busy machine do not go into the file.
 
     Args:
         key: kind of work that the choice is for.
@@ -149,9 +145,7 @@ def choose(key: str, device: str, measure: Callable[[], Mapping[str, float]]) ->
 
 def _switches() -> int:
     """Number of times that this process had to leave a core to another one."""
-    if resource is None:
-        return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw if resource else 0
 
 
 def noted(key: str, choice: Choice) -> Choice:
@@ -239,7 +233,7 @@ def fastest_times(
 def apart(call: Callable[[], T]) -> T:
     """Call in a thread of its own, which no mode of the caller's thread reaches.
 
-    Inference mode, autocast, fake tensors and the like would change what is timed.
+    Inference mode, autocast and fake tensors would change what is timed.
     """
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(call).result()

@@ -11,6 +11,7 @@ from hypothesis import given, strategies as st
 from mmengine.config import ConfigDict
 from mmseg.apis import inference_model
 from mmseg.models import EncoderDecoder, SegDataPreProcessor
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.utils import resize
 from torch import nn
 
@@ -217,3 +218,20 @@ def test_memory_grows_neither_with_height_nor_with_width():
     square, high, wide = map(int, re.findall(r'peak (\d+)', process.stdout))
     # All logits of the high picture, or of the wide one, would take 512 MiB more.
     assert high - square < 60 and wide - square < 60
+
+
+def test_a_decoder_that_does_more_than_to_enlarge_is_asked_for_its_own_logits(
+    segmentor, monkeypatch
+):
+    image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
+    model = segmentor()
+    head = type(model.decode_head)
+    before = predict(model, image)
+
+    def backwards(self, logits, metas):
+        return -BaseDecodeHead.predict_by_feat(self, logits, metas)
+
+    monkeypatch.setattr(head, 'predict_by_feat', backwards)
+    expected = inference_model(model, image).pred_sem_seg.data[0].numpy()
+    labels = predict(model, image)
+    assert (labels != expected).mean() < 1e-3 and (labels != before).any()
