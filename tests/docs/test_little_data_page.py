@@ -49,13 +49,21 @@ def test_shares_of_tiny_and_base_are_counted():
 
 def test_the_table_is_that_of_the_record():
     text = section(PAGE, 'Measured: 40 frames of CamVid')
-    rows = re.findall(r'^\| (\w+) \| ([\d.]+) \| ([-+][\d.]+) \|$', text, re.M)
+    rows = re.findall(r'^\| (\w+) ((?:\| [^|]+){4})\| ?(.*?) ?\|$', text, re.M)
+    found = {way: f'{scores}| {minus}' for way, scores, minus in rows if way in WAYS}
     summary = json.loads(RECORD.read_text())['summary']
-    scores = {way: summary[way]['mIoU']['last'] for way in WAYS}
-    assert all(len(seeds) == 1 for seeds in scores.values())  # the page says so
-    full = scores['full'][0]
-    expected = [
-        (way, f'{score:.1f}', f'{score - full:+.1f}')
-        for way, (score,) in scores.items()
-    ]
-    assert rows == expected
+    scores = {
+        way: torch.tensor(summary[way]['mIoU']['last'], dtype=torch.float64)
+        for way in WAYS
+    }
+    assert list(found) == list(WAYS) and all(len(x) == 3 for x in scores.values())
+    for way, x in scores.items():
+        seeds = ' '.join(f'| {score:.1f}' for score in x.tolist())
+        minus = x - scores['full']
+        difference = f'{minus.mean():+.1f} ± {minus.std():.1f}' if way != 'full' else ''
+        assert found[way] == f'{seeds} | {x.mean():.1f} ± {x.std():.1f} | {difference}'
+    minus = scores['layer_decay'] - scores['full']
+    assert minus.min() > 0
+    half = 4.303 * minus.std() / 3**0.5  # Student's t, 97.5 %, two degrees of freedom
+    low, high = minus.mean() - half, minus.mean() + half
+    assert f'{low:.1f} to {high:.1f}' in text
