@@ -60,6 +60,34 @@ def heads(cfg: Config, classes: Classes) -> Iterator[str]:
                 )
 
 
+def losses(cfg: Config, classes: Classes) -> Iterator[str]:
+    """Options of a loss that mmseg leaves out or cannot compute together."""
+    for option, head in named(cfg.model, HEADS, 'model'):
+        channels = head.get('out_channels') or head.get('num_classes', 1)
+        for key, loss in named(head, ('loss_decode',), option):
+            name, kind = loss.get('loss_name'), loss.get('type') or ''
+            if name is not None and 'loss' not in name:
+                yield (
+                    f'{key}.loss_name={name!r} is logged, but not trained on: only '
+                    f'names with "loss" are added up: set {key}.loss_name=loss_{name}'
+                )
+            if kind.split('.')[-1] != 'CrossEntropyLoss' or not loss.get(
+                'class_weight'
+            ):
+                continue
+            if loss.get('use_sigmoid') and channels > 1:
+                yield (
+                    f'{key}.class_weight with use_sigmoid=True weights columns of the '
+                    f'image, not its {channels} classes: set {key}.use_sigmoid=False'
+                )
+            elif loss.get('avg_non_ignore') and not loss.get('use_sigmoid'):
+                yield (
+                    f'{key}.avg_non_ignore=True fails in mmseg beside class_weight, '
+                    'which averages over the annotated pixels anyway: set '
+                    f'{key}.avg_non_ignore=False'
+                )
+
+
 def ignored_labels(cfg: Config, classes: Classes) -> Iterator[str]:
     """The label that each head ignores: in the metrics, the padding, the data."""
     padding = cfg.model.get('data_preprocessor') or {}
@@ -226,4 +254,4 @@ def listed(value: Any) -> list[Any]:
     return [*value] if isinstance(value, list | tuple) else [value]
 
 
-RULES = heads, ignored_labels, annotation_classes, levels, bands, windows
+RULES = heads, losses, ignored_labels, annotation_classes, levels, bands, windows

@@ -145,6 +145,24 @@ RULES = [
         'model.neck.rescales=[2,1,0.5,0.25]',
     ),
     (
+        'model.decode_head.loss_decode.loss_name=ce',
+        "loss_name='ce' is logged, but not trained on",
+        'model.decode_head.loss_decode.loss_name=loss_ce',
+    ),
+    (
+        'model.decode_head.loss_decode.use_sigmoid=True '
+        f'model.decode_head.loss_decode.class_weight={[1.0] * 150}'.replace(', ', ','),
+        'use_sigmoid=True weights columns of the image, not its 150 classes',
+        'model.decode_head.loss_decode.use_sigmoid=False',
+    ),
+    (
+        'model.auxiliary_head.loss_decode.avg_non_ignore=True '
+        'model.auxiliary_head.loss_decode.class_weight='
+        f'{[1.0] * 150}'.replace(', ', ','),
+        'avg_non_ignore=True fails in mmseg beside class_weight',
+        'model.auxiliary_head.loss_decode.avg_non_ignore=False',
+    ),
+    (
         'model.data_preprocessor.seg_pad_val=0',
         'the loss would not ignore padding',
         'model.data_preprocessor.seg_pad_val=255',
@@ -205,7 +223,9 @@ def overridden(*options):
     return cfg
 
 
-@pytest.mark.parametrize(('wrong', 'text', 'mends'), RULES, ids=[r[0] for r in RULES])
+@pytest.mark.parametrize(
+    ('wrong', 'text', 'mends'), RULES, ids=[r[0][:60] for r in RULES]
+)
 def test_a_contradiction_is_named_with_the_option_that_mends_it(wrong, text, mends):
     found = contradictions(overridden(wrong), dict(train=NAMES, val=NAMES))
     assert text in found[0] and all(mends.split('=')[0] in said for said in found)
