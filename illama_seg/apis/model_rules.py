@@ -16,6 +16,7 @@ from illama_seg.layers.architectures import resolve_arch
 HEADS = 'decode_head', 'auxiliary_head'
 OURS = 'ILLaMA', 'QuantizedILLaMA'
 PADDING = 'SegDataPreProcessor', 'BandsPreProcessor'
+MOST_CLASSES = 255  # 0 to 254
 Classes = Mapping[str, Sequence[str]]
 
 
@@ -35,6 +36,11 @@ def heads(cfg: Config, classes: Classes) -> Iterator[str]:
                     f'{key}={count}, but the {split} data set names {len(names)} '
                     f'classes: set {key}={len(names)}'
                 )
+        if count > MOST_CLASSES:
+            yield (
+                f'{key}={count}, but annotations and label images have 8 bits, of '
+                f'which 255 is not annotated: set {key}={MOST_CLASSES} or less'
+            )
         binary = (
             f'{key}=2 {option}.out_channels=1 {option}.loss_decode.use_sigmoid=True'
         )

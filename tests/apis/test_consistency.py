@@ -46,6 +46,7 @@ SIGMOID = dict(loss_decode=dict(use_sigmoid=True))
     ('head', 'text'),
     [
         (dict(num_classes=4), 'num_classes=4, but the train data set names 3 classes'),
+        (dict(num_classes=256), 'set model.decode_head.num_classes=255 or less'),
         (dict(out_channels=5), 'out_channels=5, but model.decode_head.num_classes=3'),
         (dict(ignore_index=0), 'val_evaluator.ignore_index=255, but model.decode_head'),
         (
@@ -181,6 +182,11 @@ RULES = [
         'model.test_cfg.stride=None',
         "mode='slide' with stride=None",
         "model.test_cfg.mode='whole'",
+    ),
+    (
+        'val_dataloader.num_workers=0',
+        'val_dataloader.persistent_workers=True with num_workers=0',
+        'val_dataloader.persistent_workers=False',
     ),
     (
         'default_hooks.checkpoint.by_epoch=True',
