@@ -220,6 +220,18 @@ def bands(cfg: Config, classes: Classes) -> Iterator[str]:
             )
 
 
+def preprocessor(cfg: Config, classes: Classes) -> Iterator[str]:
+    """A preprocessor beside the model's own, which mmengine does not look at."""
+    beside, own = cfg.get('data_preprocessor') or {}, cfg.model.get('data_preprocessor')
+    for key, value in beside.items() if own else ():
+        if own.get(key) != value:
+            yield (
+                f'data_preprocessor.{key}={value} has no effect beside '
+                f'model.data_preprocessor.{key}={own.get(key)}: write '
+                'model=dict(data_preprocessor=data_preprocessor), or leave it out'
+            )
+
+
 def windows(cfg: Config, classes: Classes) -> Iterator[str]:
     """Windows of the inference, which must leave no gap."""
     settings = cfg.model.get('test_cfg') or {}
@@ -260,4 +272,13 @@ def listed(value: Any) -> list[Any]:
     return [*value] if isinstance(value, list | tuple) else [value]
 
 
-RULES = heads, losses, ignored_labels, annotation_classes, levels, bands, windows
+RULES = (
+    heads,
+    losses,
+    ignored_labels,
+    annotation_classes,
+    levels,
+    bands,
+    preprocessor,
+    windows,
+)

@@ -353,6 +353,23 @@ def test_a_value_that_is_no_list_stays_as_typed(text, value):
     assert parse_cfg_options([text]) == {'a': value}
 
 
+@pytest.mark.parametrize(
+    'value', ["dict(type='A')", "[dict(type='A',b='c')]", "{'a': 1}"]
+)
+def test_a_dict_is_refused_with_the_way_to_set_it(value):
+    with pytest.raises(ValueError, match=r'cfg_options=.a=.*set its keys .*, a\.NAME'):
+        parse_cfg_options([f'a={value}'])
+
+
+def test_a_preprocessor_beside_the_model_has_no_effect():
+    cfg = overridden('model.data_preprocessor.pad_val=0')
+    cfg.data_preprocessor = cfg.model.data_preprocessor | dict(mean=[1.0] * 3)
+    (found,) = contradictions(cfg, {})
+    assert 'data_preprocessor.mean=[1.0, 1.0, 1.0] has no effect' in found
+    cfg.model.data_preprocessor = cfg.data_preprocessor
+    assert not contradictions(cfg, {})
+
+
 def test_one_class_without_a_comma_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"put a comma, \('weed',\)"):
         check_class_names(dict(metainfo=dict(classes=('weed'))), 'train')
