@@ -126,10 +126,11 @@ def check_whole_batch(cfg: Config, num_images: int) -> None:
 
 
 def check_masks(dataset: Any) -> None:
-    """Refuse training annotations of 0 and 255 alone, where 255 is ignored.
+    """Refuse training annotations of one label alone, beside 255, which is ignored.
 
-    Masks are often written so; their object would be ignored. Reads annotations until
-    one has another label, mostly the first.
+    Masks are often written as 0 and 255; their object would be ignored. Of other single
+    labels nothing is learnt either: the loss falls to 0. Reads annotations until there
+    are two labels, mostly the first.
 
     Raises:
         UserError: names the last annotation and the fix.
@@ -150,12 +151,20 @@ def check_masks(dataset: Any) -> None:
                 labels |= {*np.unique(np.asarray(image)).tolist()}
         except Exception:  # a damaged file may raise anything: it is named when loaded
             return
-        if labels - {0, IGNORED}:
+        if len(labels - {IGNORED}) > 1:
             return
     if labels == {0, IGNORED}:
         raise UserError(
             f'{path}, and all other training annotations: the only labels are 0 and '
             f'{IGNORED}, and {IGNORED} is ignored: write 1 for the object'
+        )
+    if path:
+        only = max(labels - {IGNORED}, default=IGNORED)
+        beside = f' beside {IGNORED}' if labels > {IGNORED} else ''
+        raise UserError(
+            f'{path}, and all other training annotations: the only label{beside} is '
+            f'{only}, so nothing is learnt: write the number of its class into each pixel, from '
+            f'0 to {len(dataset.metainfo["classes"]) - 1}'
         )
 
 

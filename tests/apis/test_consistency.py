@@ -391,18 +391,29 @@ def test_a_test_is_not_refused_for_settings_of_a_training():
     assert contradictions(cfg, {'test': CLASSES['train']}) == []
 
 
-@pytest.mark.parametrize(('last', 'is_mask'), [(255, True), (1, False)])
-def test_masks_are_refused_only_where_no_annotation_has_the_object(
-    last, is_mask, tmp_path
+@pytest.mark.parametrize(
+    ('labels', 'last', 'text'),
+    [
+        ((0, 255), 255, 'write 1 for the object'),
+        ((0, 255), 1, None),
+        ((0, 0), 0, 'the only label is 0, so nothing is learnt: .* from 0 to 1'),
+        ((1, 255), 1, 'the only label beside 255 is 1, so nothing'),
+        ((255, 255), 255, 'the only label is 255, so nothing'),
+        ((255, 255), 0, 'write 1 for the object'),
+        ((1, 1), 0, None),
+    ],
+)
+def test_masks_are_refused_only_where_no_annotation_has_another_label(
+    labels, last, text, tmp_path
 ):
     for folder in ('images', 'labels'):
         (tmp_path / folder).mkdir()
     for number in range(20):
-        labels = np.zeros((8, 8), np.uint8)
-        labels[:2] = 255
-        labels[4:, 4:] = last if number == 19 else 0
-        cv2.imwrite(str(tmp_path / 'labels' / f'{number:02}.png'), labels)
-        cv2.imwrite(str(tmp_path / 'images' / f'{number:02}.png'), labels)
+        mask = np.full((8, 8), labels[0], np.uint8)
+        mask[:2] = labels[1]
+        mask[4:, 4:] = last if number == 19 else labels[0]
+        cv2.imwrite(str(tmp_path / 'labels' / f'{number:02}.png'), mask)
+        cv2.imwrite(str(tmp_path / 'images' / f'{number:02}.png'), mask)
     dataset = CheckedSegDataset(
         data_root=str(tmp_path),
         data_prefix=dict(img_path='images', seg_map_path='labels'),
@@ -410,8 +421,8 @@ def test_masks_are_refused_only_where_no_annotation_has_the_object(
         metainfo=dict(classes=('a', 'b')),
         pipeline=[],
     )
-    if is_mask:
-        with pytest.raises(ValueError, match='write 1 for the object'):
+    if text:
+        with pytest.raises(ValueError, match=text):
             check_masks(dataset)
     else:
         check_masks(dataset)
