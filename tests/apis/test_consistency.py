@@ -379,6 +379,28 @@ def test_one_class_without_a_comma_is_named(tmp_path):
     check_class_names(dict(metainfo=dict(classes=('weed',))), 'train')
 
 
+def test_each_class_has_a_colour_also_in_a_wrapper():
+    meta = dict(classes=('a', 'b'), palette=[[0, 0, 0], [1, 1, 1]])
+    wrong = dict(meta, palette=[[0, 0, 0]])
+    wrapped = dict(dataset=dict(datasets=[dict(metainfo=meta), dict(metainfo=wrong)]))
+    text = r'train\.dataset\.datasets\.1\.metainfo\.palette has 1 colours, but .* 2'
+    with pytest.raises(ValueError, match=text):
+        check_class_names(wrapped, 'train')
+    wrapped['dataset']['datasets'][1]['metainfo'] = meta
+    check_class_names(wrapped, 'train')
+
+
+@pytest.mark.parametrize(
+    'other', [dict(metainfo=dict(classes=('b', 'a'))), dict(reduce_zero_label=True)]
+)
+def test_data_sets_of_a_wrapper_agree_in_their_classes(other):
+    first = dict(type='A', metainfo=dict(classes=('a', 'b')))
+    wrapper = dict(datasets=[first, first | other])
+    with pytest.raises(ValueError, match=r't\.datasets\.1\.\w+=.* set the same in all'):
+        check_class_names(wrapper, 't')
+    check_class_names(dict(datasets=[first, first]), 't')
+
+
 def test_a_best_f_score_is_the_highest():
     assert SafeCheckpointHook(save_best='mFscore').rules == ['greater']
 
