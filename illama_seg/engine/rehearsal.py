@@ -138,7 +138,9 @@ class RehearsalHook(Hook):
             except UserError:
                 raise
             except Exception as error:
-                if self._stage == VALIDATION and (text := _unequal(loop.dataloader)):
+                if self._stage == VALIDATION and (
+                    text := unequal_sizes(next(iter(loop.dataloader)))
+                ):
                     raise UserError(text) from error
                 raise
 
@@ -149,7 +151,7 @@ class RehearsalHook(Hook):
                 result = call(*args, **kwargs)
             except Exception as error:
                 samples = kwargs.get('data_samples', args[0] if args else ())
-                if text := _misfit(samples):
+                if text := misfit_labels(samples):
                     raise UserError(text) from error
                 raise
             self._stage = VALIDATION
@@ -210,21 +212,20 @@ def first_images(loader: DataLoader, count: int, batch_size: int) -> DataLoader:
     return DataLoader(images, batch_size, collate_fn=loader.collate_fn)
 
 
-def _unequal(loader: DataLoader) -> str:
-    """Say that the first images of a batch differ in size, or nothing."""
-    batch = next(iter(loader))
+def unequal_sizes(batch: Any, split: str = 'val') -> str:
+    """Say that the images of a batch differ in size, or nothing."""
     images = batch.get('inputs', ()) if isinstance(batch, Mapping) else ()
     shapes = [getattr(image, 'shape', ())[-2:] for image in images]
     sizes = {f'{shape[0]}x{shape[1]}' for shape in shapes if len(shape) == 2}
     if len(sizes) < 2:
         return ''
     return (
-        f'val_dataloader.batch_size={len(images)}, but the images have different '
-        f'sizes, as {" and ".join(sorted(sizes))}: set val_dataloader.batch_size=1'
+        f'{split}_dataloader.batch_size={len(images)}, but the images have different '
+        f'sizes, as {" and ".join(sorted(sizes))}: set {split}_dataloader.batch_size=1'
     )
 
 
-def _misfit(samples: Any) -> str:
+def misfit_labels(samples: Any, split: str = 'val') -> str:
     """Say that an annotation has not the size of its prediction, or nothing."""
     for sample in samples if isinstance(samples, list | tuple) else ():
         labels, scores = (
@@ -237,8 +238,8 @@ def _misfit(samples: Any) -> str:
         )
         return (
             f'{sample.get("seg_map_path")} is {found} behind '
-            f'val_dataloader.dataset.pipeline, but the prediction is {expected}, as '
-            'the image file: put LoadAnnotations behind Resize, and leave out crops'
+            f'{split}_dataloader.dataset.pipeline, but the prediction is {expected}, '
+            'as the image file: put LoadAnnotations behind Resize, and leave out crops'
         )
     return ''
 

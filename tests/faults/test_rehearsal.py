@@ -18,7 +18,7 @@ from tiny_squares import AtFirst, Began, make_squares, write_config
 from torch import nn
 from toy_run import ToyMetric, ToyModel, toy as unrehearsed
 
-from illama_seg.apis import build_trainer, load_config
+from illama_seg.apis import build_tester, build_trainer, load_config
 from illama_seg.engine import RehearsalError, RehearsalHook
 from illama_seg.engine.aside import model_kept
 from illama_seg.errors import UserError
@@ -327,6 +327,30 @@ def test_sizes_that_do_not_fit_in_a_validation_are_named(wrong, text, fixed, tmp
         ends = (Began, '') if settings is fixed else (UserError, text)
         with pytest.raises(ends[0], match=ends[1]):
             runner.train()
+
+
+def test_a_test_names_sizes_that_do_not_fit(tmp_path):
+    data = make_squares(tmp_path / 'data')
+    config = write_config(tmp_path / 'squares.py', data)
+    runner = build_trainer(load_config(config, work_dir=tmp_path / 'run'))
+    runner.train()
+    path = tmp_path / 'sized.py'
+    path.write_text(
+        f"_base_ = ['{config}']\n"
+        f'test_dataloader = dict(dataset=dict(pipeline={RESIZED}))'
+    )
+    for options, text in (
+        ({}, r'0\.png is 32x40 behind test_dataloader'),
+        ({'test_dataloader.batch_size': 2}, r'set test_dataloader\.batch_size=1'),
+    ):
+        if options:
+            for folder in ('images', 'labels'):
+                file = str(data / 'val' / folder / '0.png')
+                cv2.imwrite(file, cv2.imread(file, cv2.IMREAD_UNCHANGED)[:50, :70])
+        start_fresh()
+        cfg = load_config(config if options else path, options, tmp_path / 'test')
+        with pytest.raises(UserError, match=text):
+            build_tester(cfg, tmp_path / 'run' / 'iter_4.pth').test()
 
 
 @pytest.mark.parametrize('size', ['unknown', 'known'])
