@@ -92,15 +92,37 @@ def _has_samples(settings: Any) -> bool:
 def check_class_names(dataset: Mapping, option: str) -> None:
     """Refuse ``classes=('weed')``, a string, where ``('weed',)`` is meant.
 
+    Also another number of colours than of classes, and data sets in a wrapper that
+    differ in their classes, colours or numbering.
+
     Raises:
-        UserError: names the option and the comma.
+        UserError: names the option, and the comma.
     """
-    names = (dataset.get('metainfo') or {}).get('classes')
+    meta = dataset.get('metainfo') or {}
+    names, palette = meta.get('classes'), meta.get('palette')
     if isinstance(names, str) and not os.path.isfile(names):
         raise UserError(
             f'{option}.metainfo.classes={names!r} is a string: expected names in a '
             f'list, or a file of them; for one class put a comma, ({names!r},)'
         )
+    if palette and isinstance(names, list | tuple) and len(names) != len(palette):
+        raise UserError(
+            f'{option}.metainfo.palette has {len(palette)} colours, but its classes '
+            f'names {len(names)} classes: set one colour, [R, G, B], for each'
+        )
+    if 'dataset' in dataset:
+        check_class_names(dataset['dataset'], f'{option}.dataset')
+    parts = dataset.get('datasets') or ()
+    for number, part in enumerate(parts):
+        name = f'{option}.datasets.{number}'
+        check_class_names(part, name)
+        for key in ('metainfo', 'reduce_zero_label'):
+            found, expected = (each.get(key) or None for each in (part, parts[0]))
+            if part.get('type') == parts[0].get('type') and found != expected:
+                raise UserError(
+                    f'{name}.{key}={found}, but {option}.datasets.0.{key}={expected}: '
+                    'set the same in all data sets of the wrapper'
+                )
 
 
 def check_whole_batch(cfg: Config, num_images: int) -> None:
@@ -126,10 +148,11 @@ def check_whole_batch(cfg: Config, num_images: int) -> None:
 
 
 def check_masks(dataset: Any) -> None:
-    """Refuse training annotations of 0 and 255 alone, where 255 is ignored.
+    """Refuse training annotations of one label alone, beside 255, which is ignored.
 
-    Masks are often written so; their object would be ignored. Reads annotations until
-    one has another label, mostly the first.
+    Masks are often written as 0 and 255; their object would be ignored. Of other single
+    labels nothing is learnt either: the loss falls to 0. Reads annotations until there
+    are two labels, mostly the first.
 
     Raises:
         UserError: names the last annotation and the fix.
@@ -150,12 +173,20 @@ def check_masks(dataset: Any) -> None:
                 labels |= {*np.unique(np.asarray(image)).tolist()}
         except Exception:  # a damaged file may raise anything: it is named when loaded
             return
-        if labels - {0, IGNORED}:
+        if len(labels - {IGNORED}) > 1:
             return
     if labels == {0, IGNORED}:
         raise UserError(
             f'{path}, and all other training annotations: the only labels are 0 and '
             f'{IGNORED}, and {IGNORED} is ignored: write 1 for the object'
+        )
+    if path:
+        only = max(labels - {IGNORED}, default=IGNORED)
+        beside = f' beside {IGNORED}' if labels > {IGNORED} else ''
+        raise UserError(
+            f'{path}, and all other training annotations: the only label{beside} is '
+            f'{only}, so nothing is learnt: write the number of its class into each '
+            f'pixel, from 0 to {len(dataset.metainfo["classes"]) - 1}'
         )
 
 

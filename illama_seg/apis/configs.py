@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
 
 from illama_seg.apis.runs.batches import learning_rate, note_recipe
 from illama_seg.apis.runs.processes import check_launcher
@@ -20,6 +22,13 @@ _SUBSTITUTED = {
     'max_iters': 'train_cfg.max_iters (and the ends in param_scheduler)',
     'data_root': 'train_dataloader.dataset.data_root, and the same of val_ and test_',
 }
+# Settings that something reads, beside the arguments of mmengine's runner.
+_READ = {
+    'activation_checkpointing', 'auto_scale_lr', 'compile', 'custom_imports',
+    'effective_batch', 'efficient_conv_bn_eval', 'find_unused_parameters',
+    'model_wrapper_cfg', 'plain_vit', 'runner_type', 'strategy', 'sync_bn',
+    'test_pipeline', 'tta_model', 'tta_pipeline',
+} | {*inspect.signature(Runner).parameters}  # fmt: skip
 
 
 def parse_cfg_options(pairs: Sequence[str] | None) -> dict[str, Any]:
@@ -33,13 +42,20 @@ def parse_cfg_options(pairs: Sequence[str] | None) -> dict[str, Any]:
         Dotted key -> value.
 
     Raises:
-        UserError: names the pair without ``=``, or whose brackets do not match.
+        UserError: names the pair without ``=``, whose brackets do not match, or that
+            gives a dict.
     """
     options = {}
     for pair in pairs or ():
         key, separator, value = pair.partition('=')
         if not separator:
             raise UserError('expected KEY=VALUE', cfg_options=pair)
+        if value.lstrip(' [(').startswith(('dict(', '{')):
+            raise UserError(
+                'a dict cannot be given here: set its keys one by one, '
+                f'{key}.NAME=VALUE, or write a config file that has this one as _base_',
+                cfg_options=pair,
+            )
         try:
             options[key] = _parse_value(value)
         except AssertionError as error:  # mmengine's word for open brackets
@@ -76,8 +92,9 @@ def load_config(
     Raises:
         MissingFileError: if there is no such config; lists those beside it and the
             nearest names.
-        UserError: if the config cannot be read, an override does not fit it, the
-            launcher's variables are not set, or this package's have unknown values.
+        UserError: if the config cannot be read, an override does not fit it or has no
+            effect, the launcher's variables are not set, or this package's have unknown
+            values.
     """
     path = _config_file(Path(path))
     check_launcher(launcher)
@@ -89,6 +106,8 @@ def load_config(
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program: it may raise anything
         raise UserError(f'config {path}: {type(error).__name__}: {error}') from error
+    for name in dict.fromkeys(key.split('.')[0] for key in cfg_options or {}):
+        _check_effect(cfg, name)
     rate = learning_rate(cfg)
     note_recipe(cfg, rate)
     try:
@@ -100,6 +119,43 @@ def load_config(
     cfg.launcher = launcher
     cfg.work_dir = str(work_dir or cfg.get('work_dir') or f'work_dirs/{path.stem}')
     return cfg
+
+
+def _check_effect(cfg: Config, name: str) -> None:
+    """Refuse to override what only the config file itself reads, or nothing.
+
+    A setting that no place in the config resembles is left alone: a hook may read it.
+
+    Raises:
+        UserError: names the settings that are meant.
+    """
+    if name in _READ:
+        return
+    if name not in cfg and (near := get_close_matches(name, _READ, n=1, cutoff=0.8)):
+        raise UserError(f'no such setting: set {near[0]}', cfg_options=name)
+    value = cfg.get(name)
+    parts = {key: part for key, part in cfg.items() if key in _READ}
+    places = [
+        option
+        for option, part in _options(parts)
+        if option.rpartition('.')[2] == name
+        or (isinstance(value, list | tuple | dict) and value and part == value)
+    ]
+    if places:
+        raise UserError(
+            f'has no effect by itself: set {", ".join(places)}', cfg_options=name
+        )
+
+
+def _options(part: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
+    """Yield the dotted key and the value of each setting in a part of a config."""
+    if isinstance(part, Mapping):
+        several: Any = part.items()
+    else:
+        several = enumerate(part) if isinstance(part, list | tuple) else ()
+    for key, value in several:
+        yield f'{prefix}{key}', value
+        yield from _options(value, f'{prefix}{key}.')
 
 
 def _config_file(path: Path) -> Path:

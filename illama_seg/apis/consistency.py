@@ -31,6 +31,7 @@ def contradictions(cfg: Config, classes: Classes) -> list[str]:
         One sentence for each contradiction.
     """
     rules: tuple[Any, ...] = model_rules.RULES if 'decode_head' in cfg.model else ()
+    rules += (_workers,)
     rules += TRAINING_RULES if 'train' in classes else ()
     return [text for rule in rules for text in rule(cfg, classes)]
 
@@ -45,6 +46,18 @@ def doubts(cfg: Config) -> list[str]:
         One sentence for each.
     """
     return [text for rule in (_sizes, _curves) for text in rule(cfg)]
+
+
+def _workers(cfg: Config, classes: Classes) -> Iterator[str]:
+    """Options of loaders that need processes of their own."""
+    for split in classes:
+        loader: Any = cfg[f'{split}_dataloader']
+        if loader.get('persistent_workers') and not loader.get('num_workers'):
+            key = f'{split}_dataloader'
+            yield (
+                f'{key}.persistent_workers=True with num_workers=0 keeps nothing: set '
+                f'{key}.persistent_workers=False, or {key}.num_workers=2'
+            )
 
 
 def _samplers(cfg: Config, classes: Classes) -> Iterator[str]:

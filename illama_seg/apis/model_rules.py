@@ -16,6 +16,7 @@ from illama_seg.layers.architectures import resolve_arch
 HEADS = 'decode_head', 'auxiliary_head'
 OURS = 'ILLaMA', 'QuantizedILLaMA'
 PADDING = 'SegDataPreProcessor', 'BandsPreProcessor'
+MOST_CLASSES = 255  # 0 to 254
 Classes = Mapping[str, Sequence[str]]
 
 
@@ -35,6 +36,11 @@ def heads(cfg: Config, classes: Classes) -> Iterator[str]:
                     f'{key}={count}, but the {split} data set names {len(names)} '
                     f'classes: set {key}={len(names)}'
                 )
+        if count > MOST_CLASSES:
+            yield (
+                f'{key}={count}, but annotations and label images have 8 bits, of '
+                f'which 255 is not annotated: set {key}={MOST_CLASSES} or less'
+            )
         binary = (
             f'{key}=2 {option}.out_channels=1 {option}.loss_decode.use_sigmoid=True'
         )
@@ -57,6 +63,34 @@ def heads(cfg: Config, classes: Classes) -> Iterator[str]:
                 yield (
                     f'{option}.loss_decode.class_weight has {len(weights)} numbers, '
                     f'but {key}={count}: expected one for each class'
+                )
+
+
+def losses(cfg: Config, classes: Classes) -> Iterator[str]:
+    """Options of a loss that mmseg leaves out or cannot compute together."""
+    for option, head in named(cfg.model, HEADS, 'model'):
+        channels = head.get('out_channels') or head.get('num_classes', 1)
+        for key, loss in named(head, ('loss_decode',), option):
+            name, kind = loss.get('loss_name'), loss.get('type') or ''
+            if name is not None and 'loss' not in name:
+                yield (
+                    f'{key}.loss_name={name!r} is logged, but not trained on: only '
+                    f'names with "loss" are added up: set {key}.loss_name=loss_{name}'
+                )
+            if kind.split('.')[-1] != 'CrossEntropyLoss' or not loss.get(
+                'class_weight'
+            ):
+                continue
+            if loss.get('use_sigmoid') and channels > 1:
+                yield (
+                    f'{key}.class_weight with use_sigmoid=True weights columns of the '
+                    f'image, not its {channels} classes: set {key}.use_sigmoid=False'
+                )
+            elif loss.get('avg_non_ignore') and not loss.get('use_sigmoid'):
+                yield (
+                    f'{key}.avg_non_ignore=True fails in mmseg beside class_weight, '
+                    'which averages over the annotated pixels anyway: set '
+                    f'{key}.avg_non_ignore=False'
                 )
 
 
@@ -186,6 +220,18 @@ def bands(cfg: Config, classes: Classes) -> Iterator[str]:
             )
 
 
+def preprocessor(cfg: Config, classes: Classes) -> Iterator[str]:
+    """A preprocessor beside the model's own, which mmengine does not look at."""
+    beside, own = cfg.get('data_preprocessor') or {}, cfg.model.get('data_preprocessor')
+    for key, value in beside.items() if own else ():
+        if own.get(key) != value:
+            yield (
+                f'data_preprocessor.{key}={value} has no effect beside '
+                f'model.data_preprocessor.{key}={own.get(key)}: write '
+                'model=dict(data_preprocessor=data_preprocessor), or leave it out'
+            )
+
+
 def windows(cfg: Config, classes: Classes) -> Iterator[str]:
     """Windows of the inference, which must leave no gap."""
     settings = cfg.model.get('test_cfg') or {}
@@ -226,4 +272,13 @@ def listed(value: Any) -> list[Any]:
     return [*value] if isinstance(value, list | tuple) else [value]
 
 
-RULES = heads, ignored_labels, annotation_classes, levels, bands, windows
+RULES = (
+    heads,
+    losses,
+    ignored_labels,
+    annotation_classes,
+    levels,
+    bands,
+    preprocessor,
+    windows,
+)

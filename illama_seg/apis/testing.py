@@ -34,6 +34,7 @@ from illama_seg.datasets.segmentation import (
     CheckedSegDataset,
     MissingAnnotationsError,
 )
+from illama_seg.engine.rehearsal import misfit_labels, unequal_sizes
 from illama_seg.errors import MissingFileError, UserError
 from illama_seg.evaluation import class_numbers
 from illama_seg.machine.precision import Precision, precision_with
@@ -111,6 +112,9 @@ def build_tester(
     load_weights(model.module if tta else model, weights)
     if segments:
         runner.register_hook(ScoresWriter(cfg.work_dir, precision.name))
+        if not tta:  # whose batches are of one image in several sizes
+            runner.register_hook(_SizesCheck())
+        _explain_scoring(runner)
     if out is not None:
         dataset = runner.test_loop.dataloader.dataset
         folder = getattr(dataset, 'data_prefix', {}).get('img_path')
@@ -170,6 +174,32 @@ def _advice(dataset: Any = None) -> str:
         'test_evaluator.format_only=True test_evaluator.output_dir=DIR: their label '
         'images are written instead of scores'
     )
+
+
+def _explain_scoring(runner: Runner) -> None:
+    """Name an annotation whose size is not that of its prediction."""
+    evaluator = runner.test_loop.evaluator
+    process = evaluator.process
+
+    def explained(data_samples: Sequence, data_batch: Any = None) -> None:
+        try:
+            process(data_samples, data_batch)
+        except Exception as error:
+            if text := misfit_labels(data_samples, 'test'):
+                raise UserError(text) from error
+            raise
+
+    evaluator.process = explained
+
+
+class _SizesCheck(Hook):
+    """Refuse a batch of images of different sizes."""
+
+    def before_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None
+    ) -> None:
+        if text := unequal_sizes(data_batch, 'test'):
+            raise UserError(text)
 
 
 class _LabelWriter(Hook):

@@ -142,8 +142,11 @@ def image_loader(dataset: Any) -> Any:
 
     A data set without a pipeline is read by ``LoadImageFromFile``.
     """
-    while not hasattr(dataset, 'pipeline'):  # a wrapper
-        dataset = getattr(dataset, 'dataset', None) or dataset.datasets[0]
+    # A wrapper; one that mixes images has a pipeline too, for what is loaded.
+    while inner := getattr(dataset, 'dataset', None) or getattr(
+        dataset, 'datasets', None
+    ):
+        dataset = inner[0] if isinstance(inner, list) else inner
     steps = dataset.pipeline.transforms
     return steps[0] if steps else TRANSFORMS.build(dict(type='LoadImageFromFile'))
 

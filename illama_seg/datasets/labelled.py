@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine.config import Config
@@ -32,10 +33,7 @@ class LabelledImages:
     def __init__(self, cfg: Config, split: str) -> None:
         init_default_scope(cfg.get('default_scope', 'mmseg'))
         settings = cfg[f'{split}_dataloader'].dataset
-        loading = ('LoadAnnotations', 'CheckAnnotations')
-        first, *others = settings.pipeline
-        steps = [first, *(step for step in others if step['type'] in loading)]
-        self.dataset = DATASETS.build(dict(settings, pipeline=steps))
+        self.dataset = DATASETS.build(_only_loading(settings))
         if len(self.dataset) and 'seg_map_path' not in self.dataset.get_data_info(0):
             raise UserError(
                 f'the images of {split}_dataloader.dataset have no annotations, which '
@@ -59,3 +57,18 @@ class LabelledImages:
     def name(self, index: int) -> str:
         """Return the file name of an image, without reading the file."""
         return Path(self.dataset.get_data_info(index)['img_path']).name
+
+
+def _only_loading(settings: Mapping) -> dict[str, Any]:
+    """Return the config of a data set, or of a wrapper, without augmentation."""
+    if 'datasets' in settings:
+        parts = [_only_loading(each) for each in settings['datasets']]
+        return dict(settings, datasets=parts)
+    if 'dataset' in settings:
+        inner = _only_loading(settings['dataset'])
+        # A wrapper with a pipeline mixes images, as for a mosaic.
+        return inner if 'pipeline' in settings else dict(settings, dataset=inner)
+    loading = ('LoadAnnotations', 'CheckAnnotations')
+    first, *others = settings['pipeline']
+    steps = [first, *(step for step in others if step['type'] in loading)]
+    return dict(settings, pipeline=steps)

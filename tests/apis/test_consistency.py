@@ -46,6 +46,7 @@ SIGMOID = dict(loss_decode=dict(use_sigmoid=True))
     ('head', 'text'),
     [
         (dict(num_classes=4), 'num_classes=4, but the train data set names 3 classes'),
+        (dict(num_classes=256), 'set model.decode_head.num_classes=255 or less'),
         (dict(out_channels=5), 'out_channels=5, but model.decode_head.num_classes=3'),
         (dict(ignore_index=0), 'val_evaluator.ignore_index=255, but model.decode_head'),
         (
@@ -145,6 +146,24 @@ RULES = [
         'model.neck.rescales=[2,1,0.5,0.25]',
     ),
     (
+        'model.decode_head.loss_decode.loss_name=ce',
+        "loss_name='ce' is logged, but not trained on",
+        'model.decode_head.loss_decode.loss_name=loss_ce',
+    ),
+    (
+        'model.decode_head.loss_decode.use_sigmoid=True '
+        f'model.decode_head.loss_decode.class_weight={[1.0] * 150}'.replace(', ', ','),
+        'use_sigmoid=True weights columns of the image, not its 150 classes',
+        'model.decode_head.loss_decode.use_sigmoid=False',
+    ),
+    (
+        'model.auxiliary_head.loss_decode.avg_non_ignore=True '
+        'model.auxiliary_head.loss_decode.class_weight='
+        f'{[1.0] * 150}'.replace(', ', ','),
+        'avg_non_ignore=True fails in mmseg beside class_weight',
+        'model.auxiliary_head.loss_decode.avg_non_ignore=False',
+    ),
+    (
         'model.data_preprocessor.seg_pad_val=0',
         'the loss would not ignore padding',
         'model.data_preprocessor.seg_pad_val=255',
@@ -163,6 +182,11 @@ RULES = [
         'model.test_cfg.stride=None',
         "mode='slide' with stride=None",
         "model.test_cfg.mode='whole'",
+    ),
+    (
+        'val_dataloader.num_workers=0',
+        'val_dataloader.persistent_workers=True with num_workers=0',
+        'val_dataloader.persistent_workers=False',
     ),
     (
         'default_hooks.checkpoint.by_epoch=True',
@@ -205,7 +229,9 @@ def overridden(*options):
     return cfg
 
 
-@pytest.mark.parametrize(('wrong', 'text', 'mends'), RULES, ids=[r[0] for r in RULES])
+@pytest.mark.parametrize(
+    ('wrong', 'text', 'mends'), RULES, ids=[r[0][:60] for r in RULES]
+)
 def test_a_contradiction_is_named_with_the_option_that_mends_it(wrong, text, mends):
     found = contradictions(overridden(wrong), dict(train=NAMES, val=NAMES))
     assert text in found[0] and all(mends.split('=')[0] in said for said in found)
@@ -327,6 +353,23 @@ def test_a_value_that_is_no_list_stays_as_typed(text, value):
     assert parse_cfg_options([text]) == {'a': value}
 
 
+@pytest.mark.parametrize(
+    'value', ["dict(type='A')", "[dict(type='A',b='c')]", "{'a': 1}"]
+)
+def test_a_dict_is_refused_with_the_way_to_set_it(value):
+    with pytest.raises(ValueError, match=r'cfg_options=.a=.*set its keys .*, a\.NAME'):
+        parse_cfg_options([f'a={value}'])
+
+
+def test_a_preprocessor_beside_the_model_has_no_effect():
+    cfg = overridden('model.data_preprocessor.pad_val=0')
+    cfg.data_preprocessor = cfg.model.data_preprocessor | dict(mean=[1.0] * 3)
+    (found,) = contradictions(cfg, {})
+    assert 'data_preprocessor.mean=[1.0, 1.0, 1.0] has no effect' in found
+    cfg.model.data_preprocessor = cfg.data_preprocessor
+    assert not contradictions(cfg, {})
+
+
 def test_one_class_without_a_comma_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"put a comma, \('weed',\)"):
         check_class_names(dict(metainfo=dict(classes=('weed'))), 'train')
@@ -334,6 +377,28 @@ def test_one_class_without_a_comma_is_named(tmp_path):
     file.write_text('weed')
     check_class_names(dict(metainfo=dict(classes=str(file))), 'train')
     check_class_names(dict(metainfo=dict(classes=('weed',))), 'train')
+
+
+def test_each_class_has_a_colour_also_in_a_wrapper():
+    meta = dict(classes=('a', 'b'), palette=[[0, 0, 0], [1, 1, 1]])
+    wrong = dict(meta, palette=[[0, 0, 0]])
+    wrapped = dict(dataset=dict(datasets=[dict(metainfo=meta), dict(metainfo=wrong)]))
+    text = r'train\.dataset\.datasets\.1\.metainfo\.palette has 1 colours, but .* 2'
+    with pytest.raises(ValueError, match=text):
+        check_class_names(wrapped, 'train')
+    wrapped['dataset']['datasets'][1]['metainfo'] = meta
+    check_class_names(wrapped, 'train')
+
+
+@pytest.mark.parametrize(
+    'other', [dict(metainfo=dict(classes=('b', 'a'))), dict(reduce_zero_label=True)]
+)
+def test_data_sets_of_a_wrapper_agree_in_their_classes(other):
+    first = dict(type='A', metainfo=dict(classes=('a', 'b')))
+    wrapper = dict(datasets=[first, first | other])
+    with pytest.raises(ValueError, match=r't\.datasets\.1\.\w+=.* set the same in all'):
+        check_class_names(wrapper, 't')
+    check_class_names(dict(datasets=[first, first]), 't')
 
 
 def test_a_best_f_score_is_the_highest():
@@ -348,18 +413,29 @@ def test_a_test_is_not_refused_for_settings_of_a_training():
     assert contradictions(cfg, {'test': CLASSES['train']}) == []
 
 
-@pytest.mark.parametrize(('last', 'is_mask'), [(255, True), (1, False)])
-def test_masks_are_refused_only_where_no_annotation_has_the_object(
-    last, is_mask, tmp_path
+@pytest.mark.parametrize(
+    ('labels', 'last', 'text'),
+    [
+        ((0, 255), 255, 'write 1 for the object'),
+        ((0, 255), 1, None),
+        ((0, 0), 0, 'the only label is 0, so nothing is learnt: .* from 0 to 1'),
+        ((1, 255), 1, 'the only label beside 255 is 1, so nothing'),
+        ((255, 255), 255, 'the only label is 255, so nothing'),
+        ((255, 255), 0, 'write 1 for the object'),
+        ((1, 1), 0, None),
+    ],
+)
+def test_masks_are_refused_only_where_no_annotation_has_another_label(
+    labels, last, text, tmp_path
 ):
     for folder in ('images', 'labels'):
         (tmp_path / folder).mkdir()
     for number in range(20):
-        labels = np.zeros((8, 8), np.uint8)
-        labels[:2] = 255
-        labels[4:, 4:] = last if number == 19 else 0
-        cv2.imwrite(str(tmp_path / 'labels' / f'{number:02}.png'), labels)
-        cv2.imwrite(str(tmp_path / 'images' / f'{number:02}.png'), labels)
+        mask = np.full((8, 8), labels[0], np.uint8)
+        mask[:2] = labels[1]
+        mask[4:, 4:] = last if number == 19 else labels[0]
+        cv2.imwrite(str(tmp_path / 'labels' / f'{number:02}.png'), mask)
+        cv2.imwrite(str(tmp_path / 'images' / f'{number:02}.png'), mask)
     dataset = CheckedSegDataset(
         data_root=str(tmp_path),
         data_prefix=dict(img_path='images', seg_map_path='labels'),
@@ -367,8 +443,8 @@ def test_masks_are_refused_only_where_no_annotation_has_the_object(
         metainfo=dict(classes=('a', 'b')),
         pipeline=[],
     )
-    if is_mask:
-        with pytest.raises(ValueError, match='write 1 for the object'):
+    if text:
+        with pytest.raises(ValueError, match=text):
             check_masks(dataset)
     else:
         check_masks(dataset)

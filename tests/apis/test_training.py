@@ -70,6 +70,25 @@ def test_an_override_that_does_not_fit_is_shown(option):
     assert next(iter(option)) in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ('option', 'text'),
+    [
+        ('train_dataloder.batch_size', "'train_dataloder': no such.* train_dataloader"),
+        ('train_pipeline.0.x', 'no effect .*set train_dataloader.dataset.pipeline'),
+        ('optimizer.lr', 'no effect by itself: set optim_wrapper.optimizer$'),
+        ('num_classes', 'set .*model.decode_head.num_classes, model.auxiliary_head.nu'),
+    ],
+)
+def test_an_override_without_effect_names_the_setting_that_is_meant(option, text):
+    with pytest.raises(ValueError, match=text):
+        load_config(CONFIG, {option: 2})
+
+
+def test_settings_that_hooks_may_read_can_be_overridden():
+    options = dict(effective_batch=32, of_my_hook=1, find_unused_parameters=True)
+    assert options.items() <= dict(load_config(CONFIG, options)).items()
+
+
 def test_the_work_dir_is_named_after_the_config_unless_given(tmp_path):
     assert load_config(CONFIG).work_dir == f'work_dirs/{CONFIG.stem}'
     assert load_config(CONFIG, work_dir=tmp_path).work_dir == str(tmp_path)

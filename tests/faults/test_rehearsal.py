@@ -5,6 +5,7 @@ import random
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,10 +13,12 @@ from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.logging import print_log
 from mmengine.registry import METRICS, MODELS
 from tiny_long_runs import EMA, KINDS, config, differing, train
-from tiny_run import make_ade20k
+from tiny_run import make_ade20k, start_fresh
+from tiny_squares import AtFirst, Began, make_squares, write_config
 from torch import nn
 from toy_run import ToyMetric, ToyModel, toy as unrehearsed
 
+from illama_seg.apis import build_tester, build_trainer, load_config
 from illama_seg.engine import RehearsalError, RehearsalHook
 from illama_seg.engine.aside import model_kept
 from illama_seg.errors import UserError
@@ -282,6 +285,72 @@ def test_what_a_user_can_fix_is_said_as_it_is(tmp_path):
     with pytest.raises(UserError) as found:
         runner.train()
     assert str(found.value) == 'a=1: expected b'
+
+
+RESIZED = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='Resize', scale=(40, 32)),
+    dict(type='PackSegInputs'),
+]
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'text', 'fixed'),
+    [
+        (
+            dict(dataset=dict(pipeline=RESIZED)),
+            r'0\.png is 32x40 behind .*the prediction is 64x80, .*behind Resize',
+            dict(dataset=dict(pipeline=[RESIZED[i] for i in (0, 2, 1, 3)])),
+        ),
+        (
+            dict(batch_size=2),
+            r'batch_size=2, .* as 50x70 and 64x80: set val_dataloader\.batch_size=1',
+            dict(batch_size=1),
+        ),
+    ],
+    ids=['labels', 'images'],
+)
+def test_sizes_that_do_not_fit_in_a_validation_are_named(wrong, text, fixed, tmp_path):
+    data = make_squares(tmp_path / 'data')
+    if 'batch_size' in wrong:
+        for folder in ('images', 'labels'):
+            path = str(data / 'val' / folder / '0.png')
+            cv2.imwrite(path, cv2.imread(path, cv2.IMREAD_UNCHANGED)[:50, :70])
+    config = write_config(tmp_path / 'squares.py', data)
+    for settings in (wrong, fixed):
+        path = tmp_path / 'sized.py'
+        path.write_text(f"_base_ = ['{config}']\nval_dataloader = {settings}")
+        start_fresh()
+        runner = build_trainer(load_config(path, work_dir=tmp_path / 'run'))
+        runner.register_hook(AtFirst())
+        ends = (Began, '') if settings is fixed else (UserError, text)
+        with pytest.raises(ends[0], match=ends[1]):
+            runner.train()
+
+
+def test_a_test_names_sizes_that_do_not_fit(tmp_path):
+    data = make_squares(tmp_path / 'data')
+    config = write_config(tmp_path / 'squares.py', data)
+    runner = build_trainer(load_config(config, work_dir=tmp_path / 'run'))
+    runner.train()
+    path = tmp_path / 'sized.py'
+    path.write_text(
+        f"_base_ = ['{config}']\n"
+        f'test_dataloader = dict(dataset=dict(pipeline={RESIZED}))'
+    )
+    for options, text in (
+        ({}, r'0\.png is 32x40 behind test_dataloader'),
+        ({'test_dataloader.batch_size': 2}, r'set test_dataloader\.batch_size=1'),
+    ):
+        if options:
+            for folder in ('images', 'labels'):
+                file = str(data / 'val' / folder / '0.png')
+                cv2.imwrite(file, cv2.imread(file, cv2.IMREAD_UNCHANGED)[:50, :70])
+        start_fresh()
+        cfg = load_config(config if options else path, options, tmp_path / 'test')
+        with pytest.raises(UserError, match=text):
+            build_tester(cfg, tmp_path / 'run' / 'iter_4.pth').test()
 
 
 @pytest.mark.parametrize('size', ['unknown', 'known'])

@@ -139,6 +139,24 @@ def test_a_head_of_another_number_of_classes_is_found(data, tmp_path):
     assert 'model.decode_head.num_classes=149, but the train data set names 150' in text
 
 
+@pytest.mark.parametrize('wrapper', ['ConcatDataset', 'RepeatDataset', 'mixed'])
+def test_data_sets_in_a_wrapper_are_browsed(wrapper, data, tmp_path):
+    cfg = config(data)
+    inner = cfg.train_dataloader.dataset
+    cfg.train_dataloader.dataset = {
+        'ConcatDataset': dict(type='ConcatDataset', datasets=[inner, inner]),
+        'RepeatDataset': dict(type='RepeatDataset', times=2, dataset=inner),
+        'mixed': dict(type='MultiImageMixDataset', dataset=inner, pipeline=[]),
+    }[wrapper]
+    browse_dataset(cfg, out=tmp_path / 'wrapped.png', num_images=8, draws=1)
+    browse_dataset(config(data), out=tmp_path / 'plain.png', num_images=4, draws=1)
+    wrapped, plain = (
+        cv2.imread(str(tmp_path / f'{name}.png')) for name in ('wrapped', 'plain')
+    )
+    twice = wrapper != 'mixed'
+    assert (wrapped.shape[0] > 1.5 * plain.shape[0]) == twice
+
+
 @pytest.mark.parametrize('tool', [check_dataset, browse_dataset])
 def test_a_classification_is_refused(tool):
     cfg = load_config(ROOT / 'configs' / 'pretrain' / 'illama_micro_digits.py')
