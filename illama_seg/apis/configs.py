@@ -52,8 +52,9 @@ def parse_cfg_options(pairs: Sequence[str] | None) -> dict[str, Any]:
             raise UserError('expected KEY=VALUE', cfg_options=pair)
         if value.lstrip(' [(').startswith(('dict(', '{')):
             raise UserError(
-                'a dict cannot be given here: set its keys one by one, '
-                f'{key}.NAME=VALUE, or write a config file that has this one as _base_',
+                'a dict cannot be given here: set its keys one by one, as in '
+                f'{key}.KEY=VALUE ({key}.0.KEY=VALUE in a list), or write a config '
+                'file that has this one as _base_',
                 cfg_options=pair,
             )
         try:

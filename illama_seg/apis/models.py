@@ -18,6 +18,7 @@ from mmseg.apis import init_model
 from torch import nn
 
 from illama_seg.apis.configs import config_folder, get_config
+from illama_seg.apis.model_rules import MOST_CLASSES
 from illama_seg.apis.user_errors import check_segmentation, options_explained
 from illama_seg.checkpoints import Checkpoint, all_weights, is_lora, open_checkpoint
 from illama_seg.errors import UserError
@@ -46,7 +47,7 @@ def load_segmentor(
     Raises:
         MissingFileError: if a file is missing.
         UserError: if the config has no segmentor, the checkpoint is of another model or
-            cannot be read safely, or there is no such device.
+            cannot be read safely, has too many classes, or there is no such device.
     """
     cfg = config if isinstance(config, Config) else Config.fromfile(config)
     check_segmentation(cfg)
@@ -60,6 +61,11 @@ def load_segmentor(
         raise UserError(
             f'{checkpoint.source} has no class names (meta.dataset_meta): expected a '
             'checkpoint written by a training'
+        )
+    if len(meta.get('classes') or ()) > MOST_CLASSES:
+        raise UserError(
+            f'{checkpoint.source} is of {len(meta["classes"])} classes: expected '
+            f'{MOST_CLASSES} or fewer, as label images have 8 bits'
         )
     model.dataset_meta = meta
     return fold_for_inference(model) if fold else model

@@ -194,6 +194,10 @@ def altered(run, tmp_path):
             r'extra: not in the model',
         ),
         (lambda state: state['meta'].pop('dataset_meta'), 'has no class names'),
+        (
+            lambda state: state['meta']['dataset_meta'].update(classes=['a'] * 300),
+            'of 300 classes: expected 255 or fewer',
+        ),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_refused_by_its_keys(
