@@ -77,9 +77,10 @@ ON_DEVICE = {
 }
 # Its kernels take seconds to compile before they can be timed.
 BY_NAME_ONLY = ('triton',)
-# Bounds of what is timed: scores at most, and tokens up to which the formula, with all
-# its scores in memory at once, takes part.
-MAX_TOKENS, MAX_SCORES, MAX_REFERENCE = 4096, 2**24, 2048
+MAX_TOKENS, MAX_SCORES = 4096, 2**24  # bounds of what is timed
+# Tokens up to which the formula takes part, at inference and in training. It has all
+# its scores in memory at once, and a training keeps them of every layer.
+MAX_REFERENCE = (2048, 512)
 
 
 def check_asked() -> None:
@@ -156,7 +157,7 @@ def _measured(case: _Case) -> Choice:
     Of long sequences fewer heads are timed, so that a measurement takes a fraction of a
     second and at most some hundred MiB.
     """
-    names = _candidates(*case[:4])
+    names = _candidates(*case[:4], case.training)
     fixed = _fixed(*case[:3])
     return decide(case.key, case.device, names, fixed, lambda: _times(names, case))
 
@@ -171,9 +172,9 @@ def _rounded(num_tokens: int, num_heads: int) -> tuple[int, int]:
 
 
 @functools.cache
-def _candidates(device, dtype, head_dim, tokens) -> tuple[str, ...]:
+def _candidates(device, dtype, head_dim, tokens, training) -> tuple[str, ...]:
     names = available_implementations(device, dtype, head_dim)
-    left_out = BY_NAME_ONLY + ('reference',) * (tokens > MAX_REFERENCE)
+    left_out = BY_NAME_ONLY + ('reference',) * (tokens > MAX_REFERENCE[training])
     return tuple(name for name in names if name not in left_out) or names
 
 

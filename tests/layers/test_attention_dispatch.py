@@ -181,10 +181,19 @@ def test_nothing_is_measured_while_torch_compiles(timed):
     assert torch.equal(found, soft_causal_attention(x, x, x, 0.25, 'blocked'))
 
 
+def test_the_formula_is_no_choice_for_a_training_of_many_tokens(timed):
+    """It would keep the N x N weights of every layer."""
+    timed(blocked=2.0, flash=1.5, reference=1.0)
+    assert auto(tokens=1025, training=True).name == 'flash'
+    assert auto(tokens=257, training=True).name == 'reference'
+    assert auto(tokens=1025).name == 'reference'
+
+
 def test_triton_is_not_timed(monkeypatch):
     names = 'flash', 'triton', 'reference'
     monkeypatch.setattr(dispatch, 'available_implementations', lambda *kind: names)
-    candidates = dispatch._candidates.__wrapped__('cuda', torch.bfloat16, 64, 197)
+    kind = 'cuda', torch.bfloat16, 64
+    candidates = dispatch._candidates.__wrapped__(*kind, 197, False)
     assert candidates == ('flash', 'reference')
 
 
