@@ -15,6 +15,7 @@ a map, H x W pixels of the output.
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -74,60 +75,103 @@ def _by_taps(
 ) -> Tensor:
     """Sum of the convolutions of enlarged maps, (B, O, H, W)."""
     height, width = size
-    rows = []  # of each map: (B, h, 3, W, O), one row for each tap along the height
+    rows, matrices = [], []  # of each map: (B, h * 3, W * O), by tap along the height
     for x, weight in coarse:
         batch, channels, h, w = x.shape
         # Rows by tap along the width, tap along the height, output channel.
         taps = weight.permute(3, 2, 0, 1).reshape(-1, channels)
         products = linear(x.permute(0, 2, 3, 1), taps).reshape(batch * h, w * 3, -1)
-        wide = torch.cat(
-            [
-                _times(shifts.flatten(1), products[:, 3 * low : 3 * high])
-                for shifts, low, high in _blocks(w, width, align_corners, products)
-            ],
-            dim=1,
-        )
-        rows.append(wide.view(batch, h, width, 3, -1).transpose(2, 3))
-    blocks = [_blocks(x.shape[2], height, align_corners, rows[0]) for x, _ in coarse]
-    out = []
-    for together in zip(*blocks, strict=True):
-        needed = [
-            row[:, low:high] for row, (_, low, high) in zip(rows, together, strict=True)
-        ]
-        stacked = torch.cat(needed, dim=1).flatten(3).flatten(1, 2)
-        shifts = torch.cat([matrix.flatten(1) for matrix, *_ in together], dim=1)
-        out.append(_times(shifts, stacked))
-    return torch.cat(out, dim=1).unflatten(2, (width, -1)).permute(0, 3, 1, 2)
+        matrix = _enlarge_and_shift(w, width, align_corners, products)
+        wide = _product(3, matrix, products).view(batch, h, width, 3, -1)
+        rows.append(wide.transpose(2, 3).reshape(batch, h * 3, -1))
+        matrices.append(_enlarge_and_shift(h, height, align_corners, products))
+    out = _product(3, *matrices, *rows)
+    return out.unflatten(2, (width, -1)).permute(0, 3, 1, 2)
 
 
-def _times(matrix: Tensor, batch: Tensor) -> Tensor:
-    """Multiply each of a batch of matrices from the left by one matrix."""
-    # Contiguous: oneDNN takes no batch that repeats itself, and torch's own is slow.
-    return torch.bmm(matrix.expand(len(batch), -1, -1).contiguous(), batch)
-
-
-def _blocks(
+def _enlarge_and_shift(
     size: int, out: int, align_corners: bool, like: Tensor
-) -> list[tuple[Tensor, int, int]]:
-    """Cut enlarging and shifting along one axis into blocks of the output.
-
-    Returns:
-        For each block its matrix (outputs, high - low, 3), by tap, and the range
-        ``low`` to ``high`` of the inputs that are not multiplied by zeros.
-    """
+) -> Tensor:
+    """Matrix that enlarges one axis and shifts by each tap, (out, size * 3)."""
     with torch.no_grad():
         dtype = like.dtype if like.dtype == torch.float64 else torch.float32
         one = torch.eye(size, dtype=dtype, device=like.device)[None]
         enlarge = F.interpolate(one, out, mode='linear', align_corners=align_corners)
         # Tap t of output X reads X + t - 1; beyond the borders is zero padding.
-        shifts = F.pad(enlarge[0].T, (0, 0, 1, 1)).unfold(0, 3, 1).to(like.dtype)
-    count = max(1, round(out / BLOCK))
-    bounds = [out * k // count for k in range(count + 1)]
-    blocks = []
-    for begin, end in itertools.pairwise(bounds):
-        low, high = 0, size
-        if count > 1:
-            low = max(0, (begin - 1) * size // out - 2)
-            high = min(size, (end + 1) * size // out + 3)
-        blocks.append((shifts[begin:end, low:high], low, high))
-    return blocks
+        shifts = F.pad(enlarge[0].T, (0, 0, 1, 1)).unfold(0, 3, 1)
+        return shifts.flatten(1).to(like.dtype)
+
+
+def _banded(taps: int, *tensors: Tensor) -> Tensor:
+    """Multiply by banded matrices, block by block without their zeros, and add up.
+
+    Args:
+        taps: rows of an input to a pixel, or minus the rows of the output to a pixel.
+        tensors: matrices (out, in), then as many inputs (N, in, M).
+
+    Returns:
+        (N, out, M).
+    """
+    matrices, inputs = _halves(tensors)
+    count, _, channels = inputs[0].shape
+    length = len(matrices[0])
+    out = inputs[0].new_empty(count, length, channels)
+    for begin, end in itertools.pairwise(_bounds(length)):
+        beta = 0
+        for matrix, x in zip(matrices, inputs, strict=True):
+            low, high = _band(begin, end, *matrix.shape, taps)
+            # Contiguous: oneDNN takes no batch that repeats itself.
+            part = matrix[begin:end, low:high].expand(count, -1, -1).contiguous()
+            out[:, begin:end].baddbmm_(part, x[:, low:high], beta=beta)
+            beta = 1
+    return out
+
+
+class _Banded(torch.autograd.Function):
+    """:func:`_banded` with a gradient that leaves the zeros out too."""
+
+    @staticmethod
+    def forward(ctx: Any, taps: int, *tensors: Tensor) -> Tensor:
+        """Keep the matrices, which are small."""
+        ctx.taps = taps
+        ctx.save_for_backward(*_halves(tensors)[0])
+        return _banded(taps, *tensors)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple:
+        """Multiply by the transposed matrices."""
+        matrices = ctx.saved_tensors
+        needed = ctx.needs_input_grad[1 + len(matrices) :]
+        grads = [
+            _product(-ctx.taps, matrix.T, grad.contiguous()) if wanted else None
+            for matrix, wanted in zip(matrices, needed, strict=True)
+        ]
+        return None, *[None] * len(matrices), *grads
+
+
+def _product(taps: int, *tensors: Tensor) -> Tensor:
+    compiling = torch.compiler.is_compiling()
+    return _banded(taps, *tensors) if compiling else _Banded.apply(taps, *tensors)
+
+
+def _halves(tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    half = len(tensors) // 2
+    return tensors[:half], tensors[half:]
+
+
+def _bounds(length: int) -> list[int]:
+    count = max(1, round(length / BLOCK))
+    return [length * k // count for k in range(count + 1)]
+
+
+def _band(begin: int, end: int, out: int, size: int, taps: int) -> tuple[int, int]:
+    """Range of the inputs that rows ``begin`` to ``end`` of a matrix do not zero."""
+    if taps > 0:  # inputs by tap: pixels of the small map
+        size //= taps
+    else:
+        begin, end, out = begin // -taps, -(end // taps), out // -taps
+    # A pixel reads two neighbours of the pixel beside it, or is read by them.
+    margin = 3 + 3 * size // out
+    low = max(0, begin * size // out - margin)
+    high = min(size, end * size // out + margin)
+    return (low * taps, high * taps) if taps > 0 else (low, high)
