@@ -2,7 +2,7 @@
 
 UperNet: arXiv 1807.10221. Its two costliest convolutions read maps that were only
 enlarged; :func:`illama_seg.layers.conv_of_enlarged` computes them at the maps' own
-resolution. For iLLaMA-Base at 512x512 the whole segmentor takes 349 G
+resolution. For iLLaMA-Base at 512x512 the whole segmentor takes 351 G
 multiply-accumulates, without attention products, where mmseg's head takes 585.6 G
 (Table 10 of arXiv 2404.06773).
 """

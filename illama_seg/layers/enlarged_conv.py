@@ -119,7 +119,7 @@ def _banded(taps: int, *tensors: Tensor) -> Tensor:
     for begin, end in itertools.pairwise(_bounds(length)):
         beta = 0
         for matrix, x in zip(matrices, inputs, strict=True):
-            low, high = _band(begin, end, *matrix.shape, taps)
+            low, high = _band(begin, end, matrix.shape, taps)
             # Contiguous: oneDNN takes no batch that repeats itself.
             part = matrix[begin:end, low:high].expand(count, -1, -1).contiguous()
             out[:, begin:end].baddbmm_(part, x[:, low:high], beta=beta)
@@ -164,8 +164,9 @@ def _bounds(length: int) -> list[int]:
     return [length * k // count for k in range(count + 1)]
 
 
-def _band(begin: int, end: int, out: int, size: int, taps: int) -> tuple[int, int]:
+def _band(begin: int, end: int, shape: torch.Size, taps: int) -> tuple[int, int]:
     """Range of the inputs that rows ``begin`` to ``end`` of a matrix do not zero."""
+    out, size = shape
     if taps > 0:  # inputs by tap: pixels of the small map
         size //= taps
     else:
