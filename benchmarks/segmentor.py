@@ -246,6 +246,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     warnings.filterwarnings('ignore', category=UserWarning)
+    if 'vit' not in args.names:
+        parser.error("--names needs 'vit', which the others are compared with")
     if args.case:
         _, call = call_of(*args.case)
         print(peak(call, 'cpu'))

@@ -105,7 +105,7 @@ def check_class_names(dataset: Mapping, option: str) -> None:
             f'{option}.metainfo.classes={names!r} is a string: expected names in a '
             f'list, or a file of them; for one class put a comma, ({names!r},)'
         )
-    if palette and isinstance(names, list | tuple) and len(names) != len(palette):
+    if palette and isinstance(names, list | tuple) and len(palette) < len(names):
         raise UserError(
             f'{option}.metainfo.palette has {len(palette)} colours, but its classes '
             f'names {len(names)} classes: set one colour, [R, G, B], for each'
@@ -117,12 +117,24 @@ def check_class_names(dataset: Mapping, option: str) -> None:
         name = f'{option}.datasets.{number}'
         check_class_names(part, name)
         for key in ('metainfo', 'reduce_zero_label'):
-            found, expected = (each.get(key) or None for each in (part, parts[0]))
-            if part.get('type') == parts[0].get('type') and found != expected:
+            found, expected = (_as_lists(each.get(key)) for each in (part, parts[0]))
+            if (
+                found != expected
+                and None not in (found, expected)
+                and part.get('type') == parts[0].get('type')
+                and not dataset.get('ignore_keys')
+            ):
                 raise UserError(
                     f'{name}.{key}={found}, but {option}.datasets.0.{key}={expected}: '
                     'set the same in all data sets of the wrapper'
                 )
+
+
+def _as_lists(value: Any) -> Any:
+    """Return a setting with its tuples as lists, as they are equal."""
+    if isinstance(value, Mapping):
+        return {key: _as_lists(part) for key, part in value.items()}
+    return [*map(_as_lists, value)] if isinstance(value, list | tuple) else value
 
 
 def check_whole_batch(cfg: Config, num_images: int) -> None:

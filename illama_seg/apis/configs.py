@@ -28,7 +28,8 @@ _READ = {
     'effective_batch', 'efficient_conv_bn_eval', 'find_unused_parameters',
     'model_wrapper_cfg', 'plain_vit', 'runner_type', 'strategy', 'sync_bn',
     'test_pipeline', 'tta_model', 'tta_pipeline',
-} | {*inspect.signature(Runner).parameters}  # fmt: skip
+}  # fmt: skip
+_SETTINGS = {*inspect.signature(Runner).parameters} - {'self'}
 
 
 def parse_cfg_options(pairs: Sequence[str] | None) -> dict[str, Any]:
@@ -123,23 +124,26 @@ def load_config(
 
 
 def _check_effect(cfg: Config, name: str) -> None:
-    """Refuse to override what only the config file itself reads, or nothing.
+    """Refuse to override a variable that only the config file itself reads.
 
-    A setting that no place in the config resembles is left alone: a hook may read it.
+    Such a one has the name or the value of a setting elsewhere in the config. Any other
+    is left alone: a hook may read it.
 
     Raises:
         UserError: names the settings that are meant.
     """
-    if name in _READ:
+    read = _READ | _SETTINGS
+    if name in read:
         return
-    if name not in cfg and (near := get_close_matches(name, _READ, n=1, cutoff=0.8)):
+    near = get_close_matches(name, _SETTINGS, n=1, cutoff=0.8)
+    if name not in cfg and near:
         raise UserError(f'no such setting: set {near[0]}', cfg_options=name)
     value = cfg.get(name)
-    parts = {key: part for key, part in cfg.items() if key in _READ}
+    parts = {key: part for key, part in cfg.items() if key in read}
     places = [
         option
         for option, part in _options(parts)
-        if option.rpartition('.')[2] == name
+        if (option.rpartition('.')[2] == name and (name not in cfg or part == value))
         or (isinstance(value, list | tuple | dict) and value and part == value)
     ]
     if places:

@@ -45,7 +45,11 @@ def doubts(cfg: Config) -> list[str]:
     Returns:
         One sentence for each.
     """
-    return [text for rule in (_sizes, _curves) for text in rule(cfg)]
+    return [
+        text
+        for rule in (_sizes, _curves, model_rules.preprocessor)
+        for text in rule(cfg)
+    ]
 
 
 def _workers(cfg: Config, classes: Classes) -> Iterator[str]:

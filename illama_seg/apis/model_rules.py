@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.registry import MODELS
 
 from illama_seg.datasets.values import pipeline_of
 from illama_seg.layers.architectures import resolve_arch
@@ -41,6 +43,8 @@ def heads(cfg: Config, classes: Classes) -> Iterator[str]:
                 f'{key}={count}, but annotations and label images have 8 bits, of '
                 f'which 255 is not annotated: set {key}={MOST_CLASSES} or less'
             )
+        if not _is_per_pixel(head):
+            continue
         binary = (
             f'{key}=2 {option}.out_channels=1 {option}.loss_decode.use_sigmoid=True'
         )
@@ -66,9 +70,19 @@ def heads(cfg: Config, classes: Classes) -> Iterator[str]:
                 )
 
 
+def _is_per_pixel(head: Mapping) -> bool:
+    """Whether a head has mmseg's loss of each pixel, unlike Mask2Former's."""
+    kind = head.get('type')
+    kind = MODELS.get(kind) if kind and isinstance(kind, str) else kind
+    method = 'loss_by_feat'
+    return not kind or getattr(kind, method, 0) is getattr(BaseDecodeHead, method)
+
+
 def losses(cfg: Config, classes: Classes) -> Iterator[str]:
     """Options of a loss that mmseg leaves out or cannot compute together."""
     for option, head in named(cfg.model, HEADS, 'model'):
+        if not _is_per_pixel(head):
+            continue
         channels = head.get('out_channels') or head.get('num_classes', 1)
         for key, loss in named(head, ('loss_decode',), option):
             name, kind = loss.get('loss_name'), loss.get('type') or ''
@@ -86,7 +100,11 @@ def losses(cfg: Config, classes: Classes) -> Iterator[str]:
                     f'{key}.class_weight with use_sigmoid=True weights columns of the '
                     f'image, not its {channels} classes: set {key}.use_sigmoid=False'
                 )
-            elif loss.get('avg_non_ignore') and not loss.get('use_sigmoid'):
+            elif (
+                loss.get('avg_non_ignore')
+                and not loss.get('use_sigmoid')
+                and loss.get('reduction', 'mean') == 'mean'
+            ):
                 yield (
                     f'{key}.avg_non_ignore=True fails in mmseg beside class_weight, '
                     'which averages over the annotated pixels anyway: set '
@@ -220,9 +238,10 @@ def bands(cfg: Config, classes: Classes) -> Iterator[str]:
             )
 
 
-def preprocessor(cfg: Config, classes: Classes) -> Iterator[str]:
+def preprocessor(cfg: Config) -> Iterator[str]:
     """A preprocessor beside the model's own, which mmengine does not look at."""
-    beside, own = cfg.get('data_preprocessor') or {}, cfg.model.get('data_preprocessor')
+    beside = cfg.get('data_preprocessor') or {}
+    own = cfg.get('model', {}).get('data_preprocessor')
     for key, value in beside.items() if own else ():
         if own.get(key) != value:
             yield (
@@ -279,6 +298,5 @@ RULES = (
     annotation_classes,
     levels,
     bands,
-    preprocessor,
     windows,
 )

@@ -29,6 +29,7 @@ def load_segmentor(
     config: str | Path | Config,
     checkpoint: Checkpoint | str | Path,
     device: str | None = None,
+    *,
     fold: bool = False,
 ) -> nn.Module:
     """Build a segmentor and load all its weights, without running code from the file.

@@ -1,7 +1,7 @@
 """Sliding-window logits for images of any size, in bounded memory.
 
 Windows have the places of mmseg's ``slide_inference``. They are computed row by row,
-and their logits are kept as the decoder makes them, at a quarter of the windows' size.
+and their logits are kept as the decoder makes them: UPerNet's at a quarter of the size.
 A few rows of pixels at a time are enlarged, averaged and yielded, as soon as no later
 window touches them. A wide image is cut into strips.
 """
@@ -26,6 +26,7 @@ BLENDS: dict[str, Callable[[int], Tensor]] = {
     'gaussian': lambda length: gaussian(length, std=length / 8),
 }
 
+ROWS = 16  # of the output, enlarged at a time: they stay in the processor's cache
 # Rows and columns of the output, and their logits (num_classes, rows, columns).
 Block = tuple[slice, slice, Tensor]
 
@@ -123,7 +124,8 @@ def sliding_logits(
         blend: weights where windows overlap: 'mean', as in mmseg, or lower towards a
             window's border: 'hann', 'gaussian'.
         batch_size: windows per forward pass.
-        band_bytes: memory for the logits of a row of windows; at least one window.
+        band_bytes: memory for the logits of windows that overlap, and for the rows that
+            are computed from them; at least one window's.
 
     Yields:
         Rows and columns of the output, and their logits (num_classes, rows, columns)
@@ -157,15 +159,26 @@ def _longest(
     windows: Windows, rows: Axis, columns: Axis, strides: Any, band_bytes: int
 ) -> int:
     """Width of a strip whose windows' logits need at most ``band_bytes``."""
-    # Windows above one another whose logits are kept at the same time.
+    if len(columns.starts) == 1:
+        return columns.length + 1
+    # Windows whose logits are kept at the same time: above one another, and at the
+    # sides of a strip.
     deep = min(len(rows.starts), -(-rows.length // strides[0]) + 1)
-    pixels = 4 * windows.num_classes * deep  # bytes of each pixel of a window
-    if len(columns.starts) * rows.length * columns.length * pixels > band_bytes:
+    sides = 2 * (-(-columns.length // strides[1]) - 1)
+    height, width = windows.size
+    pixel = 4 * windows.num_classes
+    column = 5 * ROWS * pixel  # of the rows at hand, and what is computed from them
+
+    def count(of_window: float) -> int:
+        rest = band_bytes - sides * of_window - columns.length * column
+        return int(rest // (of_window + strides[1] * column))
+
+    fitting = count(deep * height * width * pixel)
+    if fitting < len(columns.starts):
         # Perhaps too much: learn how small the decoder's logits are.
         height, width, _ = windows.logits(0, [0])[0].shape
-        pixels *= height * width / (rows.length * columns.length)
-    count = int(band_bytes // (rows.length * columns.length * pixels))
-    return columns.length + max(1, (count - 1) * strides[1])
+        fitting = count(deep * height * width * pixel)
+    return columns.length + max(1, (fitting - 1) * strides[1])
 
 
 class _Strip:
@@ -200,8 +213,8 @@ class _Strip:
                 self.done += zip([y] * len(corners), corners, found, strict=True)
                 bar.update(len(corners))
             ready = rows.finished(below)
-            for begin in range(finished, ready, 16):
-                end = min(begin + 16, ready)
+            for begin in range(finished, ready, ROWS):
+                end = min(begin + ROWS, ready)
                 logits = self._finish(begin, end).permute(2, 0, 1)
                 yield slice(begin, end), slice(*self.strip), logits
             finished = ready

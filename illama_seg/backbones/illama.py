@@ -201,9 +201,8 @@ class ILLaMA(BaseModule):
             UserError: if it is out of range, or not 0 with another mask.
         """
         if not 0 <= rate <= 1:
-            raise UserError(
-                f'ILLaMA soft_mask_rate={rate}: expected a number in [0, 1]'
-            )
+            text = f'ILLaMA soft_mask_rate={rate}: expected a number in [0, 1]'
+            raise UserError(text)
         if rate and self.attn_mask != 'soft':
             raise UserError(
                 f'ILLaMA soft_mask_rate={rate} has no effect with attn_mask='
@@ -288,7 +287,9 @@ class ILLaMA(BaseModule):
         is_last = self.cls_position == 'last'
         if self.out_type == 'featmap':
             patches = x[:, :-1] if is_last else x[:, 1:]
-            return patches.transpose(1, 2).unflatten(2, grid)
+            maps = patches.transpose(1, 2).unflatten(2, grid)
+            # Convolutions train faster in this layout; at inference they do not.
+            return maps.contiguous() if torch.is_grad_enabled() else maps
         if self.out_type == 'cls_token':
             return self.norm(x[:, -1 if is_last else 0])
         return x

@@ -43,7 +43,7 @@ def fold_for_inference(model: nn.Module) -> nn.Module:
 def _fold_norm(module: ConvModule) -> None:
     order = module.order
     if (
-        type(module.conv) is nn.Conv2d
+        _is_bare(module.conv, nn.Conv2d)
         and module.with_norm
         and order.index('norm') == order.index('conv') + 1
         and _has_statistics(module.norm)
@@ -56,9 +56,19 @@ def _fold_norms(layers: nn.Sequential) -> None:
     """Fold normalisations after transposed convolutions."""
     pairs: Any = itertools.pairwise(layers)
     for index, (conv, norm) in enumerate(pairs):
-        if type(conv) is nn.ConvTranspose2d and _has_statistics(norm):
+        if _is_bare(conv, nn.ConvTranspose2d) and _has_statistics(norm):
             layers[index] = fuse_conv_bn_eval(conv, norm, transpose=True)
             layers[index + 1] = nn.Identity()
+
+
+def _is_bare(conv: nn.Module, kind: type) -> bool:
+    """Whether a convolution is what its weights say: no groups, no hooks.
+
+    Hooks belong to spectral norm, weight norm and pruning, which make the weights anew.
+    """
+    if type(conv) is not kind or conv._forward_pre_hooks or conv._forward_hooks:
+        return False
+    return bool(conv.groups == 1)
 
 
 def _has_statistics(module: nn.Module) -> bool:
@@ -69,19 +79,18 @@ def _fold_laterals(model: Any) -> None:
     neck, head = getattr(model, 'neck', None), getattr(model, 'decode_head', None)
     if not isinstance(neck, Feature2Pyramid) or not isinstance(head, UPerHead):
         return
-    ends = [
-        getattr(neck, {4: 'upsample_4x', 2: 'upsample_2x'}.get(scale, ''), None)
-        for scale in neck.rescales
-    ]
+    # By position, whatever the order of its rescales.
+    names = ('upsample_4x', 'upsample_2x') if neck.upsample_4x else ('upsample_2x',)
+    ends = dict(enumerate(getattr(neck, name, None) for name in names))
     taken = list(head.in_index)
     for index, lateral in zip(taken, head.lateral_convs, strict=False):
-        end = ends[index]
+        end = ends.get(index)
         conv = lateral.conv
         if (
             end is None
             or taken.count(index) > 1
-            or type(end[-1]) is not nn.ConvTranspose2d
-            or type(conv) is not nn.Conv2d
+            or not _is_bare(end[-1], nn.ConvTranspose2d)
+            or not _is_bare(conv, nn.Conv2d)
             or conv.kernel_size != (1, 1)
         ):
             continue

@@ -63,7 +63,7 @@ class EfficientUPerHead(UPerHead):
     def _merge(self, module: ConvModule, maps: Sequence[Tensor]) -> Tensor:
         """Apply a module to the concatenation of maps enlarged to the first's size."""
         conv = module.conv
-        if self.enlarge_first or not _is_plain(module):
+        if self.enlarge_first or torch.jit.is_tracing() or not _is_plain(module):
             return module(torch.cat([self._enlarged(x, maps[0]) for x in maps], dim=1))
         x = conv_of_enlarged(maps, conv.weight, conv.bias, self.align_corners)
         if module.with_norm:
@@ -86,6 +86,15 @@ def _is_plain(module: ConvModule) -> bool:
         and module.order[0] == 'conv'
         and module.order.index('norm') < module.order.index('act')
         and not module.with_spectral_norm
-        # A hook expects to be called with the concatenation.
-        and not (module._forward_hooks or conv._forward_hooks)
+        and not any(map(_has_hooks, (module, conv)))
+    )
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    """Whether a call is waited for: hooks see the concatenation, or make weights."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
     )

@@ -174,8 +174,10 @@ def _rounded(num_tokens: int, num_heads: int) -> tuple[int, int]:
 @functools.cache
 def _candidates(device, dtype, head_dim, tokens, training) -> tuple[str, ...]:
     names = available_implementations(device, dtype, head_dim)
-    left_out = BY_NAME_ONLY + ('reference',) * (tokens > MAX_REFERENCE[training])
-    return tuple(name for name in names if name not in left_out) or names
+    timed = tuple(name for name in names if name not in BY_NAME_ONLY)
+    if tokens > MAX_REFERENCE[training]:
+        timed = tuple(name for name in timed if name != 'reference') or timed
+    return timed or names
 
 
 def _times(names: Sequence[str], case: _Case) -> dict[str, float]:

@@ -61,7 +61,8 @@ def conv_of_enlarged(
         bias,
         padding=1,
     )
-    return out + _by_taps(coarse, size, align_corners) if coarse else out
+    # In place: the sum keeps the layout of the convolution's result.
+    return out.add_(_by_taps(coarse, size, align_corners)) if coarse else out
 
 
 def _enlarged(x: Tensor, size: torch.Size, align_corners: bool) -> Tensor:
@@ -113,18 +114,17 @@ def _banded(taps: int, *tensors: Tensor) -> Tensor:
         (N, out, M).
     """
     matrices, inputs = _halves(tensors)
-    count, _, channels = inputs[0].shape
-    length = len(matrices[0])
-    out = inputs[0].new_empty(count, length, channels)
-    for begin, end in itertools.pairwise(_bounds(length)):
-        beta = 0
-        for matrix, x in zip(matrices, inputs, strict=True):
-            low, high = _band(begin, end, matrix.shape, taps)
-            # Contiguous: oneDNN takes no batch that repeats itself.
-            part = matrix[begin:end, low:high].expand(count, -1, -1).contiguous()
-            out[:, begin:end].baddbmm_(part, x[:, low:high], beta=beta)
-            beta = 1
-    return out
+    blocks = []
+    for begin, end in itertools.pairwise(_bounds(len(matrices[0]))):
+        bands = [_band(begin, end, matrix.shape, taps) for matrix in matrices]
+        pairs = list(zip(matrices, inputs, bands, strict=True))
+        part = torch.cat([m[begin:end, low:high] for m, _, (low, high) in pairs], dim=1)
+        rows = [x[:, low:high] for _, x, (low, high) in pairs]
+        stacked = torch.cat(rows, dim=1) if len(rows) > 1 else rows[0]
+        # Contiguous: oneDNN takes no batch that repeats itself, and torch's is slow.
+        part = part.expand(len(stacked), -1, -1).contiguous()
+        blocks.append(torch.bmm(part, stacked))
+    return torch.cat(blocks, dim=1)
 
 
 class _Banded(torch.autograd.Function):

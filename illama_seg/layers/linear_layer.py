@@ -3,16 +3,15 @@
 On a CPU torch multiplies float32 matrices by MKL and convolves by oneDNN. Which of the
 two libraries is faster depends on the processor: with AVX-512 on AMD's, MKL's product
 has less than half of the rate of oneDNN's. A linear layer is a 1x1 convolution of its
-tokens, so that both can compute it. The faster one is chosen by timing them, once for
-each class of shapes. Half precision, GPUs and compiled code have one way only.
+tokens, so that both can compute it. The faster one is chosen by timing both on one
+layer of usual size, once for inference and once for training. Half precision, GPUs and
+compiled code have one way only.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 import os
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +22,7 @@ from illama_seg.machine.choices import Choice, decide, fastest_times, noted
 
 # 'auto', 'fixed' (no measurement), or one of WAYS.
 VARIABLE = 'ILLAMA_SEG_LINEAR'
-MAX_TOKENS = 4096  # bound of what is timed
+TOKENS, IN_FEATURES, OUT_FEATURES = 512, 384, 768  # of the layer that is timed
 
 
 def by_convolution(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -62,16 +61,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         or x.device.type != 'cpu'
         or x.dtype != torch.float32
         or torch.is_autocast_enabled('cpu')
+        or not x.numel()
     ):
         return F.linear(x, weight, bias)
-    out_features, in_features = weight.shape
-    name = automatic_product(
-        x.numel() // in_features,
-        in_features,
-        out_features,
-        training=torch.is_grad_enabled() and weight.requires_grad,
-    ).name
-    return WAYS[name](x, weight, bias)
+    training = torch.is_grad_enabled() and weight.requires_grad
+    return WAYS[automatic_product(training).name](x, weight, bias)
 
 
 class Linear(nn.Linear):
@@ -93,61 +87,39 @@ def check_linear_asked() -> None:
         raise UserError(f'{VARIABLE}={_asked()!r}: expected one of {", ".join(names)}')
 
 
-def automatic_product(
-    num_tokens: int, in_features: int, out_features: int, *, training: bool
-) -> Choice:
-    """Choose how a linear layer of float32 numbers is computed on the CPU, and say why.
+def automatic_product(training: bool) -> Choice:
+    """Choose how linear layers of float32 numbers are computed on the CPU, and say why.
 
     The environment's ``ILLAMA_SEG_LINEAR`` decides, then a resumed run's choice, then a
     measurement. Where the variable is 'fixed', nothing is measured.
 
     Args:
-        num_tokens: tokens of all images of the batch.
-        in_features: channels of a token, K.
-        out_features: channels of the result, M.
-        training: whether a gradient will be needed.
+        training: whether a gradient of the weights will be needed.
 
     Raises:
         UserError: the variable names none of ``WAYS``.
     """
-    tokens = min(MAX_TOKENS, 1 << round(math.log2(max(1, num_tokens))))
-    case = _Case(tokens, in_features, out_features, training)
     asked = _asked()
+    key = f'linear layers: cpu, float32, {"training" if training else "inference"}'
     if asked in WAYS:
         choice = Choice(asked, {}, f'by {VARIABLE}')
     elif asked == 'auto':
-        choice = decide(_key(case), 'cpu', tuple(WAYS), 'product', lambda: _times(case))
+        choice = decide(key, 'cpu', tuple(WAYS), 'product', lambda: _times(training))
     else:
         check_linear_asked()
         choice = Choice('product', {}, 'fixed')
-    return noted(_key(case), choice)
+    return noted(key, choice)
 
 
-class _Case(NamedTuple):
-    tokens: int
-    in_features: int
-    out_features: int
-    training: bool
-
-
-@functools.cache
-def _key(case: _Case) -> str:
-    return (
-        f'linear layer: cpu, float32, {case.tokens} tokens, {case.in_features} to '
-        f'{case.out_features} channels, {"training" if case.training else "inference"}'
-    )
-
-
-def _times(case: _Case) -> dict[str, float]:
+def _times(training: bool) -> dict[str, float]:
     """Time both ways, with a backward pass for training."""
-    x = _numbers(case.tokens, case.in_features)
-    weight = _numbers(case.out_features, case.in_features)
-    grad = _numbers(case.tokens, case.out_features).detach()
+    x, weight = _numbers(TOKENS, IN_FEATURES), _numbers(OUT_FEATURES, IN_FEATURES)
+    grad = _numbers(TOKENS, OUT_FEATURES).detach()
 
     def run(name: str) -> None:
-        with torch.set_grad_enabled(case.training):
+        with torch.set_grad_enabled(training):
             out = WAYS[name](x, weight)
-            if case.training:
+            if training:
                 torch.autograd.grad(out, (x, weight), grad)
 
     return fastest_times({name: functools.partial(run, name) for name in WAYS})
@@ -156,7 +128,8 @@ def _times(case: _Case) -> dict[str, float]:
 def _numbers(rows: int, cols: int) -> Tensor:
     """Numbers around 0; no random ones, which would move the training's."""
     count = rows * cols
-    return torch.linspace(0, count, count).sin_().view(rows, cols).requires_grad_()
+    numbers = torch.linspace(0, count, count, dtype=torch.float32).sin_()
+    return numbers.view(rows, cols).requires_grad_()
 
 
 def _asked() -> str:

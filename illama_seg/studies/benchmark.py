@@ -14,7 +14,11 @@ from tqdm import tqdm
 
 from illama_seg.apis.configs import load_config
 from illama_seg.apis.models import load_weights, usable_device
-from illama_seg.apis.runs.overview import count_tokens, describe_attention
+from illama_seg.apis.runs.overview import (
+    count_tokens,
+    describe_attention,
+    describe_linear_layers,
+)
 from illama_seg.errors import UserError
 from illama_seg.machine import choices
 from illama_seg.machine.choices import device_name
@@ -93,6 +97,7 @@ def run_benchmark(
         describe_attention(model, dtype, tokens, size, training=False)
         for size in batch_sizes
     ]
+    linear = describe_linear_layers(model, dtype, training=False)
     # Arguments of the child process in which the peak memory is measured.
     case = str(config), cfg_options, shape, dtype, choices.made()
     with tqdm(total=len(batch_sizes) * (repeat + WARM_UP), unit='pass') as passes:
@@ -115,6 +120,7 @@ def run_benchmark(
         precision=precision.name,
         precision_reason=precision.reason,
         attention='; '.join(dict.fromkeys(attention)),
+        linear_layers=linear.get('linear layers', 'one way'),
         device=device_name(on.type),
         threads=torch.get_num_threads(),
         torch=torch.__version__,
@@ -223,7 +229,10 @@ def _measure(
 def _tables(numbers: dict) -> list[Table]:
     notes, shape = numbers['notes'], 'x'.join(map(str, numbers['shape']))
     settings = dict(numbers, precision=numbers['precision_reason'])
-    names = ('config', 'device', 'threads', 'precision', 'attention', 'torch')
+    names = (
+        'config', 'device', 'threads', 'precision', 'attention', 'linear_layers',
+        'torch',
+    )  # fmt: skip
     templates = (
         '{batch_size:,}',
         '{seconds:.4g}',

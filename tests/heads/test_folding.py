@@ -39,9 +39,11 @@ def segmentor(**options):
 
 
 @pytest.mark.parametrize('head', ['EfficientUPerHead', 'UPerHead'])
+@pytest.mark.parametrize('rescales', [[4, 2, 1, 0.5], [2, 4, 1, 0.5]])
 @pytest.mark.parametrize('size', [(64, 64), (48, 80)])
-def test_logits_stay_and_no_normalisation_is_left(head, size):
-    model = segmentor(**{'model.decode_head.type': head})
+def test_logits_stay_and_no_normalisation_is_left(head, rescales, size):
+    options = {'model.decode_head.type': head, 'model.neck.rescales': rescales}
+    model = segmentor(**options)
     image = torch.randn(2, 3, *size, dtype=torch.float64)
     with torch.no_grad():
         expected = model(image, mode='tensor')
@@ -74,3 +76,20 @@ def test_a_model_without_neck_and_upernet_is_folded_too():
         expected = model(image)
         torch.testing.assert_close(fold_for_inference(model)(image), expected)
     assert type(model[0].norm) is nn.Identity
+
+
+@pytest.mark.parametrize(
+    'layers',
+    [
+        [ConvModule(4, 4, 3, norm_cfg=dict(type='BN'), with_spectral_norm=True)],
+        [nn.ConvTranspose2d(4, 4, 2, 2, groups=2), nn.BatchNorm2d(4)],
+        [nn.utils.parametrizations.weight_norm(nn.ConvTranspose2d(4, 4, 2)), nn.ReLU()],
+    ],
+    ids=['spectral norm', 'groups', 'weight norm'],
+)
+def test_a_convolution_of_another_kind_is_left_alone(layers):
+    model = nn.Sequential(*layers).eval()
+    image = torch.randn(1, 4, 8, 8)
+    with torch.no_grad():
+        expected = model(image)
+        torch.testing.assert_close(fold_for_inference(model)(image), expected)

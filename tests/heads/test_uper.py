@@ -10,6 +10,7 @@ from mmengine import Config
 from mmengine.registry import MODELS, DefaultScope
 from mmseg.models.decode_heads import UPerHead
 from torch import nn
+from torch.nn.utils import prune
 
 from illama_seg.apis import load_config
 from illama_seg.heads import EfficientUPerHead
@@ -177,6 +178,27 @@ def test_a_hook_sees_the_concatenation():
 
 def test_the_name_is_registered():
     assert MODELS.get('EfficientUPerHead') is EfficientUPerHead
+
+
+def test_weights_that_a_hook_makes_are_those_of_the_hook():
+    heads = pair()
+    for head in heads:
+        prune.l1_unstructured(head.fpn_bottleneck.conv, 'weight', 0.5)
+        state = head.state_dict()
+        state['fpn_bottleneck.conv.weight_orig'] *= 3
+        head.load_state_dict(state)
+        head.eval()
+    assert_same(heads, pyramid(48, 64), 1e-12)
+
+
+@pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
+@pytest.mark.filterwarnings('ignore::DeprecationWarning')
+def test_torchscript_traces_it():
+    ours, theirs = pair(torch.float32)
+    maps = pyramid(48, 64, dtype=torch.float32)
+    with torch.no_grad():
+        traced = torch.jit.trace(ours.eval(), (maps,), check_trace=False)
+        torch.testing.assert_close(traced(maps), theirs.eval()(maps))
 
 
 def test_it_compiles_and_exports_in_one_graph():

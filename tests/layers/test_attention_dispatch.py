@@ -195,6 +195,9 @@ def test_triton_is_not_timed(monkeypatch):
     kind = 'cuda', torch.bfloat16, 64
     candidates = dispatch._candidates.__wrapped__(*kind, 197, False)
     assert candidates == ('flash', 'reference')
+    # Nor where flash does not work, and many tokens are trained.
+    monkeypatch.setattr(dispatch, 'available_implementations', lambda *kind: names[1:])
+    assert dispatch._candidates.__wrapped__(*kind, 1025, True) == ('reference',)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs CUDA')

@@ -82,7 +82,7 @@ def describe_run(runner: Runner) -> str:
         'attention': describe_attention(
             model, precision.dtype, tokens, images, training=True
         ),
-        **_linear_layers(model, precision.dtype, tokens * images),
+        **describe_linear_layers(model, precision.dtype, runner.cfg.get('compile')),
     }
     for hook in runner.hooks:
         if isinstance(hook, RehearsalHook) and hook.summary:
@@ -219,17 +219,22 @@ def describe_attention(
     return f'soft mask by {chosen.name!r}, {chosen.reason}, {num_tokens} tokens'
 
 
-def _linear_layers(
-    model: nn.Module, dtype: torch.dtype, num_tokens: int
+def describe_linear_layers(
+    model: nn.Module, dtype: torch.dtype, compiled: Any = False, training: bool = True
 ) -> dict[str, str]:
-    """Name how linear layers are computed, where there is a choice."""
-    layer = next((m for m in model.modules() if isinstance(m, Linear)), None)
-    if layer is None or dtype != torch.float32 or layer.weight.device.type != 'cpu':
+    """Name how linear layers are computed, where there is a choice.
+
+    Measures what the processes of a distributed run then share.
+    """
+    layers = [module for module in model.modules() if isinstance(module, Linear)]
+    on = {layer.weight.device.type for layer in layers}
+    if dtype != torch.float32 or compiled or on != {'cpu'}:
         return {}
-    inputs, outputs = layer.in_features, layer.out_features
-    chosen = automatic_product(num_tokens, inputs, outputs, training=True)
-    how = f'by {chosen.name}, {chosen.reason}'
-    return {'linear layers': f'{how}, {inputs} to {outputs} channels; each size apart'}
+    of_inference = automatic_product(training=False)
+    if not training or not any(layer.weight.requires_grad for layer in layers):
+        return {'linear layers': f'by {of_inference.name}, {of_inference.reason}'}
+    chosen = automatic_product(training=True)
+    return {'linear layers': f'by {chosen.name}, {chosen.reason}'}
 
 
 def count_tokens(model: nn.Module, shape: Sequence[int] | None = None) -> int:

@@ -121,9 +121,8 @@ def test_precision_and_attention_are_shown_with_their_reasons(wrapper, precision
     found = rows(fake_runner(wrapper=wrapper))
     assert found['precision'].startswith(precision)
     assert found['attention'] == "soft mask by 'blocked', fixed, 5 tokens"
-    expected = 'by product, fixed, 8 to 24 channels; each size apart'
-    half = 'bfloat16' in precision
-    assert found.get('linear layers') == (None if half else expected)
+    expected = None if 'bfloat16' in precision else 'by product, fixed'
+    assert found.get('linear layers') == expected
 
 
 @pytest.mark.parametrize(
