@@ -124,7 +124,7 @@ roadmap: install
 	$(BIN)/python tools/analysis/roadmap.py
 
 bench: install
-	@echo '== benchmarks (most of an hour on two cores: leave the machine alone)'
+	@echo '== benchmarks (more than an hour on two cores: leave the machine alone)'
 	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/backbone.py
 	$(BIN)/python benchmarks/segmentor.py
