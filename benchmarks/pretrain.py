@@ -1,5 +1,7 @@
 """The whole training step against the bare loop of forward, backward and update.
 
+Over 300 lines: both sides, their parts and their memory are one table.
+
     python benchmarks/pretrain.py [--dtypes float32] [--out DIR] [--quick]
 
 'step' is iLLaMA-T's ImageNet recipe as tools/train.py runs it, on handwritten digits

@@ -291,12 +291,4 @@ def listed(value: Any) -> list[Any]:
     return [*value] if isinstance(value, list | tuple) else [value]
 
 
-RULES = (
-    heads,
-    losses,
-    ignored_labels,
-    annotation_classes,
-    levels,
-    bands,
-    windows,
-)
+RULES = heads, losses, ignored_labels, annotation_classes, levels, bands, windows

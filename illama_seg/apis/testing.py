@@ -34,7 +34,7 @@ from illama_seg.datasets.segmentation import (
     CheckedSegDataset,
     MissingAnnotationsError,
 )
-from illama_seg.engine.rehearsal import misfit_labels, unequal_sizes
+from illama_seg.engine.sizes import misfit_labels, unequal_sizes
 from illama_seg.errors import MissingFileError, UserError
 from illama_seg.evaluation import class_numbers
 from illama_seg.machine.precision import Precision, precision_with

@@ -12,8 +12,9 @@ from mmengine.config import Config
 from tiny_run import CONFIG
 
 from illama_seg.apis import get_config, list_models, load_config, parse_cfg_options
-from illama_seg.apis.checks import check_class_names, check_masks, check_whole_batch
+from illama_seg.apis.checks import check_whole_batch
 from illama_seg.apis.consistency import contradictions, doubts
+from illama_seg.apis.dataset_checks import check_class_names, check_masks
 from illama_seg.datasets import CheckedSegDataset
 from illama_seg.engine import SafeCheckpointHook
 

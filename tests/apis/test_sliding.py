@@ -15,7 +15,13 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.utils import resize
 from torch import nn
 
-from illama_seg.apis import load_config, load_segmentor, predict, sliding_logits
+from illama_seg.apis import (
+    load_config,
+    load_segmentor,
+    predict,
+    sliding,
+    sliding_logits,
+)
 
 CLASSES = 3
 SMALL = (16, 24), (10, 17)
@@ -235,3 +241,19 @@ def test_a_decoder_that_does_more_than_to_enlarge_is_asked_for_its_own_logits(
     expected = inference_model(model, image).pred_sem_seg.data[0].numpy()
     labels = predict(model, image)
     assert (labels != expected).mean() < 1e-3 and (labels != before).any()
+
+
+@pytest.mark.parametrize(
+    ('crop', 'stride'), [((16, 16), (4, 4)), ((16, 24), (11, 16)), ((16, 16), (16, 16))]
+)
+def test_the_logits_that_are_kept_stay_within_the_bound(crop, stride, monkeypatch):
+    kept, bound = [], 200_000
+    mean = sliding._Strip._mean
+
+    def counted(self, low, high):
+        kept.append(sum(4 * logits.numel() for _, _, logits in self.done))
+        return mean(self, low, high)
+
+    monkeypatch.setattr(sliding._Strip, '_mean', counted)
+    ours(Convolution(crop, stride), picture((50, 700)), band_bytes=bound)
+    assert 0.2 * bound < max(kept) <= bound
