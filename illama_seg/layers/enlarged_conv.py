@@ -37,7 +37,8 @@ def conv_of_enlarged(
     """Convolve the concatenation of maps that are enlarged to the size of the first.
 
     Equals, to rounding, ``F.conv2d(torch.cat([maps[0], *enlarged]), weight, bias,
-    padding=1)`` with ``enlarged`` by ``F.interpolate(..., mode='bilinear')``.
+    padding=1)`` with ``enlarged`` by ``F.interpolate(..., mode='bilinear')``. A pixel
+    that is not finite spreads further: other pixels multiply it by 0.
 
     Args:
         maps: (B, C, h, w) each; C, h and w may differ.

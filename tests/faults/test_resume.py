@@ -12,6 +12,14 @@ from toy_run import Messages, toy
 from illama_seg.engine.long_runs.newest import newest_checkpoint
 
 
+@pytest.fixture(scope='module', autouse=True)
+def by_convolution():
+    """Linear layers as some processors compute them; other tests take products."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('ILLAMA_SEG_LINEAR', 'convolution')
+        yield
+
+
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
     return make_ade20k(tmp_path_factory.mktemp('data') / 'ade20k')
