@@ -14,7 +14,12 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from illama_seg.apis.consistency import contradictions
-from illama_seg.apis.dataset_checks import check_class_names, check_images, check_masks
+from illama_seg.apis.dataset_checks import (
+    check_class_names,
+    check_images,
+    check_masks,
+    check_names,
+)
 from illama_seg.apis.model_rules import named
 from illama_seg.apis.runs.processes import VARIABLES
 from illama_seg.apis.user_errors import options_explained
@@ -40,6 +45,11 @@ def check_data(cfg: Config, splits: tuple[str, ...]) -> dict[str, Any]:
                 dataset = _built(loader.dataset, split)
             print_log(f'{split} data: {len(dataset)} images', logger='current')
             classes[split] = dataset.metainfo.get('classes') or ()
+            metrics = named(cfg, (f'{split}_evaluator',))
+            if not classes[split] and any(
+                metric.get('type') == 'IoUMetric' for _, metric in metrics
+            ):
+                check_names(dataset, f'{split}_dataloader.dataset')
             datasets[split] = dataset
             if split == 'train':
                 check_masks(dataset)

@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.config import Config
 
 from illama_seg.apis import model_rules
+from illama_seg.apis.mmseg_rules import dice, transforms
 from illama_seg.apis.model_rules import Classes, listed, named
 from illama_seg.datasets.values import pipeline_of
 
@@ -31,7 +32,7 @@ def contradictions(cfg: Config, classes: Classes) -> list[str]:
         One sentence for each contradiction.
     """
     rules: tuple[Any, ...] = model_rules.RULES if 'decode_head' in cfg.model else ()
-    rules += (_workers,)
+    rules += (_workers, transforms) if rules else (_workers,)
     rules += TRAINING_RULES if 'train' in classes else ()
     return [text for rule in rules for text in rule(cfg, classes)]
 
@@ -47,7 +48,7 @@ def doubts(cfg: Config) -> list[str]:
     """
     return [
         text
-        for rule in (_sizes, _curves, model_rules.preprocessor)
+        for rule in (_sizes, _curves, model_rules.preprocessor, dice)
         for text in rule(cfg)
     ]
 
@@ -109,6 +110,23 @@ def _epochs(cfg: Config, classes: Classes) -> Iterator[str]:
             )
 
 
+def _lengths(cfg: Config, classes: Classes) -> Iterator[str]:
+    """Keys of a loop that a config with another kind of loop has left there."""
+    train: Any = cfg.get('train_cfg') or {}
+    kind, by_epoch = train.get('type'), train.get('by_epoch')
+    both = 'max_iters' in train and 'max_epochs' in train
+    if not (both or (kind and by_epoch is not None)):
+        return
+    epochs = by_epoch if by_epoch is not None else 'Epoch' in (kind or '')
+    loop, key = ('Epoch', 'max_epochs') if epochs else ('Iter', 'max_iters')
+    yield (
+        f'train_cfg={dict(train)}: a loop takes type or by_epoch, and max_iters or '
+        'max_epochs, not both; one may come from _base_: set train_cfg=dict('
+        f"_delete_=True, type='Resumable{loop}TrainLoop', {key}="
+        f'{train.get(key, "...")}, val_interval={train.get("val_interval", 1)})'
+    )
+
+
 def _never(cfg: Config, classes: Classes) -> Iterator[str]:
     """Settings that never come into effect."""
     train: Any = cfg.get('train_cfg') or {}
@@ -154,7 +172,7 @@ def _scores(metric: Any) -> Iterator[str]:
     yield from (f'{prefix}/{name}' if prefix else name for name in names)
 
 
-TRAINING_RULES = _samplers, _epochs, _never, _best
+TRAINING_RULES = _lengths, _samplers, _epochs, _never, _best
 
 
 def _sizes(cfg: Config) -> Iterator[str]:

@@ -70,6 +70,24 @@ def _as_lists(value: Any) -> Any:
     return [*map(_as_lists, value)] if isinstance(value, list | tuple) else value
 
 
+def check_names(dataset: Any, option: str) -> None:
+    """Refuse a data set without names of classes, which mmseg's metric needs.
+
+    Args:
+        dataset: built, with a ``metainfo``.
+        option: its place in the config, for the message.
+
+    Raises:
+        UserError: names the data set, the keys found and the fix.
+    """
+    found = ', '.join(map(str, dataset.metainfo)) or 'nothing'
+    raise UserError(
+        f'{option} ({type(dataset).__name__}) names no classes: its metainfo has '
+        f"{found}: expected 'classes' (mmseg before 1.0: CLASSES): set {option}."
+        'metainfo=dict(classes=(...), palette=[...]), or METAINFO in the class'
+    )
+
+
 def check_masks(dataset: Any) -> None:
     """Refuse training annotations of one label alone, beside 255, which is ignored.
 

@@ -22,6 +22,7 @@ from illama_seg.apis.models import annotation_ids, load_weights
 from illama_seg.apis.prediction import without_annotations
 from illama_seg.apis.runs import overview  # registers the config's hook  # noqa: F401
 from illama_seg.apis.runs.foreign import complete_hooks
+from illama_seg.apis.runs.loggers import check_loggers
 from illama_seg.apis.runs.processes import join_processes_without_gpus
 from illama_seg.apis.scores import ScoresWriter
 from illama_seg.apis.user_errors import (
@@ -79,6 +80,7 @@ def build_tester(
                     **{name: str(folder)},
                 )
             check_writable(folder, name)
+    check_loggers(cfg)
     try:
         datasets = check_data(cfg, ('test',))
     except MissingAnnotationsError as error:

@@ -21,6 +21,7 @@ from illama_seg.apis.checks import (
 from illama_seg.apis.runs import overview  # registers the config's hook  # noqa: F401
 from illama_seg.apis.runs.batches import enable_auto_scale_lr
 from illama_seg.apis.runs.foreign import complete_runtime
+from illama_seg.apis.runs.loggers import check_loggers
 from illama_seg.apis.runs.processes import join_processes_without_gpus
 from illama_seg.apis.user_errors import (
     check_writable,
@@ -59,6 +60,7 @@ def build_trainer(
         UserError: data, checkpoint, work dir or an option cannot be used.
     """
     check_writable(cfg.work_dir, 'work_dir')
+    check_loggers(cfg)
     check_data(cfg, ('train', 'val'))
     opened = check_pretrained(cfg)
     check_schedule(cfg)

@@ -14,7 +14,7 @@ from tiny_run import CONFIG
 from illama_seg.apis import get_config, list_models, load_config, parse_cfg_options
 from illama_seg.apis.checks import check_whole_batch
 from illama_seg.apis.consistency import contradictions, doubts
-from illama_seg.apis.dataset_checks import check_class_names, check_masks
+from illama_seg.apis.dataset_checks import check_class_names, check_masks, check_names
 from illama_seg.datasets import CheckedSegDataset
 from illama_seg.engine import SafeCheckpointHook
 
@@ -508,3 +508,77 @@ def test_heads_with_a_loss_of_their_own_have_rules_of_their_own():
         pytest.skip('this mmseg was installed without its configs')
     cfg = Config.fromfile(path, import_custom_modules=False)
     assert not contradictions(cfg, {})
+
+
+MOSAIC = dict(type='RandomMosaic', prob=0.5, img_scale=(64, 64))
+
+
+@pytest.mark.parametrize(
+    ('dataset', 'text'),
+    [
+        (
+            dict(pipeline=[dict(type='RandomRotFlip')]),
+            'set train_dataloader.dataset.pi',
+        ),
+        (
+            dict(dataset=dict(pipeline=[dict(type='RandomRotFlip')])),
+            'train_dataloader.dataset.dataset.pipeline.0 (RandomRotFlip) interpolates',
+        ),
+        (dict(pipeline=[dict(type='RandomRotFlip', rotate_prob=0)]), None),
+        (dict(pipeline=[dict(type='RandomRotate', prob=1, degree=9)]), None),
+        (dict(pipeline=[MOSAIC]), "dict(type='MultiImageMixDataset', dataset=..."),
+        (
+            dict(
+                type='MultiImageMixDataset',
+                dataset=dict(pipeline=[]),
+                pipeline=[MOSAIC],
+            ),
+            None,
+        ),
+    ],
+)
+def test_steps_that_spoil_labels_or_need_several_images(dataset, text):
+    cfg = config()
+    cfg.train_dataloader.dataset = dataset
+    found = contradictions(cfg, CLASSES)
+    assert not found if text is None else any(text in one for one in found), found
+
+
+@pytest.mark.parametrize('kind', ['DiceLoss', 'TverskyLoss', 'CrossEntropyLoss'])
+def test_a_dice_loss_does_not_leave_out_what_is_not_annotated(kind):
+    cross = dict(type='CrossEntropyLoss')
+    cfg = config(dict(loss_decode=[cross, dict(type=kind, loss_name='loss_2')]))
+    found = [text for text in doubts(cfg) if 'DiceLoss) counts pixels' in text]
+    assert bool(found) is (kind == 'DiceLoss')
+    assert all(one.startswith('model.decode_head.loss_decode.1 ') for one in found)
+
+
+@pytest.mark.parametrize(
+    ('train', 'fix'),
+    [
+        (
+            dict(type='ResumableIterTrainLoop', by_epoch=True, max_epochs=9),
+            "type='ResumableEpochTrainLoop', max_epochs=9, val_interval=1)",
+        ),
+        (
+            dict(type='EpochBasedTrainLoop', max_iters=4, max_epochs=9),
+            "type='ResumableEpochTrainLoop', max_epochs=9, val_interval=1)",
+        ),
+        (
+            dict(type='IterBasedTrainLoop', max_iters=4, max_epochs=9, val_interval=2),
+            "type='ResumableIterTrainLoop', max_iters=4, val_interval=2)",
+        ),
+        (dict(by_epoch=False, max_iters=4), None),
+        (dict(type='ResumableIterTrainLoop', max_iters=4), None),
+    ],
+)
+def test_a_loop_counts_iterations_or_epochs(train, fix):
+    found = [t for t in contradictions(config(train_cfg=train), CLASSES) if '_del' in t]
+    assert not found if fix is None else fix in found[0]
+
+
+def test_a_data_set_without_names_is_refused():
+    dataset = CheckedSegDataset(lazy_init=True, metainfo=dict(CLASSES=('a',)))
+    text = r'val_dataloader.dataset \(CheckedSegDataset\) names no classes: .*CLASSES'
+    with pytest.raises(ValueError, match=text):
+        check_names(dataset, 'val_dataloader.dataset')

@@ -38,6 +38,20 @@ def test_a_missing_package_is_named_with_the_command(package, monkeypatch, tmp_p
     assert message == f'error: {expected}'
 
 
+@pytest.mark.parametrize(
+    ('backend', 'package'),
+    [('TensorboardVisBackend', 'tensorboard'), ('WandbVisBackend', 'wandb')],
+)
+def test_a_missing_package_of_the_config_is_named(backend, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    cfg = load_config(CONFIG)
+    loggers.check_loggers(cfg)
+    cfg.visualizer.vis_backends = [dict(type='LocalVisBackend'), dict(type=backend)]
+    text = f'visualizer.vis_backends.1.type={backend} needs {package}, .*pip install'
+    with pytest.raises(ValueError, match=text):
+        loggers.check_loggers(cfg)
+
+
 def test_both_stand_beside_the_log_that_there_is_once(installed):
     cfg = load_config(CONFIG)
     for add in (add_tensorboard, add_wandb) * 2:

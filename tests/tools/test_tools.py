@@ -434,7 +434,7 @@ def test_infer_writes_ids_at_the_size_of_the_image_and_an_overlay(
     source, out, _ = inferred
     ids = np.asarray(Image.open(out / 'labels' / f'{name}.png'))
     (path,) = (p for p in source.rglob('*') if p.stem == name.split('/')[-1])
-    model = load_segmentor(run.config, run.checkpoint)
+    model = load_segmentor(run.config, run.checkpoint, fold=True)
     assert ids.shape == size
     np.testing.assert_array_equal(ids, predict(model, read_image(path)) + 1)
     overlay = cv2.imread(str(out / 'overlay' / f'{name}.jpg'))
@@ -475,7 +475,7 @@ def test_infer_segments_at_full_size_with_blended_windows(run, tmp_path):
     command = [run.config, run.checkpoint, tmp_path / 'big.png', '--out', tmp_path]
     run_tool('infer', *command, '--full-size', '--blend', 'hann', '--batch-size', 3)
     ids = np.asarray(Image.open(tmp_path / 'labels' / 'big.png'))
-    model = load_segmentor(run.config, run.checkpoint)
+    model = load_segmentor(run.config, run.checkpoint, fold=True)
     expected = predict(model, image, full_size=True, blend='hann', batch_size=3)
     np.testing.assert_array_equal(ids, expected + 1)
 

@@ -13,6 +13,14 @@ from mmengine.logging import print_log
 
 from illama_seg.errors import UserError
 
+PACKAGES = {
+    'TensorboardVisBackend': 'tensorboard',
+    'WandbVisBackend': 'wandb',
+    'ConfigWandbVisBackend': 'wandb',
+    'MLflowVisBackend': 'mlflow',
+    'ClearMLVisBackend': 'clearml',
+}
+
 
 def add_tensorboard(cfg: Config) -> None:
     """Log to TensorBoard too, into ``work_dir/TIME/vis_data``.
@@ -45,6 +53,23 @@ def add_wandb(cfg: Config) -> None:
             logger='current',
         )
     _add(cfg, dict(type='ConfigWandbVisBackend', init_kwargs=options))
+
+
+def check_loggers(cfg: Config) -> None:
+    """Refuse a logger of the config whose package is not installed.
+
+    Raises:
+        UserError: names the place in the config and the package.
+    """
+    backends = (cfg.get('visualizer') or {}).get('vis_backends') or ()
+    for number, backend in enumerate(backends):
+        package = PACKAGES.get(backend.get('type'))
+        if package and importlib.util.find_spec(package) is None:
+            option = f'visualizer.vis_backends.{number}.type'
+            raise UserError(
+                f'{option}={backend["type"]} needs {package}, which is not installed: '
+                f'pip install {package}, or leave it out'
+            )
 
 
 def _need(package: str) -> None:
