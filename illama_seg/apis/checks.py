@@ -84,7 +84,7 @@ def _built(settings: Any, split: str) -> Any:
 
 
 def _has_samples(settings: Any) -> bool:
-    """Whether a data set that could not be built lists any file."""
+    """Return whether a data set that could not be built lists any file."""
     dataset = DATASETS.build({**settings, 'lazy_init': True})
     return not hasattr(dataset, 'load_data_list') or bool(dataset.load_data_list())
 

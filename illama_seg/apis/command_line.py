@@ -1,4 +1,4 @@
-"""What the tools share: options and commands in place of parameters and calls."""
+"""Options and commands of the tools, in place of parameters and calls in Python."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from illama_seg.errors import UserError
 
-# What a message calls in Python -> the command that a tool names instead.
+# Call in Python that a message names -> command that a tool names instead.
 COMMANDS = {
     "illama_seg.datasets.prepare.prepare_ade20k('data/ade/ADEChallengeData2016')": (
         'python tools/data/prepare_ade20k.py [FOLDER_OR_ZIP]'

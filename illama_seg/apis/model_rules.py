@@ -71,7 +71,7 @@ def heads(cfg: Config, classes: Classes) -> Iterator[str]:
 
 
 def _is_per_pixel(head: Mapping) -> bool:
-    """Whether a head has mmseg's loss of each pixel, unlike Mask2Former's."""
+    """Return whether a head has mmseg's loss of each pixel, unlike Mask2Former's."""
     kind = head.get('type')
     kind = MODELS.get(kind) if kind and isinstance(kind, str) else kind
     method = 'loss_by_feat'

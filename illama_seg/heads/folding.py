@@ -18,7 +18,8 @@ def fold_for_inference(model: nn.Module) -> nn.Module:
     """Fold batch normalisations and 1x1 convolutions into the convolutions before.
 
     Outputs stay equal to rounding. The state dict changes: fold after loading weights,
-    and only for inference. Folded are, in any mmseg segmentor:
+    and only for inference. Folded are, in any mmseg segmentor, where a convolution has
+    neither groups nor hooks:
 
     - a batch normalisation after a convolution (mmcv's ``ConvModule``) or after a
       transposed convolution (``Feature2Pyramid``),
@@ -62,7 +63,7 @@ def _fold_norms(layers: nn.Sequential) -> None:
 
 
 def _is_bare(conv: nn.Module, kind: type) -> bool:
-    """Whether a convolution is what its weights say: no groups, no hooks.
+    """Return whether a convolution is what its weights say: no groups, no hooks.
 
     Hooks belong to spectral norm, weight norm and pruning, which make the weights anew.
     """

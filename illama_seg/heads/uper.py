@@ -91,7 +91,7 @@ def _is_plain(module: ConvModule) -> bool:
 
 
 def _has_hooks(module: nn.Module) -> bool:
-    """Whether a call is waited for: hooks see the concatenation, or make weights."""
+    """Return whether hooks wait for a call: they see its input, or make weights."""
     return bool(
         module._forward_hooks
         or module._forward_pre_hooks

@@ -46,16 +46,7 @@ WAYS = {'product': F.linear, 'convolution': by_convolution}
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Compute ``F.linear`` by the fastest product, see :func:`automatic_product`.
-
-    Args:
-        x: (..., K).
-        weight: (M, K).
-        bias: (M,), or None.
-
-    Returns:
-        (..., M).
-    """
+    """Compute ``F.linear`` by the fastest product, see :func:`automatic_product`."""
     if (
         torch.compiler.is_compiling()
         or x.device.type != 'cpu'

@@ -13,15 +13,8 @@ KIND = 'cpu', torch.float32, 16
 
 
 @pytest.fixture(autouse=True)
-def file(tmp_path, monkeypatch):
-    """Path of a file of choices of this test's own; 'auto' measures."""
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+def _auto(file, monkeypatch):
     monkeypatch.setenv(dispatch.VARIABLE, 'auto')
-    monkeypatch.setattr(choices, '_switches', lambda: 0)
-    monkeypatch.setattr(choices, '_spent', 0.0)
-    choices.forget()
-    yield tmp_path / 'illama_seg' / 'measured.json'
-    choices.forget()
 
 
 @pytest.fixture

@@ -10,15 +10,8 @@ from illama_seg.machine import choices
 
 
 @pytest.fixture(autouse=True)
-def file(tmp_path, monkeypatch):
-    """Give each test a file of choices of its own; 'auto' measures."""
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+def _auto(file, monkeypatch):
     monkeypatch.setenv(module.VARIABLE, 'auto')
-    monkeypatch.setattr(choices, '_switches', lambda: 0)
-    monkeypatch.setattr(choices, '_spent', 0.0)
-    choices.forget()
-    yield
-    choices.forget()
 
 
 @pytest.fixture
