@@ -19,6 +19,7 @@ from illama_seg.apis.dataset_checks import (
     check_images,
     check_masks,
     check_names,
+    check_zero_labels,
 )
 from illama_seg.apis.model_rules import named
 from illama_seg.apis.runs.processes import VARIABLES
@@ -56,6 +57,7 @@ def check_data(cfg: Config, splits: tuple[str, ...]) -> dict[str, Any]:
                 check_whole_batch(cfg, len(dataset))
             if 'decode_head' in cfg.model:
                 check_images(dataset, split, cfg)
+    check_zero_labels(cfg, datasets)
     if 'head' in cfg.model:
         check_classes(cfg.model.head.num_classes, classes)
         for split in splits:

@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.config import Config
 
 from illama_seg.apis import model_rules
-from illama_seg.apis.mmseg_rules import dice, transforms
+from illama_seg.apis.mmseg_rules import dice, hard_pixels, transforms
 from illama_seg.apis.model_rules import Classes, listed, named
 from illama_seg.datasets.values import pipeline_of
 
@@ -18,6 +18,29 @@ SCORES = {
     'mDice': ('aAcc', 'mDice', 'mAcc'),
     'mFscore': ('aAcc', 'mFscore', 'mPrecision', 'mRecall'),
 }
+
+# Keys of mmseg 0.x and what took their place.
+EARLIER_KEYS = dict(
+    seed='randomness.seed',
+    deterministic='randomness.deterministic',
+    data='train_dataloader, val_dataloader and test_dataloader',
+    optimizer='optim_wrapper.optimizer',
+    optimizer_config='optim_wrapper.clip_grad and optim_wrapper.accumulative_counts',
+    fp16='optim_wrapper.type=AutocastOptimWrapper',
+    lr_config='param_scheduler',
+    momentum_config='param_scheduler',
+    runner='train_cfg.type and train_cfg.max_iters',
+    total_iters='train_cfg.max_iters',
+    total_epochs='train_cfg.max_epochs',
+    evaluation='train_cfg.val_interval and val_evaluator',
+    checkpoint_config='default_hooks.checkpoint',
+    log_config='default_hooks.logger and visualizer.vis_backends',
+    workflow='train_cfg.val_interval',
+    resume_from='resume=True and load_from',
+    dist_params='env_cfg.dist_cfg',
+    cudnn_benchmark='env_cfg.cudnn_benchmark',
+    gpu_ids='launcher',
+)
 
 
 def contradictions(cfg: Config, classes: Classes) -> list[str]:
@@ -32,8 +55,10 @@ def contradictions(cfg: Config, classes: Classes) -> list[str]:
         One sentence for each contradiction.
     """
     rules: tuple[Any, ...] = model_rules.RULES if 'decode_head' in cfg.model else ()
-    rules += (_workers, transforms) if rules else (_workers,)
-    rules += TRAINING_RULES if 'train' in classes else ()
+    segments = bool(rules)
+    rules += (_workers, transforms) if segments else (_workers,)
+    if 'train' in classes:
+        rules += (hard_pixels, *TRAINING_RULES) if segments else TRAINING_RULES
     return [text for rule in rules for text in rule(cfg, classes)]
 
 
@@ -48,7 +73,7 @@ def doubts(cfg: Config) -> list[str]:
     """
     return [
         text
-        for rule in (_sizes, _curves, model_rules.preprocessor, dice)
+        for rule in (_sizes, _curves, _earlier_keys, model_rules.preprocessor, dice)
         for text in rule(cfg)
     ]
 
@@ -215,6 +240,13 @@ def _curves(cfg: Config) -> Iterator[str]:
             f'{_loop(cfg)} has one epoch, so every validation is logged at the same '
             'place: set default_hooks.logger.log_metric_by_epoch=False'
         )
+
+
+def _earlier_keys(cfg: Config) -> Iterator[str]:
+    """Keys of mmseg before 1.0, which mmengine leaves alone."""
+    for key, successor in EARLIER_KEYS.items():
+        if cfg.get(key) is not None:
+            yield f'{key} has no effect since mmseg 1.0: set {successor}'
 
 
 def _loop(cfg: Config) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -129,6 +129,55 @@ def check_masks(dataset: Any) -> None:
             f'{only}, so nothing is learnt: write the number of its class into each '
             f'pixel, from 0 to {len(dataset.metainfo["classes"]) - 1}'
         )
+
+
+def check_zero_labels(cfg: Config, datasets: Mapping[str, Any]) -> None:
+    """Refuse ``reduce_zero_label`` that differs between what reads the same labels.
+
+    Between a data set and the ``LoadAnnotations`` of its pipeline, and between the data
+    sets of one class that train and validate.
+
+    Args:
+        cfg: config of the run.
+        datasets: split -> data set, built.
+
+    Raises:
+        UserError: names both options.
+    """
+    found: dict[type, tuple[str, bool]] = {}
+    for split, built in datasets.items():
+        settings: Any = cfg[f'{split}_dataloader'].dataset
+        for option, part, dataset in _leaves(
+            f'{split}_dataloader.dataset', settings, built
+        ):
+            key, value = f'{option}.reduce_zero_label', dataset.reduce_zero_label
+            for number, step in enumerate(part.get('pipeline') or ()):
+                asked = step.get('reduce_zero_label')
+                if asked is not None and asked != value:
+                    name = f'{option}.pipeline.{number}.reduce_zero_label'
+                    raise UserError(
+                        f'{name}={asked} ({step.get("type")}), but {key}={value}: set '
+                        f'{key}={asked}, and leave it out of the pipeline'
+                    )
+            other, expected = found.setdefault(type(dataset), (key, value))
+            if value != expected:
+                raise UserError(
+                    f'{key}={value}, but {other}={expected}: label 1 is class '
+                    f'{1 - value} in the one and class {1 - expected} in the other: '
+                    'set the same in both'
+                )
+
+
+def _leaves(option: str, settings: Any, dataset: Any) -> Iterator[tuple]:
+    """Yield option, config and data set of mmseg's below wrappers."""
+    if 'datasets' in settings and hasattr(dataset, 'datasets'):
+        for number, part in enumerate(settings['datasets']):
+            name = f'{option}.datasets.{number}'
+            yield from _leaves(name, part, dataset.datasets[number])
+    elif 'dataset' in settings and hasattr(dataset, 'dataset'):
+        yield from _leaves(f'{option}.dataset', settings['dataset'], dataset.dataset)
+    elif isinstance(dataset, BaseSegDataset):
+        yield option, settings, dataset
 
 
 def check_images(dataset: Any, split: str, cfg: Config) -> None:

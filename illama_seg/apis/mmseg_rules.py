@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from mmengine.config import Config
+from mmseg.registry import MODELS
 
-from illama_seg.apis.model_rules import HEADS, Classes, named
+from illama_seg.apis.model_rules import HEADS, Classes, is_per_pixel, named
 
 MIXING = 'MultiImageMixDataset'
 
@@ -40,6 +43,47 @@ def _wrapped(dataset: Mapping, option: str) -> Iterator[tuple[str, Mapping]]:
     yield option, dataset
     for name, part in named(dataset, ('dataset', 'datasets'), option):
         yield from _wrapped(part, name)
+
+
+def hard_pixels(cfg: Config, classes: Classes) -> Iterator[str]:
+    """Losses of mmseg that its decode heads cannot call, or not on this machine."""
+    for option, head in named(cfg.model, HEADS, 'model'):
+        channels = head.get('out_channels') or head.get('num_classes', 1)
+        sampler = f"{option}.sampler=dict(type='OHEMPixelSampler', thresh=0.7)"
+        for key, loss in named(head, ('loss_decode',), option):
+            kind = loss.get('type') or ''
+            if not kind or not isinstance(kind, str) or not is_per_pixel(head):
+                continue
+            fix = f'set {key}.type=CrossEntropyLoss'
+            if not _takes_labels(kind):
+                yield (
+                    f'{key} ({kind}) does not take the weight and ignore_index that a '
+                    f'decode head hands on: {fix}, with {sampler} to train on hard '
+                    'pixels'
+                )
+            elif (
+                kind.split('.')[-1] == 'FocalLoss'
+                and channels > 1
+                and not torch.cuda.is_available()
+            ):
+                yield (
+                    f'{key} (FocalLoss) of {channels} classes runs on a GPU only, and '
+                    f'there is none: {fix}, with {sampler} to train on hard pixels'
+                )
+
+
+def _takes_labels(kind: str) -> bool:
+    """Return whether a loss can be called as mmseg's decode heads do."""
+    try:
+        loss: Any = MODELS.get(kind)
+        inspect.signature(loss.forward).bind(
+            None, 'logits', 'labels', weight=None, ignore_index=255
+        )
+    except TypeError:
+        return False
+    except (AttributeError, RuntimeError, ValueError):  # not registered or inspectable
+        pass
+    return True
 
 
 def dice(cfg: Config) -> Iterator[str]:

@@ -43,7 +43,7 @@ def heads(cfg: Config, classes: Classes) -> Iterator[str]:
                 f'{key}={count}, but annotations and label images have 8 bits, of '
                 f'which 255 is not annotated: set {key}={MOST_CLASSES} or less'
             )
-        if not _is_per_pixel(head):
+        if not is_per_pixel(head):
             continue
         binary = (
             f'{key}=2 {option}.out_channels=1 {option}.loss_decode.use_sigmoid=True'
@@ -70,7 +70,7 @@ def heads(cfg: Config, classes: Classes) -> Iterator[str]:
                 )
 
 
-def _is_per_pixel(head: Mapping) -> bool:
+def is_per_pixel(head: Mapping) -> bool:
     """Return whether a head has mmseg's loss of each pixel, unlike Mask2Former's."""
     kind = head.get('type')
     kind = MODELS.get(kind) if kind and isinstance(kind, str) else kind
@@ -81,7 +81,7 @@ def _is_per_pixel(head: Mapping) -> bool:
 def losses(cfg: Config, classes: Classes) -> Iterator[str]:
     """Options of a loss that mmseg leaves out or cannot compute together."""
     for option, head in named(cfg.model, HEADS, 'model'):
-        if not _is_per_pixel(head):
+        if not is_per_pixel(head):
             continue
         channels = head.get('out_channels') or head.get('num_classes', 1)
         for key, loss in named(head, ('loss_decode',), option):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os.path as osp
+import traceback
 from collections.abc import Sequence
 
 from mmengine.fileio import isdir, list_dir_or_file
@@ -91,9 +92,10 @@ class CheckedSegDataset(BaseSegDataset):
             ]
             if any(file in str(error) for file in files):
                 raise UserError(str(error)) from error
+            line = traceback.extract_tb(error.__traceback__)[-1].line
             raise UserError(
                 f'cannot read sample {idx}, {" with ".join(files)}: '
-                f'{type(error).__name__}: {error}'
+                f'{type(error).__name__}: {str(error) or f"at `{line}`"}'
             ) from error
 
 

@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
 from illama_seg.apis.consistency import contradictions
+from illama_seg.apis.dataset_checks import check_class_names
 from illama_seg.apis.user_errors import (
     check_segmentation,
     check_writable,
@@ -73,6 +74,8 @@ def check_dataset(
         for split in ('train', 'val')
         if cfg.get(f'{split}_dataloader')
     }
+    for split, setting in settings.items():
+        check_class_names(setting, f'{split}_dataloader.dataset')
     folder = Path(out or Path(cfg.work_dir, 'data_check'))
     check_writable(folder)
     with options_explained(cfg):

@@ -8,15 +8,23 @@ import cv2
 import mmseg
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.registry import DATASETS
 from tiny_run import CONFIG
 
 from illama_seg.apis import get_config, list_models, load_config, parse_cfg_options
 from illama_seg.apis.checks import check_whole_batch
 from illama_seg.apis.consistency import contradictions, doubts
-from illama_seg.apis.dataset_checks import check_class_names, check_masks, check_names
+from illama_seg.apis.dataset_checks import (
+    check_class_names,
+    check_masks,
+    check_names,
+    check_zero_labels,
+)
 from illama_seg.datasets import CheckedSegDataset
 from illama_seg.engine import SafeCheckpointHook
+from illama_seg.errors import UserError
 
 CLASSES = {'train': ('a', 'b', 'c'), 'val': ('a', 'b', 'c')}
 
@@ -167,6 +175,17 @@ RULES = [
         'model.auxiliary_head.loss_decode.avg_non_ignore=False',
     ),
     (
+        'model.decode_head.loss_decode.type=OhemCrossEntropy',
+        '(OhemCrossEntropy) does not take the weight and ignore_index',
+        'model.decode_head.loss_decode.type=CrossEntropyLoss',
+    ),
+    pytest.param(
+        'model.auxiliary_head.loss_decode.type=FocalLoss',
+        '(FocalLoss) of 150 classes runs on a GPU only',
+        'model.auxiliary_head.loss_decode.type=CrossEntropyLoss',
+        marks=pytest.mark.skipif(torch.cuda.is_available(), reason='a GPU is there'),
+    ),
+    (
         'model.data_preprocessor.seg_pad_val=0',
         'the loss would not ignore padding',
         'model.data_preprocessor.seg_pad_val=255',
@@ -233,7 +252,9 @@ def overridden(*options):
 
 
 @pytest.mark.parametrize(
-    ('wrong', 'text', 'mends'), RULES, ids=[r[0][:60] for r in RULES]
+    ('wrong', 'text', 'mends'),
+    RULES,
+    ids=[getattr(rule, 'values', rule)[0][:60] for rule in RULES],
 )
 def test_a_contradiction_is_named_with_the_option_that_mends_it(wrong, text, mends):
     found = contradictions(overridden(wrong), dict(train=NAMES, val=NAMES))
@@ -405,6 +426,63 @@ def test_data_sets_of_a_wrapper_agree_in_their_classes(other):
     check_class_names(dict(datasets=[first, listed]), 't')
     keys = ['classes', 'reduce_zero_label']
     check_class_names(wrapper | dict(ignore_keys=keys), 't')
+
+
+def scenes(tmp_path, split, reduced, **more):
+    (tmp_path / split).mkdir(exist_ok=True)
+    for name in ('a.jpg', 'a.png'):
+        cv2.imwrite(str(tmp_path / split / name), np.ones((4, 4), np.uint8))
+    settings = dict(
+        type='CheckedSegDataset',
+        data_prefix=dict(
+            img_path=str(tmp_path / split), seg_map_path=str(tmp_path / split)
+        ),
+        metainfo=dict(classes=('a', 'b')),
+        reduce_zero_label=reduced,
+        **more,
+    )
+    return settings, DATASETS.build(settings)
+
+
+@pytest.mark.parametrize('wrap', [False, True])
+def test_training_and_validation_count_labels_alike(tmp_path, wrap):
+    train, val = scenes(tmp_path, 'train', True), scenes(tmp_path, 'val', False)
+    key = 'train_dataloader.dataset.reduce_zero_label=True'
+    if wrap:
+        train = dict(type='ConcatDataset', datasets=[train[0]])
+        train = train, DATASETS.build(train)
+        key = key.replace('reduce', 'datasets.0.reduce')
+    cfg = Config(
+        {
+            f'{s}_dataloader': dict(dataset=d)
+            for s, (d, _) in dict(train=train, val=val).items()
+        }
+    )
+    with pytest.raises(UserError, match='label 1 is class 1 in the one') as error:
+        check_zero_labels(cfg, dict(train=train[1], val=val[1]))
+    assert key in str(error.value) and 'set the same' in str(error.value)
+    check_zero_labels(cfg, dict(train=train[1]))
+    check_zero_labels(cfg, dict(train=val[1], val=val[1]))
+
+
+@pytest.mark.filterwarnings('ignore:.reduce_zero_label. will be deprecated')
+def test_the_loading_step_reduces_labels_as_its_data_set_does(tmp_path):
+    step = dict(type='mmseg.LoadAnnotations', reduce_zero_label=True)
+    for reduced in (False, True):
+        settings, dataset = scenes(tmp_path, 'train', reduced, pipeline=[step])
+        cfg = Config(dict(train_dataloader=dict(dataset=settings)))
+        if reduced:
+            check_zero_labels(cfg, dict(train=dataset))
+            continue
+        text = r'pipeline\.0\.reduce_zero_label=True \(mmseg.LoadAnnotations\), but '
+        with pytest.raises(UserError, match=text):
+            check_zero_labels(cfg, dict(train=dataset))
+
+
+@pytest.mark.parametrize('key', ['seed', 'lr_config', 'evaluation', 'resume_from'])
+def test_a_key_of_mmseg_before_1_0_is_said_to_have_no_effect(key):
+    (found,) = doubts(Config(plain().to_dict() | {key: 1}))
+    assert found.startswith(f'{key} has no effect since mmseg 1.0: set ')
 
 
 def test_a_best_f_score_is_the_highest():

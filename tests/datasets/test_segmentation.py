@@ -5,6 +5,7 @@ from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
 from PIL import Image
 
 import illama_seg  # noqa: F401 (registers the data sets)
+from illama_seg.errors import UserError
 
 LOAD = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
 TYPES = {'ade': 'CheckedADE20KDataset', 'camvid': 'CamVidDataset'}
@@ -207,3 +208,13 @@ def test_an_empty_folder_of_annotations_says_which_files_it_needs(root):
 def test_images_without_annotations_pass_the_check():
     check = TRANSFORMS.build(dict(type='CheckAnnotations', num_classes=2))
     assert check({'img_path': 'x'}) == {'img_path': 'x'}
+
+
+def test_an_error_without_text_is_said_by_the_line_that_failed(root):
+    def odd(sample):
+        raise AssertionError
+
+    dataset = build(root)
+    dataset.pipeline.transforms.append(odd)
+    with pytest.raises(UserError, match='AssertionError: at `raise AssertionError`'):
+        dataset.prepare_data(0)

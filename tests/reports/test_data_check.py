@@ -8,6 +8,7 @@ import pytest
 from tiny_run import CONFIG, ROOT, make_ade20k
 
 from illama_seg.apis import load_config
+from illama_seg.errors import UserError
 from illama_seg.reports import browse_dataset, check_dataset, data_check
 
 
@@ -61,6 +62,15 @@ def test_the_table_has_the_classes_that_occur_and_their_shares(checked):
     cells = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
     assert cells['sky'] == ['48.438', '4', '48.438', '2']  # 31 of 64 rows
     assert set(cells) == {'class', 'sky', 'road', 'car'}
+
+
+def test_data_sets_of_a_wrapper_that_name_other_classes_are_refused(data, tmp_path):
+    cfg = config(data)
+    part = cfg.train_dataloader.dataset | dict(metainfo=dict(classes=('a', 'b')))
+    other = part | dict(metainfo=dict(classes=('b', 'a')))
+    cfg.train_dataloader.dataset = dict(type='ConcatDataset', datasets=[part, other])
+    with pytest.raises(UserError, match=r'dataset\.datasets\.1\.metainfo='):
+        check_dataset(cfg, tmp_path, workers=1)
 
 
 def test_the_contact_sheet_shows_labels_and_names_their_colours(checked):
