@@ -233,7 +233,7 @@ def test_time_augmentation_has_six_scales_and_a_flip(size):
     assert all(step['type'] == 'Resize' and step['keep_ratio'] for step in scales)
     assert [step['prob'] for step in flips] == [0.0, 1.0]
     assert all(step['direction'] == 'horizontal' for step in flips)
-    assert config.tta_model.type == 'SegTTAModel'
+    assert config.tta_model.type == 'AveragingTTAModel'
 
 
 @pytest.mark.parametrize('mode', ['slide', 'whole'])

@@ -2,10 +2,24 @@
 
 import argparse
 import os
+import sys
+from typing import NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """Parser that knows what a file behind --resume is meant to do."""
+
+    def error(self, message: str) -> NoReturn:
+        if 'unrecognized arguments' in message and '--resume' in sys.argv:
+            message += (
+                '; --resume takes no file: to go on from one, write --resume '
+                '--cfg-options load_from=FILE'
+            )
+        super().error(message)
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument('config', help='config file, or name of a config')
     parser.add_argument('--work-dir', help='folder for logs and checkpoints')
     parser.add_argument(

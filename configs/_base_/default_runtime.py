@@ -54,4 +54,4 @@ default_hooks = dict(
 )
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-tta_model = dict(type='SegTTAModel')
+tta_model = dict(type='AveragingTTAModel')

@@ -154,6 +154,8 @@ def check_schedule(cfg: Config) -> None:
     key, unit = ('max_epochs', 'epochs') if by_epoch else ('max_iters', 'iterations')
     length, ends = cfg.train_cfg.get(key), {}
     for option, step in named(cfg, ('param_scheduler',)):
+        if length and step.get('by_epoch', True) == by_epoch:
+            _check_turning_points(option, step, length, unit)
         if step.get('end', float('inf')) <= step.get('begin', 0):
             raise UserError(
                 f'{option} ends at iteration {step.end}, before it begins, at '
@@ -172,19 +174,56 @@ def check_schedule(cfg: Config) -> None:
         )
 
 
+def _check_turning_points(option: str, step: Any, length: int, unit: str) -> None:
+    """Warn of a cosine of another length than its part of the training, and the like.
+
+    An explicit end that differs from the training's is warned of beside this.
+    """
+    span = min(step.get('end', length), length) - step.get('begin', 0)
+    text, period = '', step.get('T_max')
+    if period is not None and period != span:
+        does = 'does not reach its end' if period > span else 'rises again after it'
+        text = (
+            f'{option}.T_max={period}, but it acts for {span} {unit}: the learning '
+            f'rate {does}: set {option}.T_max={span}'
+        )
+    milestones = step.get('milestones') or ()
+    late = [point for point in milestones if point >= span]
+    if late:
+        text = (
+            f'{option}.milestones={list(milestones)}, but it acts for {span} {unit}: '
+            f'{late[0]} is never reached: set {option}.milestones below {span}'
+        )
+    if text:
+        print_log(text, logger='current', level=30)
+
+
 def _num_processes(cfg: Config) -> int:
     """From the launcher's variable: mmengine has not started the processes yet."""
     _, variable, _ = VARIABLES.get(cfg.get('launcher', 'none'), ('', '', ''))
     return int(os.environ.get(variable, get_world_size()))
 
 
-def check_batch_norm(runner: Runner) -> None:
-    """Refuse a single image for batch normalisation after pooling to one pixel.
+def check_batch_norm(runner: Runner, cfg: Config, num_images: int) -> None:
+    """Refuse a batch of one image for batch normalisation after pooling to one pixel.
+
+    Also where the last batch of an epoch is left with one.
 
     Raises:
-        UserError: names the batch size to set.
+        UserError: names the option to set.
     """
-    if runner.cfg.train_dataloader.get('batch_size') != 1:
+    loader: Any = cfg.train_dataloader
+    sampler: Any = loader.get('sampler') or {}
+    sampler = sampler.get('sampler') or sampler
+    size = loader.get('batch_size') or 1
+    of_process = -(-num_images // _num_processes(cfg))
+    is_left = (
+        size > 1
+        and of_process % size == 1
+        and not loader.get('drop_last')
+        and sampler.get('type') != 'InfiniteSampler'
+    )
+    if size > 1 and not is_left:
         return
     synced = (nn.SyncBatchNorm,) if runner.world_size > 1 else ()
     for branch in runner.model.modules():
@@ -195,7 +234,15 @@ def check_batch_norm(runner: Runner) -> None:
         if any(pool.output_size in (1, (1, 1)) for pool in pools) and any(
             not isinstance(norm, synced) for norm in norms
         ):
+            needs = "batch normalisation after the decoder's pooling needs two"
+            if size > 1:
+                raise UserError(
+                    f'{of_process} images in batches of {size} leave one image in the '
+                    f'last batch of each epoch, but {needs}: set '
+                    'train_dataloader.drop_last=True, or another '
+                    'train_dataloader.batch_size'
+                )
             raise UserError(
-                'a process gets one image, but batch normalisation after the '
-                "decoder's pooling needs two: set train_dataloader.batch_size=2"
+                f'a process gets one image, but {needs}: set '
+                'train_dataloader.batch_size=2'
             )

@@ -15,6 +15,7 @@ from PIL import Image
 
 from illama_seg.datasets.annotations import IGNORED
 from illama_seg.datasets.decoding import image_loader
+from illama_seg.datasets.inspection import TURNED, is_turned
 from illama_seg.datasets.value_checks import ONE_VALUE, judge_values, order_warning
 from illama_seg.datasets.values import SplitValues, measure_values, pipeline_of
 from illama_seg.errors import UserError
@@ -191,13 +192,16 @@ def check_images(dataset: Any, split: str, cfg: Config) -> None:
     if not isinstance(dataset, BaseSegDataset) or not len(dataset):
         return
     loader, values, failure = image_loader(dataset), SplitValues(), None
+    turned = ''
     count = min(len(dataset), _JUDGED)
     for index in np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist():
         sample = dataset.get_data_info(index)
         path = sample['img_path']
         try:
             image = loader(sample)['img']
-            values.add(measure_values(path, image, get(path, dataset.backend_args)))
+            content = get(path, dataset.backend_args)
+            values.add(measure_values(path, image, content))
+            turned = turned or (path if is_turned(content) else '')
         except Exception as error:  # every decoder has errors of its own
             failure = failure or error
     if not values.images and isinstance(failure, UserError):
@@ -211,6 +215,8 @@ def check_images(dataset: Any, split: str, cfg: Config) -> None:
             print_log(f'{split} data, {kind}: {message}', logger='current', level=30)
     if text := order_warning(loader, cfg.model):
         print_log(f'{split} data: {text}', logger='current', level=30)
+    if turned:
+        print_log(f'{split} data: {turned}: {TURNED}', logger='current', level=30)
     if faults:
         found = '\n  '.join(faults)
         raise UserError(f'the {split} images do not fit the config:\n  {found}')

@@ -61,7 +61,7 @@ def build_trainer(
     """
     check_writable(cfg.work_dir, 'work_dir')
     check_loggers(cfg)
-    check_data(cfg, ('train', 'val'))
+    datasets = check_data(cfg, ('train', 'val'))
     opened = check_pretrained(cfg)
     check_schedule(cfg)
     if auto_scale_lr:
@@ -80,7 +80,7 @@ def build_trainer(
     with options_explained(cfg), quiet_terminal(runner_type):
         runner = runner_type.from_cfg(cfg)
     explain_building(runner, cfg)
-    check_batch_norm(runner)
+    check_batch_norm(runner, cfg, len(datasets['train']))
     cast(Any, runner).pretrained = opened  # not read again while held
     return runner
 

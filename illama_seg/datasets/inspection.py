@@ -31,6 +31,12 @@ _PLAIN = ('JPEG', 'PNG', 'BMP', 'WEBP')  # formats that decoders agree on
 _COLOURS = ('1', 'L', 'LA', 'P', 'RGB', 'RGBA', 'CMYK')
 _FEW = 64
 _ORIENTATION = 0x112  # in EXIF; 5 to 8 are rotated by 90 degrees
+TURNED = (
+    'its EXIF orientation turns or mirrors it in viewers, and in LoadImageFromFile '
+    'unless color_type ignores it; annotations are never turned. Look at the contact '
+    'sheet (check_dataset); if the labels are not on their things, write the image '
+    'anew without EXIF'
+)
 
 
 @dataclass
@@ -163,6 +169,15 @@ def _by_pillow(facts: Facts, data: bytes, loader: Any) -> np.ndarray | None:
         turned = facts.orientation in (5, 6, 7, 8)
         facts.size = (width, height) if turned else (height, width)
         return np.asarray(file.convert('RGB'))[..., ::-1]
+
+
+def is_turned(data: bytes) -> bool:
+    """Return whether the EXIF data of an image file turns or mirrors it."""
+    try:
+        with Image.open(io.BytesIO(data)) as file:
+            return (file.getexif().get(_ORIENTATION) or 1) != 1
+    except Exception:  # no format of Pillow's, or damaged
+        return False
 
 
 def _is_default(loader: Any) -> bool:

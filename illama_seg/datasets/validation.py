@@ -17,7 +17,7 @@ from PIL import Image
 from illama_seg.datasets.annotations import IGNORED, wrong_label_message
 from illama_seg.datasets.decoding import image_loader
 from illama_seg.datasets.findings import Finding, Findings
-from illama_seg.datasets.inspection import CheckedSplit, Facts, inspect_pairs
+from illama_seg.datasets.inspection import TURNED, CheckedSplit, Facts, inspect_pairs
 from illama_seg.datasets.label_checks import (
     check_classes,
     check_twin,
@@ -76,12 +76,7 @@ def check_splits(
 def _check_turned(splits: dict[str, CheckedSplit], findings: Findings) -> None:
     for name, split in splits.items():
         for path in split.turned:
-            text = (
-                f'{path}: its EXIF orientation turns or mirrors it in viewers, and in '
-                'LoadImageFromFile unless color_type ignores it; annotations are never '
-                'turned. Look at the contact sheet; if the labels are not on their '
-                'things, write the image anew without EXIF'
-            )
+            text = f'{path}: {TURNED}'
             findings.add(name, 'turned by EXIF', text, path, level='warning')
 
 

@@ -1,3 +1,4 @@
+import re
 from unittest import mock
 
 import pytest
@@ -155,6 +156,31 @@ def test_a_schedule_of_another_length_than_the_run_is_warned_of(cfg, logged):
     del cfg.param_scheduler[1].end  # it is then the training's, whatever the warmup's
     checks.check_schedule(cfg)
     assert len(logged) == 1
+
+
+@pytest.mark.parametrize(
+    ('step', 'text'),
+    [
+        (dict(type='CosineAnnealingLR', T_max=4), 'T_max=4, but it acts for 8 iter'),
+        (
+            dict(type='CosineAnnealingLR', T_max=4),
+            r'rises again after it: set .*T_max=8',
+        ),
+        (dict(type='CosineAnnealingLR', T_max=80), 'does not reach its end'),
+        (dict(type='MultiStepLR', milestones=[4, 60]), '60 is never reached'),
+        (dict(type='CosineAnnealingLR', T_max=6, begin=2), ''),
+        (dict(type='CosineAnnealingLR', T_max=8, end=8), ''),
+        (dict(type='MultiStepLR', milestones=[4, 7]), ''),
+    ],
+)
+def test_a_schedule_that_turns_elsewhere_than_the_training_is_warned_of(
+    cfg, logged, step, text
+):
+    cfg.train_cfg.max_iters = 8
+    cfg.param_scheduler = [dict(step, by_epoch=False)]
+    checks.check_schedule(cfg)
+    assert bool(logged) == bool(text)
+    assert not text or re.search(text, logged[0])
 
 
 def test_tta_needs_a_pipeline_in_the_config(run):

@@ -51,8 +51,25 @@ class OverviewHook(Hook):
             runner.logger.info('\n%s', block)
             for text in doubts(runner.cfg):
                 runner.logger.warning(text)
+            if text := _complete(runner):
+                runner.logger.warning(text)
         else:
             choices.resume(made[0])
+
+
+def _complete(runner: Runner) -> str:
+    """Say that nothing is left to train, and how to go on; '' where something is."""
+    train = runner.cfg.get('train_cfg') or {}
+    by_epoch = 'max_epochs' in train
+    key, unit = ('max_epochs', 'epoch') if by_epoch else ('max_iters', 'iteration')
+    length = train.get(key)
+    if not length or (done := runner.epoch if by_epoch else runner.iter) < length:
+        return ''
+    return (
+        f'this training is complete, {unit} {done} of train_cfg.{key}={length}: '
+        f'nothing is left to do. To go on, set train_cfg.{key} and the end of the '
+        'last param_scheduler higher'
+    )
 
 
 def describe_run(runner: Runner) -> str:
@@ -109,6 +126,9 @@ def _batch(runner: Runner, images: int) -> str:
     text = (
         f'{runner.world_size} {unit} x {images} images x {counts} accumulated = {total}'
     )
+    length = (runner.cfg.get('train_cfg') or {}).get('max_iters')
+    if counts > 1 and length:
+        text += f' ({length:,} iterations are {-(-length // counts):,} updates)'
     if recipe is None:
         return text
     return f"{text}, {'' if total == recipe else 'NOT '}the recipe's {recipe}"

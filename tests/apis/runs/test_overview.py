@@ -293,6 +293,34 @@ def test_the_block_says_what_was_rehearsed(run):
     assert len(re.findall(line, run.log, re.MULTILINE)) == 1
 
 
+def test_a_complete_run_that_is_resumed_says_that_nothing_is_left(run, tmp_path, tiny):
+    (tmp_path / 'last_checkpoint').write_text(str(run.checkpoint))
+    config, arguments = tiny('train_cfg.max_iters=2', 'param_scheduler.1.end=2')
+    run_tool('train', config, '--resume', *arguments)
+    text = 'this training is complete, iteration 2 of train_cfg.max_iters=2: nothing is'
+    assert text in log_of(tmp_path)
+    assert text not in run.log
+
+
+def test_accumulation_says_how_many_updates_there_are(tiny, tmp_path):
+    config, arguments = tiny('optim_wrapper.accumulative_counts=2')
+    run_tool('train', config, *arguments)
+    assert '2 accumulated = 4 (3 iterations are 2 updates)' in log_of(tmp_path)
+
+
+def test_a_file_behind_resume_is_refused_with_the_way(run, tiny, capsys):
+    config, _ = tiny()
+    with pytest.raises(SystemExit):
+        run_tool('train', config, '--resume', run.checkpoint)
+    assert 'write --resume --cfg-options load_from=FILE' in capsys.readouterr().err
+
+
+def test_a_file_behind_load_from_is_resumed(run, tiny, tmp_path):
+    config, arguments = tiny(f'load_from={run.checkpoint}')
+    run_tool('train', config, '--resume', *arguments)
+    assert f'resumed from {run.checkpoint}, at iteration 2\n' in log_of(tmp_path)
+
+
 def test_a_resumed_run_says_from_where(run, tmp_path, tiny):
     (tmp_path / 'last_checkpoint').write_text(str(run.checkpoint))
     config, arguments = tiny()
