@@ -30,6 +30,7 @@ def record(tmp_path_factory):
     return json.loads((out / 'segmentor.json').read_text())
 
 
+@pytest.mark.slow
 def test_every_model_is_timed_in_both_passes(record):
     found = [(row['pass'], row['name']) for row in record['rows']]
     assert found == [(p, name) for p in benchmark.PASSES for name in benchmark.NAMES]
@@ -38,6 +39,7 @@ def test_every_model_is_timed_in_both_passes(record):
         assert row['over_vit'] == 1 or row['name'] != 'vit'
 
 
+@pytest.mark.slow
 def test_ours_runs_fewer_products_than_the_vit_of_its_size(record):
     counts = {
         row['name']: row['multiply_accumulates']

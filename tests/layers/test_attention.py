@@ -381,6 +381,7 @@ def test_autocast_takes_float32_queries(impl):
 
 
 @in_process
+@pytest.mark.slow
 def test_the_triton_kernels_pass_these_tests_in_the_interpreter():
     pytest.importorskip('triton')
     golden = Path(__file__).parents[1] / 'backbones/test_illama.py'
