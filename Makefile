@@ -5,6 +5,7 @@
 #              with AVX2 alone (most laptops): no AVX-512, no bfloat16, no VNNI
 # make roadmap install, train the steps from ViT to iLLaMA on handwritten digits
 # make pretrain-demo  install, pretrain on crops of scenes, segment with and without it
+# make web     install, show the demo's model on a web page; make web MODEL=FILE_OR_DIR
 # make bench   install, time attention, backbone, whole segmentors and the training step
 # make check   install, check format, lint and types, run the tests
 PYTHON ?= python3
@@ -22,7 +23,7 @@ PROCESSOR_TESTS := tests/machine tests/layers tests/heads tests/backbones tests/
   tests/engine tests/benchmarks tests/apis/test_quantize.py \
   tests/studies/test_benchmark.py tests/apis/runs/test_overview.py tests/tools/test_doctor.py
 
-.PHONY: demo test test-slow test-avx2 check roadmap pretrain-demo bench install \
+.PHONY: demo web test test-slow test-avx2 check roadmap pretrain-demo bench install \
   clean-demo clean-pretrain-demo clean-roadmap
 
 install: $(VENV)/installed
@@ -51,6 +52,15 @@ demo: install
 	  $(if $(wildcard $(DEMO)/last_checkpoint),--resume)
 	@echo '== evaluating on scenes never trained on'
 	$(BIN)/python tools/analysis/report.py $(DEMO) --baselines
+
+# The demo is trained first, where there is no run of it.
+web: $(if $(MODEL),install,$(DEMO)/last_checkpoint)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,deploy]'
+	$(BIN)/python tools/web.py $(or $(MODEL),$(DEMO)) \
+	  $(if $(wildcard data/scenes),--examples data/scenes/images/validation)
+
+$(DEMO)/last_checkpoint:
+	$(MAKE) demo
 
 pretrain-demo: install
 	@echo '== data: scenes to segment, crops of other scenes to classify'

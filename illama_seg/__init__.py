@@ -6,6 +6,8 @@ mmpretrain and mmdet alike. ``illama_seg.integrations`` lists the changes that i
 in other libraries.
 """
 
+from importlib.util import find_spec
+
 from illama_seg.integrations.mmengine_optimizers import defer_transformers
 from illama_seg.integrations.opencv import limit_pixels
 from illama_seg.machine.threads import set_wait_policy
@@ -14,19 +16,29 @@ from illama_seg.version import __version__, check_versions
 
 set_wait_policy()  # before anything loads torch
 limit_pixels()  # before anything loads OpenCV
-check_versions()
-ignore_known_warnings()
 
-with quiet_imports():
-    defer_transformers()  # before anything loads mmengine's optimisers
-    from illama_seg import backbones, datasets, engine, heads, pretrain, quantization
-    from illama_seg.integrations import (
-        image_loaders,
-        mmengine_hub,
-        mmengine_loading,
-        timm_models,
-        visualization_hook,
-    )
+# Where there is no torch, exported files can be run, and nothing else.
+if find_spec('torch') is not None:
+    check_versions()
+    ignore_known_warnings()
+
+    with quiet_imports():
+        defer_transformers()  # before anything loads mmengine's optimisers
+        from illama_seg import (
+            backbones,
+            datasets,
+            engine,
+            heads,
+            pretrain,
+            quantization,
+        )
+        from illama_seg.integrations import (
+            image_loaders,
+            mmengine_hub,
+            mmengine_loading,
+            timm_models,
+            visualization_hook,
+        )
 
 __all__ = [
     '__version__',

@@ -14,8 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tqdm import tqdm
-
 from illama_seg.errors import UserError
 
 _LOGGER = logging.getLogger('illama_seg')
@@ -108,6 +106,8 @@ def size_of(path: Path) -> int:
 
 def _fetch_rest(url: str, part: Path) -> bool:
     """Append the missing bytes to a file; return True if it is complete."""
+    from tqdm import tqdm  # which an exported file does not need
+
     had = size_of(part)
     headers = {'Range': f'bytes={had}-'} if had else {}
     request = urllib.request.Request(url, headers=headers)

@@ -31,6 +31,7 @@ WARNED = (
 )
 # Records of loggers of libraries: the logger, and the beginning of the message.
 TOLD = (
+    ('torch.utils.cpp_extension', 'No CUDA runtime is found'),
     ('torch.utils._pytree', "<enum 'KernelPreference'> is an Enum subclass"),
     ('torch.utils._pytree', "<enum 'ScaleCalculationMode'> is an Enum subclass"),
 )

@@ -2,8 +2,6 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from packaging.version import Version
-
 __version__ = '0.1.0'
 
 # import name: (distributions that install it, lowest version). The second OpenMMLab
@@ -23,6 +21,8 @@ def check_versions() -> None:
         ImportError: names the package, the version found, the lowest one that works,
             and the command that installs it.
     """
+    from packaging.version import Version  # which an exported file does not need
+
     for name, (distributions, lowest) in REQUIRED.items():
         found = [found for dist in distributions if (found := _version(dist))]
         if found and Version(found[0]).release >= Version(lowest).release:

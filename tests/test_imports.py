@@ -16,13 +16,19 @@ ANYTHING = None
 LOWER = {'errors', 'files', 'layers', 'checkpoints', 'datasets', 'evaluation'}
 BELOW_APIS = LOWER | {
     'machine', 'quiet', 'version', 'engine', 'backbones', 'heads', 'pretrain',
-    'visualization', 'quantization',
+    'visualization', 'quantization', 'windows', 'images', 'deploy',
 }  # fmt: skip
 ALLOWED = {
     'errors': (set(), set()),
     'files': ({'errors'}, {'tqdm'}),
     'version': (set(), {'cv2', 'packaging'}),
     'quiet': (set(), set()),
+    'windows': ({'errors'}, {'numpy'}),
+    'images': ({'errors', 'files'}, {'numpy', 'cv2'}),
+    'deploy': (
+        LOWER | {'images', 'windows', 'heads', 'visualization', 'quantization'},
+        ANYTHING,
+    ),
     'machine': ({'errors'}, {'torch'}),
     'layers': ({'errors', 'machine'}, {'torch', 'triton'}),
     'checkpoints': (
@@ -54,6 +60,7 @@ ALLOWED = {
     'apis': (BELOW_APIS, ANYTHING),
     'studies': (BELOW_APIS | {'apis'}, ANYTHING),
     'reports': (BELOW_APIS | {'apis', 'studies'}, ANYTHING),
+    'web': (BELOW_APIS | {'apis'}, ANYTHING),
     '__init__': (BELOW_APIS | {'integrations'}, set()),
 }
 OUTSIDE = {'tools', 'configs', 'tests', 'benchmarks'}

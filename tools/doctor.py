@@ -60,12 +60,10 @@ ASK_PACKAGE = """
 import illama_seg
 import json, torch
 from illama_seg.machine import choices, precision, threads
-from illama_seg.quantization import wrong_products
 device = 'cuda' if torch.cuda.is_available() else 'cpu'
 print(json.dumps(dict(
     waiting=threads.describe_wait_policy(),
     precision=precision.choose_precision(device).reason,
-    integers=wrong_products(),
     device=choices.device_name(device),
     choices=str(choices.cache_file()),
 )))
@@ -301,10 +299,8 @@ def report(facts: dict, found: list[dict]) -> None:
     threads = f'{torch.get("threads", "unknown")} in torch, {facts["cores"]} cores'
     rows['threads'] = f'{threads}, OMP_NUM_THREADS={facts["omp_num_threads"]}'
     if measured := facts['measured']:
-        wrong = measured['integers']
         rows['waiting'] = measured['waiting']
         rows['precision'] = f'{measured["precision"]} ({measured["device"]})'
-        rows['8 bits'] = f'in float64: {wrong}' if wrong else 'in integers'
         rows['choices in'] = f'{measured["choices"]} (may be removed)'
     rows['/dev/shm'] = 'none' if shared is False else f'{shared:,} MiB free'
     rows['open files'] = facts['open_files'] or 'no limit'

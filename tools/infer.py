@@ -36,6 +36,17 @@ def parse_args() -> argparse.Namespace:
         '--batch-size', type=int, help='windows at once; 1 on a CPU, 8 on a GPU'
     )
     parser.add_argument(
+        '--resume',
+        action='store_true',
+        help='keep the results that --out has already, whatever they were made with',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='share the images among the processes that torchrun, srun or mpirun began',
+    )
+    parser.add_argument(
         '--cfg-options',
         nargs='+',
         action='extend',
@@ -54,12 +65,16 @@ def main(args: argparse.Namespace) -> None:
         segment_files,
     )
     from illama_seg.apis.images import IMAGE_SUFFIXES
+    from illama_seg.apis.runs.processes import join_processes
     from illama_seg.apis.video import VIDEO_SUFFIXES, is_video
     from illama_seg.errors import UserError
 
     suffixes = IMAGE_SUFFIXES + VIDEO_SUFFIXES
     images = find_images(args.inputs, skip=args.out, suffixes=suffixes)
-    cfg = load_config(args.config, parse_cfg_options(args.cfg_options))
+    cfg = load_config(
+        args.config, parse_cfg_options(args.cfg_options), launcher=args.launcher
+    )
+    join_processes(cfg)
     model = load_segmentor(cfg, args.checkpoint, args.device, fold=True)
     summary, failures = segment_files(
         model,
@@ -69,6 +84,7 @@ def main(args: argparse.Namespace) -> None:
         full_size=args.full_size,
         blend=args.blend,
         batch_size=args.batch_size,
+        resume=args.resume,
     )
     if count := sum(not is_video(name) for name in summary):
         print(f'{count} images segmented: {args.out}/overlay, {args.out}/labels')

@@ -1,12 +1,11 @@
-"""Quantise to 8 bits: python tools/quantize.py ptq|export|eval ...
+"""Simulated 8 bits: python tools/quantize.py ptq|eval ...
 
-ptq     CONFIG CHECKPOINT --out FILE [--calib N]: calibrate a float model on training
-        images and export it.
-export  CONFIG CHECKPOINT --out FILE: export the result of a quantisation-aware
-        training, as tools/train.py and configs/quantization/ train it.
-eval    CONFIG MODEL...: compare speed, size and accuracy of float32, bfloat16 and
-        8 bits on this CPU, as a table and JSON. MODEL is a checkpoint in float, an
-        exported file, or a checkpoint of a quantisation-aware training.
+ptq     CONFIG CHECKPOINT --out FILE [--calib N]: find the step sizes of a float model
+        on training images; FILE is a checkpoint of simulated 8 bits, such as
+        tools/train.py makes with configs/quantization/.
+eval    CONFIG MODEL...: compare speed, size and accuracy on this CPU, as a table and
+        JSON. MODEL is a checkpoint, in float or of simulated 8 bits, or a file of
+        tools/export.py, which is what runs in integers.
 """
 
 import argparse
@@ -18,13 +17,11 @@ def parse_args() -> argparse.Namespace:
     )
     commands = parser.add_subparsers(dest='command', required=True)
     ptq = commands.add_parser('ptq', help='quantise after training, by calibration')
-    export = commands.add_parser('export', help='export a quantisation-aware training')
-    compare = commands.add_parser('eval', help='compare float32, bfloat16 and 8 bits')
-    for command in (ptq, export, compare):
+    compare = commands.add_parser('eval', help='compare precisions and files')
+    for command in (ptq, compare):
         command.add_argument('config', help='config file, or name of a config')
-    for command in (ptq, export):
-        command.add_argument('checkpoint', help='file or URL')
-        command.add_argument('--out', required=True, help='.pth or .safetensors')
+    ptq.add_argument('checkpoint', help='file or URL')
+    ptq.add_argument('--out', required=True, help='.pth or .safetensors')
     ptq.add_argument('--calib', type=int, default=256, help='number of training images')
     ptq.add_argument('--seed', type=int, default=0, help='seed of the draw of images')
     compare.add_argument(
@@ -36,7 +33,7 @@ def parse_args() -> argparse.Namespace:
     )
     compare.add_argument('--batch-size', type=int, help='batch size of the timing')
     compare.add_argument('--repeat', type=int, default=20, help='rounds to time')
-    for command in (ptq, export, compare):
+    for command in (ptq, compare):
         command.add_argument(
             '--cfg-options',
             nargs='+',
@@ -48,11 +45,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    from illama_seg.apis import (
-        export_quantized,
-        parse_cfg_options,
-        quantize_after_training,
-    )
+    from illama_seg.apis import parse_cfg_options, quantize_after_training
     from illama_seg.studies import compare_precisions
 
     options = vars(args)
@@ -61,9 +54,6 @@ def main(args: argparse.Namespace) -> None:
     if command == 'ptq':
         found, images = quantize_after_training(**options)
         print(f'{args.out}: {found} step sizes, found with {images} images')
-    elif command == 'export':
-        export_quantized(**options)
-        print(f'{args.out} written')
     else:
         _, table = compare_precisions(**options)
         print(table)

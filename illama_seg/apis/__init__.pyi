@@ -7,6 +7,9 @@ from .configs import (
 from .evaluate_files import (
     evaluate_predictions as evaluate_predictions,
 )
+from .export import (
+    export_model as export_model,
+)
 from .images import (
     find_images as find_images,
     read_image as read_image,
@@ -22,7 +25,6 @@ from .prediction import (
     predict as predict,
 )
 from .quantize import (
-    export_quantized as export_quantized,
     quantize_after_training as quantize_after_training,
 )
 from .runs.loggers import (

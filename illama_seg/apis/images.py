@@ -1,21 +1,23 @@
-"""Find, read and write images."""
+"""Read images as a config does; find and write image files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-import cv2
 import numpy as np
 from mmengine.registry import TRANSFORMS
 
-from illama_seg.errors import MissingFileError, UserError
+from illama_seg.errors import MissingFileError
+from illama_seg.images import IMAGE_SUFFIXES, UnwritableError, find_images, write_image
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
-
-
-class UnwritableError(UserError):
-    """A file of results that cannot be written; the next one cannot be either."""
+__all__ = [
+    'IMAGE_SUFFIXES',
+    'UnwritableError',
+    'find_images',
+    'read_image',
+    'write_image',
+]
 
 
 def read_image(path: str | Path, loader: Mapping | None = None) -> np.ndarray:
@@ -39,72 +41,3 @@ def read_image(path: str | Path, loader: Mapping | None = None) -> np.ndarray:
         raise MissingFileError(f'no image {path}')
     load = TRANSFORMS.build(dict(loader or dict(type='LoadImageFromFile')))
     return load(dict(img_path=str(path)))['img']
-
-
-def write_image(path: Path, image: np.ndarray) -> None:
-    """Write an image, (H, W) or BGR (H, W, 3) uint8, in the format of the suffix.
-
-    Raises:
-        UnwritableError: if the file cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(cv2.imencode(path.suffix, image)[1].tobytes())
-    except OSError as error:
-        raise UnwritableError(
-            f'{path} cannot be written ({error.strerror}): name another folder'
-        ) from error
-
-
-def find_images(
-    inputs: Iterable[str | Path],
-    skip: str | Path | None = None,
-    suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
-) -> list[tuple[Path, Path]]:
-    """List the images among files and in folders.
-
-    Args:
-        inputs: files and folders, searched with their subfolders.
-        skip: folder of results; its ``overlay`` and ``labels`` are not searched.
-        suffixes: endings of the files to list in folders, in lower case.
-
-    Returns:
-        (path, name) of each image: the name is its path below the given folder.
-
-    Raises:
-        MissingFileError: if an input does not exist.
-        UserError: if a folder has no image, or two images have the same name.
-    """
-    found = []
-    skipped = (
-        {Path(skip, name).resolve() for name in ('overlay', 'labels')}
-        if skip
-        else set()
-    )
-    for entry in map(Path, inputs):
-        if entry.is_dir():
-            files = sorted(
-                file
-                for file in entry.rglob('*')
-                if file.suffix.lower() in suffixes
-                and skipped.isdisjoint(file.resolve().parents)
-            )
-            if not files:
-                raise UserError(
-                    f'no image in folder {entry}: expected files ending in '
-                    f'{", ".join(suffixes)}'
-                )
-            found += [(file, file.relative_to(entry)) for file in files]
-        elif entry.is_file():
-            found.append((entry, Path(entry.name)))
-        else:
-            raise MissingFileError(f'no image or folder {entry}')
-    names: dict[Path, Path] = {}
-    for path, name in found:
-        other = names.setdefault(name.with_suffix(''), path)
-        if other != path:
-            raise UserError(
-                f'{other} and {path} would both be written as {name.stem}: segment '
-                'them into different folders'
-            )
-    return found

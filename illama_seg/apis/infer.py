@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import cv2
 import numpy as np
+from mmengine.dist import gather_object, get_rank, get_world_size
 from mmengine.logging import print_log
 from mmengine.registry import TRANSFORMS
 from torch import nn
@@ -37,13 +41,17 @@ def segment_files(
     full_size: bool = False,
     blend: str = 'mean',
     batch_size: int | None = None,
+    resume: bool = False,
 ) -> tuple[dict[str, dict[str, float]], list[str]]:
     """Segment images and videos and write the results; a bad one stops no other.
 
     Writes ``out/overlay/NAME.jpg`` (painted, with the names of the classes; ``.png``
     where a side is too long for JPEG), ``out/labels/NAME.png`` (one channel, the ids of
     the annotations) and ``out/summary.json``. For a video it writes
-    ``out/overlay/NAME.mp4`` and its legend, ``NAME.png``.
+    ``out/overlay/NAME.mp4`` and its legend, ``NAME.png``. A file is whole or not there.
+
+    The next image is read and the last one written while one is segmented. Processes
+    of a launcher share the images and write the same files as one process.
 
     Args:
         model: from :func:`illama_seg.apis.load_segmentor`.
@@ -52,10 +60,12 @@ def segment_files(
         out: folder to write to; or, for one video, the file to write, alone.
         opacity: opacity of the paint, in [0, 1].
         full_size, blend, batch_size: see :func:`illama_seg.apis.predict`.
+        resume: keep the results of images that ``out`` has already, whatever they were
+            made with.
 
     Returns:
         Share of each class in each segmented image or video, and a message for each
-        other one.
+        other one; in the first process those of all.
 
     Raises:
         UserError: if an argument does not fit, or the folder cannot be written.
@@ -67,25 +77,94 @@ def segment_files(
     if is_video(out) and not out.is_dir():
         out, only = _checked_file(out, images), out
     painter = _Painter(model, opacity, (full_size, blend, batch_size))
-    summary: dict[str, dict[str, float]] = {}
-    failures = []
-    for path, name in tqdm(images, unit='file', disable=len(images) == 1):
-        try:
-            if is_video(path):
-                target = only or out / 'overlay' / name.with_suffix('.mp4')
-                shares = painter.paint_video(path, target, with_legend=only is None)
-            else:
-                shares = painter.paint_image(path, name, out)
-        except UnwritableError:
-            raise
-        except (UserError, OSError) as error:
-            named = str(path) in str(error)
-            failures.append(str(error) if named else f'{path}: {error}')
-            continue
-        summary[str(name)] = shares
-    if summary and only is None:
+    rank, processes = get_rank(), get_world_size()
+    found: dict[str, dict[str, float]] = {}
+    failures: list[str] = []
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        waiting: deque[tuple[Path, Path, Future]] = deque()
+
+        def note(path: Path, name: Path, result: Callable) -> None:
+            try:
+                found[str(name)] = result()
+            except UnwritableError:
+                raise
+            except (UserError, OSError) as error:
+                named = str(path) in str(error)
+                failures.append(str(error) if named else f'{path}: {error}')
+
+        def finish(most: int) -> None:
+            """Wait until at most so many images are not written."""
+            while len(waiting) > most:
+                path, name, future = waiting.popleft()
+                note(path, name, future.result)
+
+        def read(item: tuple[Path, Path]) -> tuple[np.ndarray, str] | None:
+            path, name = item
+            if is_video(path) or (resume and painter.is_done(name, out)):
+                return None
+            return painter.read(path)
+
+        own = images[rank::processes]
+        disable = len(own) == 1 or rank > 0
+        with tqdm(total=len(own), unit='file', disable=disable) as bar:
+            for (path, name), image in _read_ahead(reader, read, own):
+                if is_video(path):  # which computes frame by frame
+                    finish(0)
+                    target = only or out / 'overlay' / name.with_suffix('.mp4')
+                    note(
+                        path, name, partial(painter.paint_video, path, target, not only)
+                    )
+                    bar.update()
+                    continue
+                job: Callable[[], dict[str, float]]
+                if resume and painter.is_done(name, out):
+                    job = partial(painter.shares_of, name, out)
+                else:
+                    job = _segmented(painter, image, name, out)
+                waiting.append((path, name, writer.submit(job)))
+                finish(2)
+                bar.update()
+        finish(0)
+    if processes > 1 and (parts := gather_object((found, failures))):
+        found = {name: shares for part, _ in parts for name, shares in part.items()}
+        failures = [text for _, part in parts for text in part]
+    summary = {str(name): found[str(name)] for _, name in images if str(name) in found}
+    if summary and only is None and rank == 0:
         write_whole(out / 'summary.json', json.dumps(summary, indent=1))
     return summary, failures
+
+
+def _read_ahead(
+    pool: ThreadPoolExecutor, read: Callable, items: Iterable
+) -> Iterator[tuple[Any, Future]]:
+    """Yield items, each with what was read of it; the next one is being read."""
+    before = None
+    for item in items:
+        after = item, pool.submit(read, item)
+        if before is not None:
+            yield before
+        before = after
+    if before is not None:
+        yield before
+
+
+def _segmented(
+    painter: _Painter, image: Future, name: Path, out: Path
+) -> Callable[[], dict[str, float]]:
+    """Segment an image that was read; return the function that writes the results."""
+    try:
+        array, warning = image.result()
+        labels = painter.segment(array)
+    except (UserError, OSError) as error:
+        failure = error
+
+        def fail() -> dict[str, float]:
+            raise failure
+
+        return fail
+    if warning:
+        print_log(warning, logger='current', level=30)
+    return partial(painter.paint_image, array, labels, name, out)
 
 
 def _checked_file(out: Path, images: Sequence[tuple[Path, Path]]) -> Path:
@@ -118,19 +197,40 @@ class _Painter:
         self.loader = cast(Any, model).cfg.test_pipeline[0]
         self.is_bgr = loads_bgr(TRANSFORMS.build(self.loader))
 
-    def paint_image(self, path: Path, name: Path, out: Path) -> dict[str, float]:
-        """Write an image's overlay and labels; return the share of each class."""
+    def read(self, path: Path) -> tuple[np.ndarray, str]:
+        """Read an image; return it with a warning, or ''."""
         image = read_image(path, self.loader)
-        labels = predict(self.model, image, *self.windows)
-        if text := narrow_warning(path, image):
-            print_log(text, logger='current', level=30)
-        write_image(out / 'labels' / name.with_suffix('.png'), self.ids[labels])
+        return image, narrow_warning(path, image) or ''
+
+    def segment(self, image: np.ndarray) -> np.ndarray:
+        """Return the class numbers of an image."""
+        return predict(self.model, image, *self.windows)
+
+    def paint_image(
+        self, image: np.ndarray, labels: np.ndarray, name: Path, out: Path
+    ) -> dict[str, float]:
+        """Write an image's overlay and labels; return the share of each class."""
         image = as_picture(image, self.is_bgr)
         counts = self._paint(image, labels)
         image = add_legend(image, labels, self.classes, self.palette)
         suffix = '.jpg' if max(image.shape) <= JPEG_SIDE else '.png'
         write_image(out / 'overlay' / name.with_suffix(suffix), image)
+        # The last one: an image that has labels is done.
+        write_image(out / 'labels' / name.with_suffix('.png'), self.ids[labels])
         return self._shares(counts)
+
+    def is_done(self, name: Path, out: Path) -> bool:
+        """Return whether the results of an image are there."""
+        return (out / 'labels' / name.with_suffix('.png')).is_file()
+
+    def shares_of(self, name: Path, out: Path) -> dict[str, float]:
+        """Return the share of each class in labels that were written before."""
+        path = out / 'labels' / name.with_suffix('.png')
+        found = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        if found is None:
+            raise UserError(f'{path} is damaged: delete it')
+        counts = np.bincount(found.ravel(), minlength=256)
+        return self._shares(counts[self.ids])
 
     def paint_video(
         self, path: Path, target: Path, with_legend: bool

@@ -13,7 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.fileio import load
 from mmengine.logging import MMLogger
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmseg.apis import init_model
 from torch import nn
 
@@ -21,6 +21,8 @@ from illama_seg.apis.configs import config_folder, get_config
 from illama_seg.apis.model_rules import MOST_CLASSES
 from illama_seg.apis.user_errors import check_segmentation, options_explained
 from illama_seg.checkpoints import Checkpoint, all_weights, is_lora, open_checkpoint
+from illama_seg.deploy import Sidecar, is_exported, read_sidecar
+from illama_seg.deploy.segmentor import with_exported
 from illama_seg.errors import UserError
 from illama_seg.heads import fold_for_inference
 
@@ -36,7 +38,8 @@ def load_segmentor(
 
     Args:
         config: config, or path of one.
-        checkpoint: file or URL of a checkpoint of this segmentor.
+        checkpoint: file or URL of a checkpoint of this segmentor, or a file that
+            :func:`export_model` wrote, which runs on the CPU.
         device: such as 'cpu' or 'cuda:1'; by default a GPU where there is one.
         fold: fold batch normalisations into convolutions, for inference alone: the
             same outputs to rounding in less time, but another state dict.
@@ -52,6 +55,8 @@ def load_segmentor(
     """
     cfg = config if isinstance(config, Config) else Config.fromfile(config)
     check_segmentation(cfg)
+    if is_exported(str(checkpoint)):
+        return _load_exported(cfg, str(checkpoint))
     checkpoint = open_checkpoint(checkpoint)
     device = usable_device(device)
     with options_explained(cfg):
@@ -72,13 +77,67 @@ def load_segmentor(
     return fold_for_inference(model) if fold else model
 
 
+def _load_exported(cfg: Config, file: str) -> nn.Module:
+    sidecar = read_sidecar(file)
+    cfg = with_exported(cfg, file)
+    with options_explained(cfg):
+        model = init_model(cfg, None, 'cpu')
+    model.dataset_meta = exported_meta(sidecar)
+    return model
+
+
+def exported_meta(sidecar: Sidecar) -> dict[str, Any]:
+    """Return the metadata of the data set of an exported file."""
+    return dict(
+        classes=tuple(sidecar.classes),
+        palette=sidecar.palette,
+        label_map={label: number for number, label in enumerate(sidecar.ids)},
+    )
+
+
+def load_model(cfg: Config, source: Checkpoint | str | Path) -> nn.Module:
+    """Build a segmentor or classifier on the CPU and load all its weights.
+
+    Where the checkpoint has step sizes of 8 bits, ``ILLaMA`` is ``QuantizedILLaMA``.
+
+    Args:
+        cfg: config; ``model`` is changed so that no other weights are loaded.
+        source: checkpoint of this model.
+
+    Returns:
+        The model in eval mode, with ``dataset_meta``: the checkpoint's, or of a
+        classifier's data set.
+
+    Raises:
+        MissingFileError: if a file is missing.
+        UserError: see :func:`load_segmentor`.
+    """
+    checkpoint = open_checkpoint(source)
+    backbone = cfg.model.backbone
+    cfg.model.init_cfg = backbone.init_cfg = None
+    if backbone.type in ('ILLaMA', 'QuantizedILLaMA'):
+        has_steps = any(key.endswith('.weight_step') for key in checkpoint.weights)
+        backbone.type = 'QuantizedILLaMA' if has_steps else 'ILLaMA'
+    if 'decode_head' in cfg.model:
+        return load_segmentor(cfg, checkpoint, 'cpu')
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    with options_explained(cfg):
+        model = MODELS.build(cfg.model).eval()
+    load_weights(model, checkpoint)
+    data = DATASETS.get(cfg.test_dataloader.dataset.type)
+    model.dataset_meta = checkpoint.dataset_meta or dict(getattr(data, 'METAINFO', {}))
+    return model
+
+
 def usable_device(device: str | None) -> str:
     """Return the device, by default a GPU where there is one.
 
     Raises:
         UserError: if there is no such device.
     """
-    device = device or ('cuda:0' if torch.cuda.is_available() else 'cpu')
+    if device is None:
+        has_gpu = torch.cuda.is_available()
+        device = f'cuda:{torch.cuda.current_device()}' if has_gpu else 'cpu'
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

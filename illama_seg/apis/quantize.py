@@ -1,4 +1,4 @@
-"""Models in 8 bits: calibrate, export, and compare with float32 and bfloat16."""
+"""Models in simulated 8 bits: find their step sizes, run them on data."""
 
 from __future__ import annotations
 
@@ -10,22 +10,17 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
-from mmseg.apis import init_model
 from torch import nn
 from tqdm import tqdm
 
 from illama_seg.apis.configs import load_config
-from illama_seg.apis.models import dataset_meta, load_weights
+from illama_seg.apis.models import dataset_meta, load_model
 from illama_seg.apis.prediction import predict
 from illama_seg.apis.user_errors import check_seed, options_explained
-from illama_seg.checkpoints import (
-    open_checkpoint,
-    weights_path,
-    write_weights,
-)
+from illama_seg.checkpoints import weights_path, write_weights
 from illama_seg.datasets.labelled import LabelledImages
 from illama_seg.errors import UserError
-from illama_seg.quantization import calibrate, holds_integers, in_integers
+from illama_seg.quantization import QuantizedILLaMA, calibrate, find_quantized
 
 FLOAT, QUANTIZED = 'ILLaMA', 'QuantizedILLaMA'
 
@@ -39,7 +34,10 @@ def quantize_after_training(
     seed: int = 0,
     cfg_options: dict | None = None,
 ) -> tuple[int, int]:
-    """Calibrate a float model on training images, and export it in 8 bits.
+    """Calibrate a float model on training images: find the step sizes of its blocks.
+
+    The result is a checkpoint of a model with ``backbone.type='QuantizedILLaMA'``, as a
+    quantisation-aware training writes it; :func:`export_model` makes a file of it.
 
     Args:
         config: config of the model, or its name.
@@ -65,12 +63,14 @@ def quantize_after_training(
     model, kind = load_with_kind(cfg.copy(), checkpoint)
     if kind != 'float':
         raise UserError(
-            f'{checkpoint} has 8-bit weights already ({kind}): expected a checkpoint '
-            'in float'
+            f'{checkpoint} has step sizes already: expected a checkpoint in float'
         )
-    simulated = _build(cfg.copy(), QUANTIZED)
+    other = cfg.copy()
+    other.model.backbone.type = QUANTIZED
+    simulated = MODELS.build(other.model).eval()
+    cast(Any, simulated).cfg = getattr(model, 'cfg', cfg)
     simulated.load_state_dict(model.state_dict(), strict=False)
-    _note_classes(simulated, model)
+    cast(Any, simulated).dataset_meta = dataset_meta(model)
     data = ConfigImages(cfg, simulated, 'train', calib, seed)
 
     def run() -> None:
@@ -79,95 +79,40 @@ def quantize_after_training(
 
     with torch.inference_mode():
         found = calibrate(simulated, run)
-    _export(simulated, out)
+    known = {key: dataset_meta(model).get(key) for key in ('classes', 'palette')}
+    # As plain data: a checkpoint runs no code when it is read.
+    meta = dict(dataset_meta={k: v for k, v in known.items() if v is not None})
+    write_weights(
+        simulated.state_dict(), out, find_quantized(simulated).grid_size, meta
+    )
     return found, len(data)
 
 
-def export_quantized(
-    config: str | Path,
-    checkpoint: str | Path,
-    out: str | Path,
-    cfg_options: dict | None = None,
-) -> None:
-    """Write what a quantisation-aware training ended with as integers.
-
-    Args:
-        config: config of the model, or its name.
-        checkpoint: of ``tools/train.py`` with a backbone of type QuantizedILLaMA.
-        out: file to write, ``.pth`` or ``.safetensors``.
-        cfg_options: overrides of the config.
+def load_with_kind(cfg: Config, source: str | Path) -> tuple[nn.Module, str]:
+    """Return the model of a checkpoint, and its kind: 'float' or 'simulated'.
 
     Raises:
-        FileNotFoundError: if a file is missing.
-        UserError: if the checkpoint is not of such a training.
+        UserError: if the config has another backbone, or the weights are not finite.
     """
-    weights_path(out)
-    model, kind = load_with_kind(load_config(config, cfg_options), checkpoint)
-    if kind != 'trained':
-        raise UserError(
-            f'{checkpoint} is in {kind}: expected a checkpoint of a quantisation-aware '
-            'training, such as of configs/quantization/illama_tiny_w8a8_in1k.py'
-        )
-    _export(model, out)
-
-
-def load_with_kind(cfg: Config, source: str | Path) -> tuple[nn.Module, str]:
-    """Model of a checkpoint, and 'float', 'trained' or 'integers' for what it holds."""
-    checkpoint = open_checkpoint(source)
-    weights = checkpoint.weights
-    kind = 'float'
-    if holds_integers(weights):
-        kind = 'integers'
-    elif any(key.endswith('.weight_step') for key in weights):
-        kind = 'trained'
-    backbone = FLOAT if kind == 'float' else QUANTIZED
-    model = _build(cfg, backbone, integers=kind == 'integers')
-    load_weights(model, checkpoint)
-    for name, value in model.state_dict().items():  # an integer would hide them
+    _check_backbone(cfg)
+    model = load_model(cfg, source)
+    for name, value in model.state_dict().items():
         if not value.isfinite().all():
             raise UserError(
                 f'{source}: {name} has values that are not finite: expected a '
                 'checkpoint of a training that did not diverge'
             )
-    cast(Any, model).dataset_meta = checkpoint.dataset_meta or _data_meta(cfg)
-    return model, kind
+    quantized = isinstance(cast(Any, model).backbone, QuantizedILLaMA)
+    return model, 'simulated' if quantized else 'float'
 
 
-def _build(cfg: Config, backbone: str, integers: bool = False) -> nn.Module:
-    """The config's model in eval mode on the CPU, with one of our backbones."""
-    found = cfg.model.backbone
-    if found.get('type') not in (FLOAT, QUANTIZED):
+def _check_backbone(cfg: Config) -> None:
+    kind = cfg.model.backbone.get('type')
+    if kind not in (FLOAT, QUANTIZED):
         raise UserError(
-            f'{cfg.filename} has model.backbone.type={found.get("type")!r}: expected '
-            f'{FLOAT!r} or {QUANTIZED!r}; no other is quantised here'
+            f'{cfg.filename} has model.backbone.type={kind!r}: expected {FLOAT!r} or '
+            f'{QUANTIZED!r}; no other is quantised here'
         )
-    found.type = backbone
-    found.pop('integers', None)
-    if integers:
-        found.integers = True
-    init_default_scope(cfg.get('default_scope', 'mmseg'))
-    cfg.model.init_cfg = found.init_cfg = None
-    with options_explained(cfg):
-        if 'decode_head' in cfg.model:
-            return init_model(cfg, None, 'cpu')
-        return MODELS.build(cfg.model).eval()
-
-
-def _data_meta(cfg: Config) -> dict:
-    data = DATASETS.get(cfg.test_dataloader.dataset.type)
-    return dict(getattr(data, 'METAINFO', {}))
-
-
-def _note_classes(model: nn.Module, other: nn.Module) -> None:
-    cast(Any, model).dataset_meta = dataset_meta(other)
-
-
-def _export(model: nn.Module, out: str | Path) -> None:
-    whole: Any = in_integers(model)
-    # As plain data: a checkpoint runs no code when it is read.
-    known = {key: dataset_meta(model).get(key) for key in ('classes', 'palette')}
-    meta = dict(dataset_meta={k: v for k, v in known.items() if v is not None})
-    write_weights(whole.state_dict(), out, whole.backbone.grid_size, meta)
 
 
 class ConfigImages:

@@ -35,6 +35,8 @@ from illama_seg.datasets.segmentation import (
     CheckedSegDataset,
     MissingAnnotationsError,
 )
+from illama_seg.deploy import is_exported
+from illama_seg.deploy.segmentor import with_exported
 from illama_seg.engine.sizes import misfit_labels, unequal_sizes
 from illama_seg.errors import MissingFileError, UserError
 from illama_seg.evaluation import class_numbers
@@ -58,7 +60,8 @@ def build_tester(
 
     Args:
         cfg: config of :func:`load_config`.
-        checkpoint: a checkpoint of this segmentor or classifier.
+        checkpoint: a checkpoint of this segmentor or classifier, or a segmentor's file
+            that :func:`export_model` wrote.
         tta: multi-scale and flip test, by the config's ``tta_pipeline``.
         out: folder for the predictions as label PNGs; segmentation only.
         show_dir: folder for the predictions over the images; segmentation only.
@@ -85,13 +88,16 @@ def build_tester(
         datasets = check_data(cfg, ('test',))
     except MissingAnnotationsError as error:
         raise MissingFileError(f'{error}\n{_advice()}') from error
-    weights = open_checkpoint(checkpoint)
+    exported = is_exported(checkpoint)
+    weights = None if exported else open_checkpoint(checkpoint)
     if show_dir is not None:
         cfg.default_hooks.visualization.update(draw=True)
         cfg.visualizer.save_dir = str(show_dir)
     # Else the runner loads these over the tested checkpoint.
     cfg.load_from, cfg.resume = None, False
     cfg.model.init_cfg = cfg.model.backbone.init_cfg = None
+    if exported:
+        cfg.model = with_exported(cfg, str(checkpoint)).model
     if tta:
         if 'tta_pipeline' not in cfg:
             raise UserError(
@@ -99,6 +105,7 @@ def build_tester(
                 'of configs/_base_/ade20k.py',
                 tta=True,
             )
+        _check_tta_model(cfg)
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.model = dict(cfg.tta_model, module=cfg.model)
     if segments and 'test' in datasets:
@@ -111,7 +118,8 @@ def build_tester(
     explain_building(runner, cfg)
     print_log(f'precision: {precision.reason}', logger='current')
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    load_weights(model.module if tta else model, weights)
+    if weights is not None:
+        load_weights(model.module if tta else model, weights)
     if segments:
         runner.register_hook(ScoresWriter(cfg.work_dir, precision.name))
         if not tta:  # whose batches are of one image in several sizes
@@ -123,6 +131,22 @@ def build_tester(
         ids = annotation_ids(dataset.metainfo)
         runner.register_hook(_LabelWriter(out, folder, ids))
     return runner
+
+
+def _check_tta_model(cfg: Config) -> None:
+    """Refuse mmseg's merging of views for one channel: it applies two sigmoids.
+
+    Raises:
+        UserError: names the model that averages the probabilities.
+    """
+    kind = cfg.tta_model.get('type')
+    channels = (cfg.model.get('decode_head') or {}).get('out_channels')
+    if channels == 1 and kind in ('SegTTAModel', 'mmseg.SegTTAModel'):
+        raise UserError(
+            f'tta_model.type={kind!r} with model.decode_head.out_channels=1 applies '
+            'the sigmoid twice, so that every pixel becomes foreground: set '
+            'tta_model.type=AveragingTTAModel'
+        )
 
 
 def _check_annotations(cfg: Config, dataset: Any) -> None:

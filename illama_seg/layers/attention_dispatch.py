@@ -144,6 +144,8 @@ def automatic_implementation(
         case = _Case(*kind, *_rounded(num_tokens, num_heads), training)
     if asked not in ('auto', 'fixed'):
         choice = Choice(_checked(asked, *kind), {}, f'by {VARIABLE}')
+    elif torch.compiler.is_exporting():  # an exported graph has operators of ATen alone
+        choice = Choice('reference', {}, 'exported')
     elif asked == 'fixed' or case is None or device not in ON_DEVICE:
         choice = Choice(_fixed(*kind), {}, 'fixed')
     else:

@@ -51,11 +51,16 @@ def conv_of_enlarged(
     """
     size = maps[0].shape[-2:]
     weights = weight.split([x.shape[1] for x in maps], dim=1)
-    # A map of full size, or a larger one, has nothing to gain.
-    parts: list[list] = [[], []]
-    for x, w in zip(maps, weights, strict=True):
-        parts[x.shape[2] * x.shape[3] < size[0] * size[1]].append((x, w))
-    direct, coarse = parts
+    direct: list[tuple[Tensor, Tensor]] = []
+    coarse: list[tuple[Tensor, Tensor]] = []
+    for number, (x, w) in enumerate(zip(maps, weights, strict=True)):
+        # A map of full size, or a larger one, has nothing to gain. A graph for any
+        # size does not ask; both ways give the same.
+        if torch.compiler.is_exporting():
+            gains = number > 0
+        else:
+            gains = x.shape[2] * x.shape[3] < size[0] * size[1]
+        (coarse if gains else direct).append((x, w))
     out = F.conv2d(
         torch.cat([_enlarged(x, size, align_corners) for x, _ in direct], dim=1),
         torch.cat([w for _, w in direct], dim=1),
@@ -95,13 +100,18 @@ def _enlarge_and_shift(
     size: int, out: int, align_corners: bool, like: Tensor
 ) -> Tensor:
     """Matrix that enlarges one axis and shifts by each tap, (out, size * 3)."""
-    with torch.no_grad():
-        dtype = like.dtype if like.dtype == torch.float64 else torch.float32
-        one = torch.eye(size, dtype=dtype, device=like.device)[None]
-        enlarge = F.interpolate(one, out, mode='linear', align_corners=align_corners)
-        # Tap t of output X reads X + t - 1; beyond the borders is zero padding.
-        shifts = F.pad(enlarge[0].T, (0, 0, 1, 1)).unfold(0, 3, 1)
-        return shifts.flatten(1).to(like.dtype)
+    dtype = like.dtype if like.dtype == torch.float64 else torch.float32
+    kind: dict[str, Any] = dict(dtype=dtype, device=like.device)
+    # Tap t of output X reads X + t - 1; beyond the borders is zero padding.
+    reads = torch.arange(out, **kind)[:, None] + torch.arange(-1, 2, **kind)
+    inside = (reads >= 0) & (reads < out)
+    if align_corners:
+        places = reads * ((size - 1) / max(out - 1, 1))
+    else:
+        places = (reads + 0.5) * (size / out) - 0.5
+    distances = torch.arange(size, **kind)[:, None] - places.clamp(0, size - 1)[:, None]
+    weights = (1 - distances.abs()).clamp(min=0) * inside[:, None]
+    return weights.flatten(1).to(like.dtype)
 
 
 def _banded(taps: int, *tensors: Tensor) -> Tensor:
@@ -151,6 +161,9 @@ class _Banded(torch.autograd.Function):
 
 
 def _product(taps: int, *tensors: Tensor) -> Tensor:
+    if torch.compiler.is_exporting():  # a graph for any size has no blocks
+        matrices, inputs = _halves(tensors)
+        return torch.cat(list(matrices), dim=1) @ torch.cat(list(inputs), dim=1)
     compiling = torch.compiler.is_compiling()
     return _banded(taps, *tensors) if compiling else _Banded.apply(taps, *tensors)
 

@@ -46,6 +46,8 @@ class Quantizer(nn.Module):
         if self._observer is not None:
             self._observer(x.detach().float())
             return x
+        if torch.compiler.is_exporting():
+            return round_to_steps(x.float(), positive(self.step), self.low, self.high)
         if not (x.is_meta or self._is_ready):
             self._begin(x)
         scale = (x[0].numel() * self.high) ** -0.5
@@ -84,6 +86,25 @@ class Quantizer(nn.Module):
 
     def extra_repr(self) -> str:
         return f'{self.low}..{self.high}'
+
+
+@torch.library.custom_op('illama_seg::round_to_steps', mutates_args=())
+def round_to_steps(x: Tensor, steps: Tensor, low: int, high: int) -> Tensor:
+    """Round to multiples of one step, or of a step for each index of axis 0.
+
+    An operator of its own in exported graphs: torch's fake quantisation has no rule for
+    shapes that are not known.
+    """
+    if len(steps) == 1:
+        zero = torch.zeros_like(steps, dtype=torch.int32)
+        return torch.fake_quantize_per_tensor_affine(x, steps, zero, low, high)
+    zeros = torch.zeros_like(steps, dtype=torch.int32)
+    return torch.fake_quantize_per_channel_affine(x, steps, zeros, 0, low, high)
+
+
+@round_to_steps.register_fake
+def _(x: Tensor, steps: Tensor, low: int, high: int) -> Tensor:
+    return torch.empty_like(x)
 
 
 def positive(step: Tensor) -> Tensor:
@@ -143,6 +164,10 @@ class QuantLinear(Linear):
 
     def rounded_weight(self) -> Tensor:
         """(out_features, in_features), multiples of the steps, with LSQ's gradient."""
+        if torch.compiler.is_exporting():
+            return round_to_steps(
+                self.weight.float(), positive(self.weight_step), *SIGNED
+            )
         if not (self.weight.is_meta or self._has_steps):
             self._begin()
         return torch._fake_quantize_learnable_per_channel_affine(

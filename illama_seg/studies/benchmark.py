@@ -5,7 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from mmengine.config import Config
@@ -19,10 +19,11 @@ from illama_seg.apis.runs.overview import (
     describe_attention,
     describe_linear_layers,
 )
+from illama_seg.deploy import ExportedModel, is_exported
 from illama_seg.errors import UserError
 from illama_seg.machine import choices
 from illama_seg.machine.choices import device_name
-from illama_seg.machine.precision import precision_with
+from illama_seg.machine.precision import Precision, precision_with
 from illama_seg.studies.common import (
     build_model,
     check_at_least,
@@ -72,7 +73,8 @@ def run_benchmark(
 
     Args:
         checkpoint: checkpoint of this model; by default the weights are random, which
-            takes the same time.
+            takes the same time. Or a file of :func:`illama_seg.apis.export_model`,
+            which is timed in its runtime, without its peak memory.
         out: JSON file to write; by default ``benchmark.json`` in the config's work dir.
         shape: (height, width) of the timed images in pixels; by default that of the
             training.
@@ -85,19 +87,27 @@ def run_benchmark(
     on = torch.device(usable_device(device))
     path = results_path(out, cfg, 'benchmark.json')
     model = build_model(cfg)
+    file = None
+    if checkpoint is not None and is_exported(checkpoint):
+        file = ExportedModel(checkpoint)
+        shape = shape or cast(Any, file.sidecar.size and tuple(file.sidecar.size))
     shape = shape or training_shape(model)
     counts = _counts(cfg, shape)  # cheap, so a wrong shape is refused early
-    if checkpoint is not None:
+    if checkpoint is not None and file is None:
         load_weights(model, checkpoint)
     model.to(on)
     precision = precision_with(amp, on.type)
-    dtype = precision.dtype
-    tokens = count_tokens(model, shape)
-    attention = [
-        describe_attention(model, dtype, tokens, size, training=False)
-        for size in batch_sizes
-    ]
-    linear = describe_linear_layers(model, dtype, training=False)
+    if file is not None:
+        precision = Precision(file.sidecar.precision, 'of the exported file')
+    attention, linear = ['by the runtime'], {'linear layers': 'by the runtime'}
+    dtype = torch.float32
+    if file is None:
+        dtype, tokens = precision.dtype, count_tokens(model, shape)
+        attention = [
+            describe_attention(model, dtype, tokens, size, training=False)
+            for size in batch_sizes
+        ]
+        linear = describe_linear_layers(model, dtype, training=False)
     # Arguments of the child process in which the peak memory is measured.
     case = str(config), cfg_options, shape, dtype, choices.made()
     with tqdm(total=len(batch_sizes) * (repeat + WARM_UP), unit='pass') as passes:
@@ -110,6 +120,7 @@ def run_benchmark(
                 dtype=dtype,
                 case=case,
                 progress=passes.update,
+                file=file,
             )
             for size in batch_sizes
         ]
@@ -194,10 +205,14 @@ def _measure(
     dtype: torch.dtype,
     case: tuple,
     progress: Callable[[], Any],
+    file: ExportedModel | None = None,
 ) -> dict:
     row: dict[str, Any] = dict(batch_size=batch_size)
     device = next(model.parameters()).device
-    if device.type == 'cpu':  # running out of memory kills the child only
+    if file is not None:
+        row['peak_memory_mib'] = None
+        device = torch.device('cpu')
+    elif device.type == 'cpu':  # running out of memory kills the child only
         row['peak_memory_mib'] = peak_in_child(*case, batch_size)
         if row['peak_memory_mib'] is None:
             return row | dict(out_of_memory=True)
@@ -208,7 +223,10 @@ def _measure(
         image = torch.randn(batch_size, image_channels(model), *shape, device=device)
         for _ in range(WARM_UP + repeat):
             start = time.perf_counter()
-            forward_pass(model, image, dtype)
+            if file is None:
+                forward_pass(model, image, dtype)
+            else:
+                file.logits(image.numpy())
             seconds.append(time.perf_counter() - start)
             progress()
     except torch.OutOfMemoryError:
@@ -226,6 +244,11 @@ def _measure(
     )
 
 
+def _peak(row: dict) -> str:
+    peak = row['peak_memory_mib']
+    return '-' if peak is None else f'{peak:,.0f}'
+
+
 def _tables(numbers: dict) -> list[Table]:
     notes, shape = numbers['notes'], 'x'.join(map(str, numbers['shape']))
     settings = dict(numbers, precision=numbers['precision_reason'])
@@ -238,13 +261,13 @@ def _tables(numbers: dict) -> list[Table]:
         '{seconds:.4g}',
         '{fastest:.4g} to {slowest:.4g}',
         '{images_per_second:.4g}',
-        '{peak_memory_mib:,.0f}',
+        '{peak}',
     )
     columns = ('images', 'seconds', 'range', 'images/s', 'peak, MiB')
     speed = [
         [f'{row["batch_size"]:,}', 'out of memory', '-', '-', '-']
         if row.get('out_of_memory')
-        else [template.format(**row) for template in templates]
+        else [template.format(**row, peak=_peak(row)) for template in templates]
         for row in numbers['timings']
     ]
     share = {True: 'with', False: 'without'}

@@ -1,6 +1,5 @@
-"""Compare float32, half precision and 8 bits: score, time and memory."""
+"""Compare float32, half precision and exported files: score, time and size."""
 
-import os
 import platform
 import statistics
 import tempfile
@@ -9,21 +8,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
 from illama_seg.apis.configs import load_config
-from illama_seg.apis.models import dataset_meta
+from illama_seg.apis.models import dataset_meta, load_segmentor
 from illama_seg.apis.quantize import ConfigImages, load_with_kind
 from illama_seg.checkpoints import write_weights
+from illama_seg.deploy import ExportedModel, is_exported
+from illama_seg.deploy.sidecar import weights_paths
 from illama_seg.errors import UserError
 from illama_seg.evaluation import ConfusionMatrix
 from illama_seg.machine.precision import choose_precision
-from illama_seg.quantization import in_integers, wrong_products
 from illama_seg.studies.benchmark import training_shape
 from illama_seg.studies.common import (
     check_at_least,
@@ -36,22 +37,15 @@ from illama_seg.studies.tables import Section, Table
 
 WARM_UP = 2  # passes
 MIB = 2**20
-# Operators of torch that are matrix products and convolutions.
-PRODUCTS = {
-    'mm', 'addmm', 'bmm', 'baddbmm', '_int_mm', 'qlinear_pointwise', 'mkldnn_linear',
-    'mkldnn_convolution', '_slow_conv2d_forward',
-}  # fmt: skip
 NOTES = dict(
     seconds='median time of a pass from the normalised images to the logits',
     times_faster='median over rounds; each round times every row once, in turn',
-    bytes='size of the weights as .safetensors; 8-bit weights with their step sizes',
-    in_products='share of the time in matrix products and convolutions, one pass',
+    bytes='size of the weights as .safetensors, or of the exported file',
 )
 SECTION = Section(
     title='8 bits',
     files='quantiz*.json',
-    about='Medians over passes; in products: share of the time in matrix products '
-    'and convolutions.',
+    about='Medians over passes.',
     command='python tools/quantize.py eval {config} {checkpoint}',
 )
 COLUMNS = {
@@ -59,7 +53,6 @@ COLUMNS = {
     'precision': '{precision}',
     'ms': '{ms:.1f}',
     'times faster': '{times_faster:.2f}',
-    'in products': '{percent:.0f} %',
     'MiB': '{mib:.2f}',
 }
 SCORES = {'top1': 'top-1, %', 'mIoU': 'mIoU, %', 'aAcc': 'pixel accuracy, %'}
@@ -75,14 +68,14 @@ def compare_precisions(
     repeat: int = 20,
     cfg_options: dict | None = None,
 ) -> tuple[dict, str]:
-    """Compare speed, size and accuracy of float32, bfloat16 and 8 bits on a CPU.
+    """Compare speed, size and accuracy of a model and its exported files on a CPU.
 
     bfloat16 is compared only where it is faster than float32. See
     :mod:`illama_seg.studies` for the other parameters, the result and errors.
 
     Args:
-        sources: checkpoints in float, exported ones, and those of quantisation-aware
-            trainings; speed is relative to the first.
+        sources: checkpoints in float, those with simulated 8 bits, and files of
+            :func:`illama_seg.apis.export_model`; speed is relative to the first.
         out: JSON file; by default ``quantization.json`` in the config's work dir.
         images: number of test images, drawn once; by default all. 0 measures speed
             only.
@@ -99,13 +92,12 @@ def compare_precisions(
     path = results_path(out, cfg, 'quantization.json')
     pays = half.name == 'bfloat16'
     rows = [row for source in sources for row in _rows(cfg, source, pays)]
-    _time(rows, _batch(cfg, rows[0].model, batch_size), repeat)
+    _time(rows, _batch(cfg, rows, batch_size), repeat)
     if images != 0:
         for row in rows:
             row.result.update(_score(cfg, row, images))
-    results, wrong = [row.result for row in rows], wrong_products()
-    integers = f'in float64: by instructions for integers {wrong}' if wrong else 'exact'
-    table = _table(results, f'8 bits {integers}' if wrong else '')
+    results = [row.result for row in rows]
+    table = _table(results)
     numbers = write_results(
         path,
         [table],
@@ -116,7 +108,6 @@ def compare_precisions(
         machine=platform.machine(),
         capability=torch.backends.cpu.get_cpu_capability(),
         half_precision=half.reason,
-        integers=integers,
         notes=NOTES,
     )
     return numbers, str(table)
@@ -124,9 +115,12 @@ def compare_precisions(
 
 @dataclass
 class _Row:
-    model: nn.Module
-    half: bool
+    """A model, or the file that was exported from one."""
+
+    model: Any
     result: dict
+    half: bool = False
+    file: ExportedModel | None = None
 
     @contextmanager
     def precision(self) -> Iterator[None]:
@@ -135,25 +129,36 @@ class _Row:
             yield
 
     def run(self, images: Tensor) -> None:
+        if self.file is not None:
+            self.file.logits(images.numpy())
+            return
         with self.precision():
             self.model(images)
 
 
 def _rows(cfg: Config, source: str | Path, pays: bool) -> Iterator[_Row]:
+    name = source_name(source)
+    if is_exported(source):
+        file = ExportedModel(source)
+        runtime = 'OpenVINO' if Path(source).suffix == '.xml' else 'ONNX Runtime'
+        size = sum(path.stat().st_size for path in weights_paths(Path(source)))
+        precision = f'{runtime}, {file.sidecar.precision}'
+        result = dict(source=str(source), name=name, precision=precision, bytes=size)
+        model = None
+        if file.sidecar.task == 'segmentation':
+            model = load_segmentor(cfg.copy(), source)
+        yield _Row(model, result, file=file)
+        return
     model, kind = load_with_kind(cfg.copy(), source)
-    if kind == 'trained':
-        model = in_integers(model)
-    for half in dict.fromkeys((False, pays)):
-        name = 'bf16' if half else 'fp32'
-        if kind != 'float':
-            name = 'W8A8, rest bf16' if half else 'W8A8'
+    for half in dict.fromkeys((False, pays and kind == 'float')):
+        precision = 'bf16' if half else 'fp32'
         result = dict(
             source=str(source),
-            name=source_name(source),
-            precision=name,
-            bytes=_bytes(model, half and kind == 'float'),
+            name=name,
+            precision=precision if kind == 'float' else 'W8A8, simulated',
+            bytes=_bytes(model, half),
         )
-        yield _Row(model, half, result)
+        yield _Row(model, result, half)
 
 
 def _bytes(model: nn.Module, half: bool) -> int:
@@ -166,13 +171,25 @@ def _bytes(model: nn.Module, half: bool) -> int:
         return path.stat().st_size
 
 
-def _batch(cfg: Config, model: nn.Module, batch_size: int | None) -> Tensor:
+def _batch(cfg: Config, rows: list[_Row], batch_size: int | None) -> Tensor:
     """Draw random images (N, 3, H, W); their values do not change the time."""
-    segments = hasattr(model, 'decode_head')
-    count = batch_size or (1 if segments else cfg.test_dataloader.batch_size)
+    sizes = {
+        tuple(row.file.sidecar.size)
+        for row in rows
+        if row.file and row.file.sidecar.size
+    }
+    if len(sizes) > 1:
+        found = ', '.join(f'{height}x{width}' for height, width in sorted(sizes))
+        raise UserError(f'the exported files take several sizes, {found}: compare one')
+    model = next((row.model for row in rows if row.file is None), None)
+    if model is None:
+        raise UserError('the first of the sources must be a checkpoint')
+    size = next(iter(sizes), None) or training_shape(model)
+    count = batch_size or (1 if sizes else cfg.test_dataloader.batch_size)
+    if hasattr(model, 'decode_head') and not batch_size:
+        count = 1
     generator = torch.Generator().manual_seed(0)
-    size = (count, image_channels(model), *training_shape(model))
-    return torch.randn(*size, generator=generator)
+    return torch.randn(count, image_channels(model), *size, generator=generator)
 
 
 def _time(rows: list[_Row], images: Tensor, repeat: int) -> None:
@@ -191,26 +208,10 @@ def _time(rows: list[_Row], images: Tensor, repeat: int) -> None:
             seconds=statistics.median(times),
             times_faster=statistics.median(ratios),
             all_seconds=times,
-            **_shares(row, images),
         )
 
 
-def _shares(row: _Row, images: Tensor) -> dict:
-    # Without this the profiler warns that it found no GPU.
-    os.environ.setdefault('KINETO_LOG_LEVEL', '99')
-    with profile(activities=[ProfilerActivity.CPU]) as measured:
-        row.run(images)
-    totals = {event.key: event.self_cpu_time_total for event in measured.key_averages()}
-    total = sum(totals.values())
-    largest = sorted(totals, key=lambda key: -totals[key])[:10]
-    products = sum(t for k, t in totals.items() if k.split('::')[-1] in PRODUCTS)
-    return dict(
-        in_products=products / total,
-        operators={key: totals[key] / total for key in largest},
-    )
-
-
-def _table(rows: list[dict], note: str) -> Table:
+def _table(rows: list[dict]) -> Table:
     scores = {
         title: f'{{{key}:.2f}}' for key, title in SCORES.items() if key in rows[0]
     }
@@ -218,7 +219,6 @@ def _table(rows: list[dict], note: str) -> Table:
         dict(
             row,
             ms=1000 * row['seconds'],
-            percent=100 * row['in_products'],
             mib=row['bytes'] / MIB,
         )
         for row in rows
@@ -229,13 +229,14 @@ def _table(rows: list[dict], note: str) -> Table:
         'the first row',
         f'on {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, '
         f'{torch.get_num_threads()} threads, torch {torch.__version__}',
-        note,
     )
-    return Table.of(cells, COLUMNS | scores, note='\n'.join(filter(None, notes)))
+    return Table.of(cells, COLUMNS | scores, note='\n'.join(notes))
 
 
 def _score(cfg: Config, row: _Row, count: int | None) -> dict:
     """Compute top-1 accuracy, or mIoU and pixel accuracy, all in percent."""
+    if row.model is None:
+        return _score_file(cfg, row, count)
     data = ConfigImages(cfg, row.model, 'test', count, seed=0)
     with row.precision():
         pairs = data.pairs(row.model, row.result['precision'])
@@ -247,3 +248,24 @@ def _score(cfg: Config, row: _Row, count: int | None) -> dict:
             matrix.update(truth, guess)
     summary = matrix.summary()
     return dict(images=len(data), mIoU=summary['mIoU'], aAcc=summary['aAcc'])
+
+
+def _score_file(cfg: Config, row: _Row, count: int | None) -> dict:
+    """Compute the top-1 accuracy of an exported classifier, in percent."""
+    file = cast(ExportedModel, row.file)
+    settings: dict[str, Any] = dict(type='ClsDataPreprocessor')
+    settings |= dict(cfg.model.get('data_preprocessor') or {}, mixup=0.0, cutmix=0.0)
+
+    class Classifier:
+        """A file in the place of a model."""
+
+        data_preprocessor = MODELS.build(settings)
+
+        def __call__(self, images: Tensor) -> Tensor:
+            return torch.from_numpy(file.logits(images.numpy()))
+
+    model: Any = Classifier()
+    data = ConfigImages(cfg, model, 'test', count, seed=0)
+    pairs = data.pairs(model, row.result['precision'])
+    hits = sum(int((guess == truth).sum()) for guess, truth in pairs)
+    return dict(images=len(data), top1=100 * hits / len(data))

@@ -15,11 +15,11 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.utils import resize
 from torch import nn
 
+from illama_seg import windows
 from illama_seg.apis import (
     load_config,
     load_segmentor,
     predict,
-    sliding,
     sliding_logits,
 )
 
@@ -248,12 +248,12 @@ def test_a_decoder_that_does_more_than_to_enlarge_is_asked_for_its_own_logits(
 )
 def test_the_logits_that_are_kept_stay_within_the_bound(crop, stride, monkeypatch):
     kept, bound = [], 200_000
-    mean = sliding._Strip._mean
+    mean = windows._Strip._mean
 
     def counted(self, low, high):
         kept.append(sum(4 * logits.numel() for _, _, logits in self.done))
         return mean(self, low, high)
 
-    monkeypatch.setattr(sliding._Strip, '_mean', counted)
+    monkeypatch.setattr(windows._Strip, '_mean', counted)
     ours(Convolution(crop, stride), picture((50, 700)), band_bytes=bound)
     assert 0.2 * bound < max(kept) <= bound

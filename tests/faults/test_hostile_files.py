@@ -270,9 +270,7 @@ TOOLS = {
         'quantize', 'ptq', 'CONFIG', 'FILE', '--out', 'OUT'
     ),
     'quantize.py eval': named_by_a_tool('quantize', 'eval', 'CONFIG', 'FILE'),
-    'quantize.py export': named_by_a_tool(
-        'quantize', 'export', 'CONFIG', 'FILE', '--out', 'OUT'
-    ),
+    'export.py': named_by_a_tool('export', 'CONFIG', 'FILE', '--out', 'OUT'),
 }
 QUICK_DOORS = ('read_checkpoint', 'Runner.resume', 'MMSegInferencer, no config')
 # Its weights are as they should be: most doors let it in, and run none of it.

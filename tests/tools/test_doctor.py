@@ -241,4 +241,3 @@ def test_the_package_answers_what_was_measured(capsys):
     text = capsys.readouterr().out
     assert 'waiting       ' in text and 'in float32 against' in asked['precision']
     assert asked['precision'] in text and asked['choices'] in text
-    assert ('8 bits        in integers' in text) == (not asked['integers'])

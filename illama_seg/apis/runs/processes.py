@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.dist import init_dist
 from mmengine.logging import print_log
 
 from illama_seg.errors import UserError
@@ -41,6 +42,21 @@ def check_launcher(launcher: str) -> None:
                 f'{name} is not set: start the program with {STARTED_BY[launcher]}',
                 launcher=launcher,
             )
+
+
+def join_processes(cfg: Config) -> None:
+    """Connect a launcher's processes, over gloo where there is no GPU.
+
+    Args:
+        cfg: config with ``launcher``.
+
+    Raises:
+        UserError: a variable that the launcher sets is missing.
+    """
+    join_processes_without_gpus(cfg)
+    if cfg.get('launcher', 'none') in VARIABLES and not dist.is_initialized():
+        check_launcher(cfg.launcher)
+        init_dist(cfg.launcher)
 
 
 def join_processes_without_gpus(cfg: Config) -> None:

@@ -1,0 +1,285 @@
+"""A trained model becomes a file that gives the same labels, also without torch."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from tiny_run import ROOT, run_tool
+
+from illama_seg.apis import (
+    export_model,
+    load_config,
+    load_segmentor,
+    predict,
+)
+from illama_seg.deploy import ExportedModel, equality
+from illama_seg.errors import MissingFileError, UserError
+
+pytest.importorskip('onnxscript')
+pytest.importorskip('onnxruntime')
+
+
+def has(*names):
+    return pytest.mark.skipif(
+        not all(map(__import__('importlib.util').util.find_spec, names)),
+        reason=f'needs {names}',
+    )
+
+
+@pytest.fixture(scope='module')
+def onnx_file(run, tmp_path_factory):
+    """Exported for one size, that of the windows."""
+    out = tmp_path_factory.mktemp('onnx')
+    return export_model(run.config, run.checkpoint, out, num_images=2)
+
+
+@pytest.fixture(scope='module')
+def openvino_file(run, tmp_path_factory):
+    """Exported for any size."""
+    pytest.importorskip('openvino')
+    out = tmp_path_factory.mktemp('openvino')
+    return export_model(
+        run.config, run.checkpoint, out, to='openvino', dynamic=True, num_images=2
+    )
+
+
+def picture(*size):
+    return np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+
+
+def test_the_comparison_is_written(onnx_file):
+    path, report = onnx_file
+    assert json.loads((path.parent / 'export.json').read_text()) == report
+    assert report['images'] == 2 and report['changed_labels'] == 0
+    assert report['largest_relative_difference_of_logits'] < 1e-5
+    assert report['scores'][0] == report['scores'][1] and report['score'] == 'mIoU'
+    assert report['bytes'] == path.stat().st_size and report['size'] == [64, 64]
+
+
+def test_nothing_else_is_left_in_the_folder(onnx_file):
+    path, _ = onnx_file
+    names = {file.name for file in path.parent.iterdir()}
+    assert names == {path.name, f'{path.name}.json', 'export.json'}
+
+
+@pytest.mark.parametrize('blend', ['mean', 'hann', 'gaussian'])
+@pytest.mark.parametrize('full_size', [False, True])
+def test_the_labels_are_those_of_predict(run, onnx_file, blend, full_size):
+    model = load_segmentor(run.config, run.checkpoint)
+    file = ExportedModel(onnx_file[0])
+    image = picture(120, 150)
+    expected = predict(model, image, full_size, blend)
+    found = file.segment(image, full_size, blend)
+    assert (found != expected).mean() < 1e-3
+    assert len(np.unique(expected)) > 1
+
+
+@pytest.mark.parametrize('size', [(64, 80), (60, 150), (150, 60), (16, 16)])
+def test_a_file_for_any_size_segments_any_image(run, openvino_file, size):
+    model = load_segmentor(run.config, run.checkpoint)
+    image = picture(*size)
+    found = ExportedModel(openvino_file[0]).segment(image)
+    assert (found != predict(model, image)).mean() < 1e-3
+
+
+def test_the_tools_take_a_file_in_place_of_a_checkpoint(
+    run, openvino_file, tmp_path, capsys
+):
+    images = run.data / 'images' / 'validation'
+    for name, weights in dict(ours=run.checkpoint, file=openvino_file[0]).items():
+        run_tool('infer', run.config, weights, images, '--out', tmp_path / name)
+        options = ['--work-dir', tmp_path / f'{name}_test']
+        run_tool('test', run.config, weights, *options)
+    for name in ('validation_0.png', 'validation_1.png'):
+        ours, theirs = (
+            cv2.imread(str(tmp_path / who / 'labels' / name), -1)
+            for who in ('ours', 'file')
+        )
+        assert (ours != theirs).mean() < 1e-3
+    scores = [
+        json.loads((tmp_path / f'{who}_test' / 'scores.json').read_text())['mIoU']
+        for who in ('ours', 'file')
+    ]
+    assert scores[0] == pytest.approx(scores[1], abs=0.2)
+
+
+def test_the_tool_exports_and_says_how_large_the_file_is(run, tmp_path, capsys):
+    run_tool('export', run.config, run.checkpoint, '--out', tmp_path, '--num-images', 1)
+    assert f'{Path(run.config).stem}.onnx: 1.0 MiB' in capsys.readouterr().out
+
+
+# Without torch
+
+LIBRARIES = ('numpy', 'numpy.libs', 'cv2', 'lazy_loader', 'onnxruntime', 'flatbuffers')
+LIBRARIES += ('opencv_python.libs', 'opencv_python_headless.libs', 'packaging')
+LIBRARIES += ('google', 'coloredlogs', 'sympy', 'mpmath', 'humanfriendly')
+
+
+@pytest.fixture(scope='module')
+def bare(tmp_path_factory):
+    """Python's own library, NumPy, OpenCV and ONNX Runtime; no torch."""
+    folder = tmp_path_factory.mktemp('bare')
+    site = Path(np.__file__).parents[1]
+    for name in LIBRARIES:
+        if (site / name).exists():
+            (folder / name).symlink_to(site / name)
+    (folder / 'illama_seg').symlink_to(ROOT / 'illama_seg')
+    return folder
+
+
+def without_torch(bare, *words):
+    return subprocess.run(
+        [sys.executable, '-S', *map(str, words)],
+        env={**os.environ, 'PYTHONPATH': str(bare)},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_file_runs_where_there_is_no_torch(run, onnx_file, bare, tmp_path):
+    assert without_torch(bare, '-c', 'import torch').returncode
+    assert without_torch(bare, '-c', 'import mmengine').returncode
+    images = run.data / 'images' / 'validation'
+    words = '-m', 'illama_seg.deploy', onnx_file[0], images, '--out', tmp_path / 'a'
+    done = without_torch(bare, *words)
+    assert done.returncode == 0, done.stderr
+    run_tool('infer', run.config, run.checkpoint, images, '--out', tmp_path / 'b')
+    for name in ('validation_0.png', 'validation_1.png'):
+        ours, theirs = (
+            cv2.imread(str(tmp_path / who / 'labels' / name), -1) for who in 'ab'
+        )
+        assert (ours != theirs).mean() < 1e-3
+    shares = [json.loads((tmp_path / w / 'summary.json').read_text()) for w in 'ab']
+    assert shares[0].keys() == shares[1].keys()
+
+
+def test_a_bad_image_stops_no_other(run, onnx_file, bare, tmp_path):
+    folder = tmp_path / 'images'
+    shutil.copytree(run.data / 'images' / 'validation', folder)
+    (folder / 'broken.jpg').write_bytes(b'no image')
+    words = '-m', 'illama_seg.deploy', onnx_file[0], folder, '--out', tmp_path / 'out'
+    done = without_torch(bare, *words)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-2:] == [
+        'error: not done:',
+        f'{folder}/broken.jpg is no image, or a damaged one: replace it',
+    ]
+    assert len(list((tmp_path / 'out' / 'labels').iterdir())) == 2
+
+
+# What is refused
+
+
+def test_a_file_that_differs_is_not_written_and_the_stages_are_named(
+    run, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(equality.BOUNDS, 'float32', equality.Bounds(0.0, 1.0, 100))
+    with pytest.raises(UserError) as error:
+        export_model(run.config, run.checkpoint, tmp_path / 'out', num_images=1)
+    text = str(error.value)
+    assert 'nothing was written: logits differ by' in text
+    for stage in ('backbone, output 3', 'neck, output 0', 'logits'):
+        assert f'  {stage}: ' in text
+    assert not list((tmp_path / 'out').iterdir())
+
+
+@pytest.mark.parametrize(
+    ('options', 'text'),
+    [
+        (dict(to='tflite'), 'expected one of onnx, openvino'),
+        (dict(size=(64, 64), dynamic=True), 'one size, or any'),
+        (dict(size=(0, 64)), 'expected height and width'),
+        (dict(half=True, int8=True), 'one of half and int8'),
+        (dict(calibrate=0), 'at least 1 image'),
+        (dict(num_images=0), 'at least 1 image'),
+        (
+            dict(cfg_options={'model.test_cfg.mode': 'whole'}),
+            r'set size=\(HEIGHT, WIDTH\), or dynamic',
+        ),
+        (
+            dict(cfg_options={'model.data_preprocessor.test_cfg': dict(size=(64, 64))}),
+            'set model.data_preprocessor.test_cfg=None',
+        ),
+    ],
+    ids=str,
+)
+def test_an_argument_that_does_not_fit_is_refused(run, tmp_path, options, text):
+    with pytest.raises(UserError, match=text):
+        export_model(run.config, run.checkpoint, tmp_path, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_calibration_images_than_there_are_is_refused(run, tmp_path):
+    pytest.importorskip('nncf')
+    with pytest.raises(
+        UserError, match=r'calibrate=99: the training data has 4 images'
+    ):
+        export_model(run.config, run.checkpoint, tmp_path, int8=True, calibrate=99)
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_validation_data_names_the_way_out(run, tmp_path):
+    gone = {'val_dataloader.dataset.data_root': str(tmp_path / 'gone')}
+    with pytest.raises(MissingFileError, match=r'name other images \(images\)'):
+        export_model(run.config, run.checkpoint, tmp_path, cfg_options=gone)
+
+
+def test_images_without_annotations_serve_as_well(run, tmp_path):
+    images = [run.data / 'images' / 'training']
+    _, report = export_model(
+        run.config, run.checkpoint, tmp_path, images=images, num_images=3
+    )
+    assert report['images'] == 3 and report['scores'] is None
+
+
+def test_a_missing_library_is_named_with_the_extra(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'onnxscript', None)
+    text = r"needs onnxscript: pip install 'illama_seg\[deploy\]'"
+    with pytest.raises(UserError, match=text):
+        export_model(run.config, run.checkpoint, tmp_path)
+
+
+def test_another_size_than_that_of_the_file_is_named(onnx_file):
+    file = ExportedModel(onnx_file[0])
+    with pytest.raises(UserError, match=r'64x64 pixels alone, got 20x64.*\(dynamic\)'):
+        file.segment(picture(20, 70), full_size=True)
+
+
+@pytest.mark.parametrize('kind', ['onnx', 'openvino'])
+def test_an_image_that_is_too_thin_is_named(kind, request):
+    path, _ = request.getfixturevalue(f'{kind}_file')
+    file = ExportedModel(path)
+    text = (
+        'pixels alone' if kind == 'onnx' else 'does not run on images of 13x64 pixels'
+    )
+    with pytest.raises(UserError, match=text):
+        file.segment(picture(33, 200))
+
+
+def test_a_file_of_other_classes_than_the_config_is_refused(run, onnx_file):
+    cfg = load_config(run.config, {'model.decode_head.num_classes': 7})
+    with pytest.raises(UserError, match=r'150 classes, but model\.decode_head\.num'):
+        load_segmentor(cfg, onnx_file[0])
+
+
+def test_an_image_of_other_channels_is_refused(onnx_file):
+    with pytest.raises(UserError, match=r'shape \(5, 6, 4\): expected \(H, W, 3\)'):
+        ExportedModel(onnx_file[0]).segment(np.zeros((5, 6, 4), np.uint8))
+
+
+def test_a_damaged_file_is_refused(onnx_file, tmp_path):
+    path = tmp_path / 'model.onnx'
+    path.write_bytes(onnx_file[0].read_bytes()[:2000])
+    values = json.loads(Path(f'{onnx_file[0]}.json').read_text())
+    from illama_seg.files import digest_of
+
+    values['digests'] = {path.name: digest_of(path, 'sha256')}
+    Path(f'{path}.json').write_text(json.dumps(values))
+    with pytest.raises(UserError, match='cannot be read by onnxruntime'):
+        ExportedModel(path)
