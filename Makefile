@@ -20,7 +20,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
 # What keeps the libraries of torch from newer instructions, and the tests that care.
 AVX2 := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
 PROCESSOR_TESTS := tests/machine tests/layers tests/heads tests/backbones tests/quantization \
-  tests/engine tests/benchmarks tests/apis/test_quantize.py \
+  tests/engine tests/benchmarks tests/deploy tests/apis/test_quantize.py \
   tests/studies/test_benchmark.py tests/apis/runs/test_overview.py tests/tools/test_doctor.py
 
 .PHONY: demo web test test-slow test-avx2 check roadmap pretrain-demo bench install \
@@ -54,7 +54,7 @@ demo: install
 	$(BIN)/python tools/analysis/report.py $(DEMO) --baselines
 
 # The demo is trained first, where there is no run of it.
-web: $(if $(MODEL),install,$(DEMO)/last_checkpoint)
+web: install $(if $(MODEL),,$(DEMO)/last_checkpoint)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,deploy]'
 	$(BIN)/python tools/web.py $(or $(MODEL),$(DEMO)) \
 	  $(if $(wildcard data/scenes),--examples data/scenes/images/validation)

@@ -54,3 +54,10 @@ __all__ = [
     'timm_models',
     'visualization_hook',
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Say what is missing where torch is."""
+    if find_spec('torch') is None:
+        check_versions()
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

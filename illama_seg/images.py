@@ -11,6 +11,7 @@ import numpy as np
 from illama_seg.errors import MissingFileError, UserError
 from illama_seg.files import atomic
 
+JPEG_SIDE = 65500  # pixels that OpenCV's encoder allows
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
 

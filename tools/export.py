@@ -1,9 +1,10 @@
 """Export a trained model: python tools/export.py CONFIG CHECKPOINT --to onnx --out DIR
 
 Writes DIR/CONFIG.onnx, or DIR/CONFIG.xml and DIR/CONFIG.bin for OpenVINO, beside it a
-sidecar (.json) with all that is needed to use the file, and DIR/export.json. The file
-is compared with the model on images; where it differs, nothing is written and the exit
-status is 2. Run it without torch: python -m illama_seg.deploy DIR/CONFIG.onnx IMAGES
+sidecar (.json) with all that is needed to use the file, and a report (.report.json).
+The file is compared with the model on images; where it differs, nothing is written and
+the exit status is 2. To run it without torch:
+python -m illama_seg.deploy DIR/CONFIG.onnx IMAGES
 """
 
 import argparse

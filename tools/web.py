@@ -23,7 +23,7 @@ def main(args: argparse.Namespace) -> None:
 
     examples = [path for path, _ in find_images(args.examples)][:6]
     page = build_page(open_models(args.models), examples)
-    url = serve(page, args.port, wait=False)
+    url = serve(page, args.port)
     print(f'{url} (Ctrl+C ends it)', flush=True)
     page.block_thread()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -12,17 +13,20 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.registry import DATASETS, init_default_scope
 from torch import nn
 from tqdm import tqdm
 
 from illama_seg.apis.configs import load_config
-from illama_seg.apis.images import find_images, read_image
+from illama_seg.apis.export_images import (
+    Example,
+    first_window,
+    load_calibration,
+    load_examples,
+)
 from illama_seg.apis.models import annotation_ids, dataset_meta, load_model
 from illama_seg.apis.prediction import predict, without_annotations
-from illama_seg.apis.user_errors import check_writable, options_explained
+from illama_seg.apis.user_errors import check_writable
 from illama_seg.checkpoints import open_checkpoint
-from illama_seg.datasets.labelled import LabelledImages
 from illama_seg.deploy import ExportedModel, Sidecar
 from illama_seg.deploy.description import (
     class_colours,
@@ -42,13 +46,11 @@ from illama_seg.deploy.graph import (
 )
 from illama_seg.deploy.integers import quantise
 from illama_seg.deploy.sidecar import sidecar_path, weights_paths, write_sidecar
-from illama_seg.errors import MissingFileError, UserError
+from illama_seg.errors import UserError
 from illama_seg.files import digest_of, write_whole
 from illama_seg.quantization import QuantizedILLaMA
 
 FORMATS = {'onnx': '.onnx', 'openvino': '.xml'}
-# Image and, where it is known, annotation: (H, W) class numbers, or a class number.
-Example = tuple[np.ndarray, Any]
 
 
 def export_model(
@@ -75,7 +77,7 @@ def export_model(
         config: config of the model, or its name.
         checkpoint: its weights.
         out: folder to write to: CONFIG.onnx, or CONFIG.xml and CONFIG.bin, with the
-            sidecar (``.json`` behind the name) and ``export.json``, the comparison.
+            sidecar (``.json`` behind the name) and the comparison (``.report.json``).
         to: 'onnx' or 'openvino'.
         size: (height, width) in pixels that the file takes; by default that of the
             windows, or of a classifier's images.
@@ -96,7 +98,15 @@ def export_model(
         UserError: if an argument or the model does not fit, a library is missing, or
             the file differs.
     """
-    _check_arguments(to, size, dynamic, half, int8, calibrate, num_images)
+    _check_arguments(
+        to=to,
+        size=size,
+        dynamic=dynamic,
+        half=half,
+        int8=int8,
+        calibrate=calibrate,
+        num_images=num_images,
+    )
     libraries = dict(onnx=['onnxruntime'], openvino=['openvino', *['nncf'] * int8])
     needed(*libraries[to])
     out = Path(out)
@@ -114,20 +124,21 @@ def export_model(
     integers = int8 or simulated
     sidecar.precision = 'int8' if integers else 'float16' if half else 'float32'
     sidecar.checkpoint = digest_of(source.path, 'sha256')
-    examples = _examples(cfg, model, images, num_images)
-    with TemporaryDirectory(dir=out) as folder:
+    examples = load_examples(cfg, model, images, num_images)
+    with _writing(out), TemporaryDirectory(dir=out) as folder:
         path = Path(folder, Path(cfg.filename).stem + FORMATS[to])
         size = cast(Any, sidecar.size and tuple(sidecar.size))
         print_log(f'converting to {to}', logger='current')
         graph = path.with_suffix('.onnx')
         to_onnx(Exportable(model), graph, sidecar.channels, size)
         if to == 'openvino':
-            to_openvino(graph, path, half and not int8)
-            graph.unlink()
+            to_openvino(graph, path, half)
+            for file in weights_paths(graph):
+                file.unlink()
         elif half:
             halve_onnx(path)
         if int8:
-            quantise(path, _calibration(cfg, model, sidecar, calibrate))
+            quantise(path, load_calibration(cfg, model, sidecar, calibrate))
         write_sidecar(path, sidecar)
         if integers:
             traced = size or (sidecar.windows or {}).get('crop') or TRACED[1]
@@ -136,18 +147,19 @@ def export_model(
         equality = _compare(model, path, examples, size)
         for file in (*weights_paths(path), sidecar_path(path)):
             file.replace(out / file.name)
-    path = out / path.name
-    report = equality.summary() | dict(
-        file=path.name,
-        bytes=sum(file.stat().st_size for file in weights_paths(path)),
-        size=sidecar.size,
-    )
-    write_whole(out / 'export.json', json.dumps(report, indent=1))
+        path = out / path.name
+        report = equality.summary() | dict(
+            file=path.name,
+            bytes=sum(file.stat().st_size for file in weights_paths(path)),
+            size=sidecar.size,
+        )
+        write_whole(out / f'{path.name}.report.json', json.dumps(report, indent=1))
     print_log(str(equality), logger='current')
     return path, report
 
 
 def _check_arguments(
+    *,
     to: str,
     size: Size | None,
     dynamic: bool,
@@ -169,6 +181,19 @@ def _check_arguments(
             raise UserError('expected at least 1 image', **{name: count})
 
 
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """Name the folder where a file cannot be written, as on a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, UserError):
+            raise
+        reason = error.strerror or str(error).splitlines()[0]
+        text = f'cannot be written ({reason}), nothing was kept'
+        raise UserError(text, out=str(out)) from error
+
+
 def _describe(cfg: Config, model: Any, size: Size | None, dynamic: bool) -> Sidecar:
     meta = dataset_meta(model)
     classes = list(meta.get('classes') or ())
@@ -176,11 +201,17 @@ def _describe(cfg: Config, model: Any, size: Size | None, dynamic: bool) -> Side
         facts = describe_segmentor(cfg, model, without_annotations(cfg.test_pipeline))
         ids = annotation_ids(meta).tolist()
         windows = facts['windows']
+        if windows and size and list(size) != windows['crop']:
+            raise UserError(
+                f'the windows of {cfg.filename} are {windows["crop"]}: leave size out, '
+                'or set model.test_cfg.crop_size too',
+                size=size,
+            )
         size = size or (windows and windows['crop'])
         if not size and not dynamic:
             raise UserError(
                 f'{cfg.filename} puts no windows over an image (model.test_cfg.mode='
-                "'whole'): set size=(HEIGHT, WIDTH), or dynamic"
+                "'whole'): set dynamic, or size=(HEIGHT, WIDTH) for images of one size"
             )
     else:
         facts = describe_classifier(cfg, model, cfg.test_dataloader.dataset.pipeline)
@@ -201,76 +232,6 @@ def _describe(cfg: Config, model: Any, size: Size | None, dynamic: bool) -> Side
     )
 
 
-def _examples(
-    cfg: Config, model: Any, images: Sequence[str | Path], count: int
-) -> list[Example]:
-    """Load images to compare on, spread over the folder or the validation data."""
-    if images:
-        paths = [path for path, _ in find_images(images)]
-        loader = without_annotations(cfg.get('test_pipeline') or [])[:1]
-        return [
-            (read_image(path, loader[0] if loader else None), None)
-            for path in _spread(paths, count)
-        ]
-    try:
-        if hasattr(model, 'decode_head'):
-            data: Any = LabelledImages(cfg, 'val')
-            return [data[i][:2] for i in _spread(range(len(data)), count)]
-        data = _classified(cfg, 'val')
-        return [_image_of(data, i) for i in _spread(range(len(data)), count)]
-    except MissingFileError as error:
-        raise MissingFileError(
-            f'{error}\nThe file is compared with the model on images of the validation '
-            'data: get it, or name other images (images)'
-        ) from error
-
-
-def _spread(items: Sequence[Any], count: int) -> list[Any]:
-    places = np.linspace(0, len(items) - 1, min(count, len(items))).round()
-    return [items[place] for place in places.astype(int).tolist()]
-
-
-def _classified(cfg: Config, split: str) -> Any:
-    init_default_scope(cfg.get('default_scope', 'mmseg'))
-    settings = cfg[f'{split}_dataloader'].dataset
-    with options_explained(cfg):
-        return DATASETS.build(dict(settings, pipeline=settings.pipeline[:1]))
-
-
-def _image_of(data: Any, index: int) -> Example:
-    sample = data[index]
-    image = np.asarray(sample['img'].convert('RGB'))[..., ::-1]
-    return np.ascontiguousarray(image), int(sample['gt_label'])
-
-
-def _calibration(
-    cfg: Config, model: Any, sidecar: Sidecar, count: int
-) -> list[np.ndarray]:
-    """Load training images as the file takes them, one window of each."""
-    segments = hasattr(model, 'decode_head')
-    data = LabelledImages(cfg, 'train') if segments else _classified(cfg, 'train')
-    if len(data) < count:
-        raise UserError(
-            f'the training data has {len(data)} images: name that many or fewer',
-            calibrate=count,
-        )
-    order = np.random.default_rng(0).permutation(len(data))[:count]
-    windows = []
-    for index in tqdm(sorted(order.tolist()), 'calibrating', unit='image'):
-        image = data[index][0] if segments else _image_of(data, index)[0]
-        windows.append(_window(sidecar, image))
-    return windows
-
-
-def _window(sidecar: Sidecar, image: np.ndarray) -> np.ndarray:
-    """Normalise the first window of an image that the file takes."""
-    size = sidecar.size or (sidecar.windows and sidecar.windows['crop'])
-    prepared = sidecar.prepared(image)
-    if size:
-        prepared = prepared[: size[0], : size[1]]
-    return sidecar.normalised(prepared)
-
-
 @torch.no_grad()
 def _compare(
     model: Any, path: Path, examples: Sequence[Example], size: Size | None
@@ -284,12 +245,15 @@ def _compare(
     sidecar = file.sidecar
     segments = sidecar.task == 'segmentation'
     equality = Equality(sidecar.precision, sidecar.classes, segments)
+    worst, most = examples[0][0], 0.0
     for image, truth in tqdm(examples, 'comparing', unit='image'):
         equality.add(*_both(model, file, image, truth))
+        if equality.logits > most:
+            worst, most = image, equality.logits
     if faults := equality.faults():
         text = ''
-        if sidecar.precision == 'float32':
-            window = _window(sidecar, examples[0][0])
+        if sidecar.precision == 'float32':  # others part everywhere, by rounding
+            window = first_window(sidecar, worst)
             text = f'\nBy stage:\n{where_they_part(model, file, window, size)}'
         raise UserError(
             f'{path.name} differs from the model, nothing was written: '
@@ -302,7 +266,7 @@ def _both(
     model: Any, file: ExportedModel, image: np.ndarray, truth: Any
 ) -> Iterator[Any]:
     """Yield logits and labels of the model and the file, and the annotation."""
-    window = _window(file.sidecar, image)
+    window = first_window(file.sidecar, image)
     batch = torch.from_numpy(window)
     if file.sidecar.task == 'segmentation':
         yield model.decode_head(model.extract_feat(batch)).numpy(), file.logits(window)

@@ -6,16 +6,17 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import cv2
 import numpy as np
-from mmengine.dist import gather_object, get_rank, get_world_size
+from mmengine.dist import get_rank, get_world_size
 from mmengine.logging import print_log
 from mmengine.registry import TRANSFORMS
-from torch import nn
+from torch import distributed as dist, nn
 from tqdm import tqdm
 
 from illama_seg.apis.images import UnwritableError, read_image, write_image
@@ -27,9 +28,8 @@ from illama_seg.datasets.decoding import as_picture, loads_bgr
 from illama_seg.datasets.values import narrow_warning
 from illama_seg.errors import UserError
 from illama_seg.files import write_whole
+from illama_seg.images import JPEG_SIDE
 from illama_seg.visualization.overlays import add_legend, legend, overlay
-
-JPEG_SIDE = 65500  # pixels that OpenCV's encoder allows
 
 
 def segment_files(
@@ -65,7 +65,7 @@ def segment_files(
 
     Returns:
         Share of each class in each segmented image or video, and a message for each
-        other one; in the first process those of all.
+        other one: of all processes in the first, none in the others.
 
     Raises:
         UserError: if an argument does not fit, or the folder cannot be written.
@@ -116,22 +116,28 @@ def segment_files(
                     )
                     bar.update()
                     continue
-                job: Callable[[], dict[str, float]]
-                if resume and painter.is_done(name, out):
-                    job = partial(painter.shares_of, name, out)
-                else:
-                    job = _segmented(painter, image, name, out)
+                job = _segmented(painter, image, name, out)
                 waiting.append((path, name, writer.submit(job)))
                 finish(2)
                 bar.update()
         finish(0)
-    if processes > 1 and (parts := gather_object((found, failures))):
+    if processes > 1:
+        parts = _gathered((found, failures), rank, processes)
         found = {name: shares for part, _ in parts for name, shares in part.items()}
         failures = [text for _, part in parts for text in part]
     summary = {str(name): found[str(name)] for _, name in images if str(name) in found}
     if summary and only is None and rank == 0:
         write_whole(out / 'summary.json', json.dumps(summary, indent=1))
     return summary, failures
+
+
+def _gathered(own: Any, rank: int, processes: int) -> list[Any]:
+    """Gather an object of every process in the first one, however late they end."""
+    # NCCL cannot gather objects; other processes may have longer videos.
+    group: Any = dist.new_group(backend='gloo', timeout=timedelta(days=7))
+    parts: list[Any] = [None] * processes
+    dist.gather_object(own, parts if rank == 0 else None, group=group)
+    return parts if rank == 0 else []
 
 
 def _read_ahead(
@@ -151,9 +157,15 @@ def _read_ahead(
 def _segmented(
     painter: _Painter, image: Future, name: Path, out: Path
 ) -> Callable[[], dict[str, float]]:
-    """Segment an image that was read; return the function that writes the results."""
+    """Segment an image that was read; return the function that writes the results.
+
+    Of an image whose results are kept nothing was read; they are counted again.
+    """
     try:
-        array, warning = image.result()
+        loaded = image.result()
+        if loaded is None:
+            return partial(painter.shares_of, name, out)
+        array, warning = loaded
         labels = painter.segment(array)
     except (UserError, OSError) as error:
         failure = error

@@ -16,12 +16,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from illama_seg.deploy.runtime import ExportedModel
 from illama_seg.errors import UserError
 from illama_seg.files import write_whole
-from illama_seg.images import find_images, read_bgr, write_image
+from illama_seg.images import (
+    JPEG_SIDE,
+    UnwritableError,
+    find_images,
+    read_bgr,
+    write_image,
+)
 from illama_seg.visualization.overlays import add_legend, overlay
 from illama_seg.windows import BLENDS
 
@@ -40,6 +47,8 @@ def parse_args(words: list[str] | None = None) -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     """Run the file on all images; a bad image stops no other."""
+    if not 0 <= args.opacity <= 1:
+        raise UserError(f'--opacity {args.opacity}: expected a number in [0, 1]')
     model = ExportedModel(args.file)
     images = find_images(args.inputs, skip=args.out)
     summary: dict[str, dict[str, float]] = {}
@@ -51,8 +60,10 @@ def main(args: argparse.Namespace) -> None:
                 summary[str(name)] = _segment(model, image, name, args)
             else:
                 summary[str(name)] = _classify(model, image)
-        except UserError as error:
-            text = str(error)
+        except UnwritableError:
+            raise
+        except (UserError, OSError, cv2.error) as error:
+            text = str(error).strip().splitlines()[0]
             failures.append(text if str(path) in text else f'{path}: {text}')
         seconds = time.perf_counter() - start
         sys.stderr.write(f'\r{number} of {len(images)} images, {seconds:.1f} s')
@@ -72,7 +83,8 @@ def _segment(
     write_image(args.out / 'labels' / name.with_suffix('.png'), ids[labels])
     painted = overlay(image, labels, sidecar.palette, args.opacity)
     painted = add_legend(painted, labels, sidecar.classes, sidecar.palette)
-    write_image(args.out / 'overlay' / name.with_suffix('.jpg'), painted)
+    suffix = '.jpg' if max(painted.shape) <= JPEG_SIDE else '.png'
+    write_image(args.out / 'overlay' / name.with_suffix(suffix), painted)
     shares = np.bincount(labels.ravel(), minlength=len(ids)) / labels.size
     return _largest(shares, sidecar.classes, len(ids))
 

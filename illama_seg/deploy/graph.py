@@ -21,7 +21,8 @@ from illama_seg.layers import SelfAttention
 from illama_seg.quantization import quantizer  # registers an operator  # noqa: F401
 
 Size = tuple[int, int]
-# What a graph for any size is traced with: unlike sides, whose halves are unlike too.
+# Batch and (height, width) that a graph for any size is traced with. Height and width
+# differ, as do the sides of their grids of patches: equal ones would become one symbol.
 TRACED = 2, (112, 176)
 UINT8, INT8 = 2, 3  # types of ONNX
 

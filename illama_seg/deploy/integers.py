@@ -1,7 +1,7 @@
 """8-bit files, calibrated on images of the training data.
 
 Where a processor has no VNNI instructions, some kernels add up products of 8-bit
-numbers in 16 bits, which saturate. Weights keep 7 bits there and everywhere, so that no
+numbers in 16 bits, which saturate. Weights have 7 bits on every processor, so that no
 such sum is wrong.
 """
 

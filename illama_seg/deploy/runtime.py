@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from illama_seg.deploy.sidecar import EXTRA, Sidecar, read_sidecar
+from illama_seg.deploy.sidecar import Sidecar, read_sidecar
 from illama_seg.errors import UserError
 from illama_seg.windows import BLENDS, Axis, Places, average
 
@@ -52,9 +52,7 @@ def open_session(path: str | Path, precision: str = 'float32') -> Session:
     try:
         library = importlib.import_module(name)
     except ImportError as error:
-        raise UserError(
-            f'{path} needs {name}: {EXTRA}, or pip install {name}'
-        ) from error
+        raise UserError(f'{path} needs {name}: pip install {name}') from error
     text = os.environ.get(THREADS, '')
     threads = int(text) if text.isdigit() else 0
     opened = _onnx_session if path.suffix == '.onnx' else _openvino_session
@@ -136,7 +134,7 @@ class ExportedModel:
             raise UserError(
                 f'{self.path}: 8-bit products are wrong on this processor: logits of a '
                 f'test image differ by {error:.0%} from those where the file was '
-                f'exported, allowed are {MAX_PROBE_ERROR:.0%}: export without int8'
+                f'exported, allowed are {MAX_PROBE_ERROR:.0%}: export in float32'
             )
 
     def logits(self, images: np.ndarray) -> np.ndarray:
@@ -161,7 +159,7 @@ class ExportedModel:
             found = 'x'.join(map(str, images.shape[2:]))
             raise UserError(
                 f'{self.path} takes images of {size[0]}x{size[1]} pixels alone, got '
-                f'{found}: export for this size (size={found}), or for any (dynamic)'
+                f'{found}: export for any size (dynamic), or choose another image'
             )
         # A file of one size takes one image at a time.
         parts = np.split(images, len(images)) if size else [images]
@@ -169,12 +167,12 @@ class ExportedModel:
             logits = np.concatenate([self._session(part) for part in parts])
             reason = '' if len(logits) == len(images) and logits.size else 'no logits'
         except Exception as error:  # the runtimes' errors have no base of their own
-            reason = str(error).strip().splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         if reason:
             shape = 'x'.join(map(str, images.shape[2:]))
             raise UserError(
                 f'{self.path} does not run on images of {shape} pixels: {reason}. Each '
-                'side needs more than one patch'
+                'side needs more than one patch, and the image must fit into the memory'
             )
         return logits
 
@@ -199,6 +197,10 @@ class ExportedModel:
             raise UserError(f'{self.path} is a {sidecar.task}: use classify')
         if blend not in BLENDS:
             raise UserError(f'expected one of {", ".join(BLENDS)}', blend=blend)
+        if full_size and sidecar.windows is None:
+            raise UserError(
+                f'needs windows, but {self.path} takes the whole image', full_size=True
+            )
         image = self._checked(image)
         height, width = image.shape[:2]
         resized = image if full_size else sidecar.prepared(image)

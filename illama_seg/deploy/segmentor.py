@@ -12,6 +12,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
 
 from illama_seg.deploy.runtime import ExportedModel
+from illama_seg.deploy.sidecar import read_sidecar
 from illama_seg.errors import UserError
 
 
@@ -46,32 +47,50 @@ class ExportedHead(BaseDecodeHead):
 def with_exported(cfg: Config, file: str) -> Config:
     """Return a segmentor's config whose model runs an exported file.
 
+    How images are normalised, cut and enlarged is the file's own; the test pipeline is
+    the config's.
+
     Raises:
         MissingFileError: if a file is missing.
         UserError: if the file classifies, or does not fit the config.
     """
-    sidecar = ExportedModel(file).sidecar
+    sidecar = read_sidecar(file)
+    if sidecar.task != 'segmentation' or 'decode_head' not in cfg.model:
+        raise UserError(
+            f'{file} is a {sidecar.task}, {cfg.filename} another task or none that is '
+            'run by a file: expected a segmentation in both'
+        )
     head = cfg.model.decode_head
-    if sidecar.task != 'segmentation':
-        raise UserError(f'{file} classifies: expected an exported segmentation')
     if head.num_classes != len(sidecar.classes):
         raise UserError(
             f'{file} has {len(sidecar.classes)} classes, but model.decode_head.'
             f'num_classes={head.num_classes}: use the config that it was exported from'
         )
-    kept = ('num_classes', 'out_channels', 'threshold', 'align_corners')
+    test: dict[str, Any] = dict(mode='whole')
+    if sidecar.windows:
+        crop, stride = sidecar.windows['crop'], sidecar.windows['stride']
+        test = dict(mode='slide', crop_size=tuple(crop), stride=tuple(stride))
+    one = {} if sidecar.threshold is None else dict(threshold=sidecar.threshold)
     cfg = cfg.copy()
     cfg.model = dict(
         type='EncoderDecoder',
-        data_preprocessor=cfg.model.data_preprocessor,
-        test_cfg=cfg.model.test_cfg,
+        data_preprocessor=dict(
+            type='SegDataPreProcessor',
+            mean=sidecar.mean,
+            std=sidecar.std,
+            bgr_to_rgb=sidecar.to_rgb,
+        ),
+        test_cfg=test,
         backbone=dict(type='Unchanged'),
         decode_head=dict(
             type='ExportedHead',
             file=str(file),
             in_channels=sidecar.channels,
             channels=1,
-            **{key: head[key] for key in kept if key in head},
+            num_classes=len(sidecar.classes),
+            out_channels=1 if one else len(sidecar.classes),
+            align_corners=sidecar.align_corners,
+            **one,
         ),
     )
     return cfg

@@ -15,7 +15,7 @@ from illama_seg.files import digest_of, write_whole
 
 VERSION = 1  # of the format
 RUNTIMES = {'.onnx': 'onnx', '.xml': 'openvino'}
-EXTRA = "pip install 'illama_seg[deploy]'"
+EXTRA = 'pip install onnx onnxscript onnxruntime openvino nncf (the extra deploy)'
 
 
 @dataclass
@@ -43,8 +43,8 @@ class Sidecar:
         checkpoint: SHA-256 of the checkpoint.
         versions: distribution -> version that exported.
         digests: file name -> SHA-256 of the exported files.
-        probe: of an 8-bit file: ``size`` of a made image and ``logits`` that the file
-            gave for it where it was exported, or None.
+        probe: ``size`` of a test image and ``logits`` that an 8-bit file gave for it
+            where it was exported; None for other files.
         version: of the format.
     """
 
@@ -95,8 +95,14 @@ def sidecar_path(path: str | Path) -> Path:
 
 
 def weights_paths(path: Path) -> list[Path]:
-    """List the files of an exported model: OpenVINO's has its weights beside it."""
-    return [path, path.with_suffix('.bin')] if path.suffix == '.xml' else [path]
+    """List the files of an exported model: weights may lie beside the graph.
+
+    OpenVINO's do; ONNX's do where they are larger than a file of it may be.
+    """
+    if path.suffix == '.xml':
+        return [path, path.with_suffix('.bin')]
+    weights = path.with_name(f'{path.name}.data')
+    return [path, weights] if weights.is_file() else [path]
 
 
 def write_sidecar(path: Path, sidecar: Sidecar) -> None:
@@ -142,8 +148,8 @@ def read_sidecar(path: str | Path) -> Sidecar:
         if sidecar.digests.get(file.name) != (found := digest_of(file, 'sha256')):
             raise UserError(
                 f'{beside} is not of {file}: it has SHA-256 {found[:12]}, expected '
-                f'{sidecar.digests.get(file.name, "none")[:12]}: export again, or take '
-                'the sidecar that was written with it'
+                f'{sidecar.digests.get(file.name, "none of this name")[:17]}: export '
+                'again, or take the sidecar and the name that it was written with'
             )
     return sidecar
 

@@ -142,10 +142,10 @@ def automatic_implementation(
     case = None
     if not compiling:
         case = _Case(*kind, *_rounded(num_tokens, num_heads), training)
-    if asked not in ('auto', 'fixed'):
-        choice = Choice(_checked(asked, *kind), {}, f'by {VARIABLE}')
-    elif torch.compiler.is_exporting():  # an exported graph has operators of ATen alone
+    if torch.compiler.is_exporting():  # an exported graph has operators of ATen alone
         choice = Choice('reference', {}, 'exported')
+    elif asked not in ('auto', 'fixed'):
+        choice = Choice(_checked(asked, *kind), {}, f'by {VARIABLE}')
     elif asked == 'fixed' or case is None or device not in ON_DEVICE:
         choice = Choice(_fixed(*kind), {}, 'fixed')
     else:

@@ -29,6 +29,7 @@ from illama_seg.studies.common import (
     check_at_least,
     image_channels,
     results_path,
+    training_shape,
     write_results,
 )
 from illama_seg.studies.complexity.counts import count_multiply_accumulates
@@ -84,14 +85,13 @@ def run_benchmark(
     """
     check_at_least(1, batch_sizes=batch_sizes, repeat=repeat, shape=shape)
     cfg = load_config(config, cfg_options)
-    on = torch.device(usable_device(device))
+    is_file = checkpoint is not None and is_exported(checkpoint)
+    file = ExportedModel(cast(Any, checkpoint)) if is_file else None
+    on = torch.device('cpu' if file else usable_device(device))
     path = results_path(out, cfg, 'benchmark.json')
     model = build_model(cfg)
-    file = None
-    if checkpoint is not None and is_exported(checkpoint):
-        file = ExportedModel(checkpoint)
-        shape = shape or cast(Any, file.sidecar.size and tuple(file.sidecar.size))
-    shape = shape or training_shape(model)
+    of_file: Any = file and file.sidecar.size and tuple(file.sidecar.size)
+    shape = shape or of_file or training_shape(model)
     counts = _counts(cfg, shape)  # cheap, so a wrong shape is refused early
     if checkpoint is not None and file is None:
         load_weights(model, checkpoint)
@@ -147,16 +147,6 @@ def run_benchmark(
     )
     tables = _tables(numbers)
     return write_results(path, tables, **numbers), as_text(tables)
-
-
-def training_shape(model: nn.Module) -> tuple[int, int]:
-    """Return (height, width) in pixels of a model's training images."""
-    parts: Any = model
-    if size := getattr(parts.data_preprocessor, 'size', None):
-        return tuple(size)
-    patch = parts.backbone.patch_embed.proj.stride
-    height, width = parts.backbone.grid_size
-    return height * patch[0], width * patch[1]
 
 
 def _counts(cfg: Config, shape: tuple[int, int]) -> list[dict]:

@@ -130,6 +130,16 @@ def build_model(cfg: Config) -> nn.Module:
         return MODELS.build(cfg.model).eval()
 
 
+def training_shape(model: nn.Module) -> tuple[int, int]:
+    """Return (height, width) in pixels of a model's training images."""
+    parts: Any = model
+    if size := getattr(parts.data_preprocessor, 'size', None):
+        return tuple(size)
+    patch = parts.backbone.patch_embed.proj.stride
+    height, width = parts.backbone.grid_size
+    return height * patch[0], width * patch[1]
+
+
 def image_channels(model: nn.Module) -> int:
     """Return the number of channels of the images that a model takes."""
     return next(m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d))

@@ -25,11 +25,11 @@ from illama_seg.deploy.sidecar import weights_paths
 from illama_seg.errors import UserError
 from illama_seg.evaluation import ConfusionMatrix
 from illama_seg.machine.precision import choose_precision
-from illama_seg.studies.benchmark import training_shape
 from illama_seg.studies.common import (
     check_at_least,
     image_channels,
     results_path,
+    training_shape,
     write_results,
 )
 from illama_seg.studies.subjects import source_name

@@ -30,6 +30,7 @@ class ShownModel:
 
     Attributes:
         name: shown above its results.
+        source: work dir or file.
         classes: names.
         palette: RGB colour of each class.
         ids: number of each class in label images.
@@ -37,6 +38,7 @@ class ShownModel:
     """
 
     name: str
+    source: Path
     classes: Sequence[str]
     palette: Sequence[Sequence[int]]
     ids: np.ndarray
@@ -55,7 +57,7 @@ def open_models(sources: Sequence[str | Path]) -> list[ShownModel]:
         opened = _exported(source) if is_exported(source) else _trained(source)
         known = [model.name for model in models]
         if opened.name in known:
-            opened.name = str(source)
+            opened.name = f'{opened.name} ({len(known) + 1})'
         models.append(opened)
     return models
 
@@ -71,7 +73,7 @@ def _trained(run: Path) -> ShownModel:
         return as_picture(image, is_bgr), predict(model, image)
 
     ids = annotation_ids(meta)
-    return ShownModel(run.name, meta['classes'], meta['palette'], ids, segment)
+    return ShownModel(run.name, run, meta['classes'], meta['palette'], ids, segment)
 
 
 def _exported(file: Path) -> ShownModel:
@@ -85,7 +87,7 @@ def _exported(file: Path) -> ShownModel:
         return image, model.segment(image)
 
     ids = np.asarray(sidecar.ids, np.uint8)
-    return ShownModel(file.name, sidecar.classes, sidecar.palette, ids, segment)
+    return ShownModel(file.name, file, sidecar.classes, sidecar.palette, ids, segment)
 
 
 def check_image(path: Path) -> None:
@@ -97,17 +99,27 @@ def check_image(path: Path) -> None:
     from PIL import Image, UnidentifiedImageError
 
     if path.stat().st_size > MAX_FILE:
-        raise UserError(f'the file is larger than {MAX_FILE >> 20} MiB')
+        raise UserError(
+            f'the file has {path.stat().st_size / 2**20:.0f} MiB, allowed are '
+            f'{MAX_FILE >> 20}: upload a smaller one'
+        )
     try:
         with Image.open(path) as image:
             width, height = image.size
+            if width * height <= MAX_PIXELS:
+                # All of the file is read; of a JPEG a small version is enough.
+                image.draft(None, (max(width // 8, 1), max(height // 8, 1)))
+                image.load()
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise UserError('this is no image, or a damaged one') from error
+        raise UserError('this is no image, or a damaged one: upload another') from error
     except Image.DecompressionBombError as error:
-        raise UserError(f'the image has more than {MAX_PIXELS:,} pixels') from error
+        raise UserError(
+            f'the image has more than {MAX_PIXELS:,} pixels: upload a smaller one'
+        ) from error
     if width * height > MAX_PIXELS:
         raise UserError(
-            f'the image has {width * height:,} pixels, allowed are {MAX_PIXELS:,}'
+            f'the image has {width * height:,} pixels, allowed are {MAX_PIXELS:,}: '
+            'upload a smaller one'
         )
 
 

@@ -27,7 +27,7 @@ from illama_seg.web.models import (
 )
 
 SIDE = 1280  # pixels of a drawing's longer side; label images keep the image's size
-EXTRA = "pip install 'illama_seg[demo]'"
+EXTRA = "pip install 'gradio>=6' (the extra demo)"
 TITLE = 'iLLaMA segments an image'
 CSS = """
 .shares { width: 100%; border-collapse: collapse; font-size: 0.9rem; }
@@ -57,8 +57,12 @@ def build_page(
     """
     gradio = import_gradio()
     folder = Path(tempfile.mkdtemp(prefix='labels_', dir=os.environ['GRADIO_TEMP_DIR']))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
-    with gradio.Blocks(title=TITLE, analytics_enabled=False) as page:
+    # Uploads and results are deleted after an hour.
+    with gradio.Blocks(
+        title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)
+    ) as page:
         gradio.Markdown(
             f'# {TITLE}\nUpload an image, take one with the camera, or click on an '
             f'example. Up to {MAX_PIXELS // 10**6} megapixels and {MAX_FILE >> 20} MiB.'
@@ -87,13 +91,13 @@ def build_page(
             if path is None:
                 return [None, *[None, '', None] * len(models)]
             results = []
-            for number, model in enumerate(models):
-                try:
+            try:
+                check_image(Path(path))  # of a data URL, which is decoded unchecked
+                for number, model in enumerate(models):
                     results.append(_segment(model, Path(path), folder, number))
-                except UserError as error:
-                    raise gradio.Error(
-                        _without_path(error, path), duration=None
-                    ) from error
+            except UserError as error:
+                text = _without_paths(error, path, models)
+                raise gradio.Error(text, duration=None) from error
             shown = [
                 value
                 for model, result in zip(models, results, strict=True)
@@ -162,6 +166,7 @@ def _segment(
     start = time.perf_counter()
     image, labels = model.segment(path)
     seconds = time.perf_counter() - start
+    _delete_old(folder)
     name = f'{time.time_ns()}_{number}'
     file = folder / name / f'{path.stem}_labels.png'
     write_image(file, model.ids[labels])
@@ -172,6 +177,13 @@ def _segment(
         shares=_shares(model, counts / labels.size, labels.shape, seconds),
         file=str(file),
     )
+
+
+def _delete_old(folder: Path) -> None:
+    """Delete label images that are older than an hour."""
+    for old in folder.iterdir():
+        if time.time() - old.stat().st_mtime > 3600:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _painted(model: ShownModel, result: dict, share: float) -> np.ndarray:
@@ -200,9 +212,12 @@ def _shares(
     )
 
 
-def _without_path(error: UserError, path: str) -> str:
-    """Return a message without the place of the file on the server."""
-    return str(error).replace(path, Path(path).name).splitlines()[0]
+def _without_paths(error: UserError, path: str, models: Sequence[ShownModel]) -> str:
+    """Return a message without places of files on the server."""
+    text = str(error).replace(path, Path(path).name)
+    for model in models:
+        text = text.replace(str(model.source), model.name)
+    return text.splitlines()[0]
 
 
 def import_gradio() -> Any:
@@ -223,25 +238,26 @@ def import_gradio() -> Any:
     return gradio
 
 
-def serve(page: Any, port: int = 7860, *, wait: bool = True) -> str:
-    """Serve the page on this machine alone.
+def serve(page: Any, port: int = 7860) -> str:
+    """Serve the page on this machine alone, until the process or the page ends.
 
     Args:
         page: from :func:`build_page`.
         port: of localhost; 0 for any that is free.
-        wait: return only when the server ends.
 
     Returns:
         URL of the page.
 
     Raises:
-        UserError: if the port is in use.
+        UserError: if there is no such port, or it is in use.
     """
+    if not 0 <= port <= 65535:
+        raise UserError('expected a number from 0 to 65535', port=port)
     gradio = import_gradio()
     system = ['system-ui', 'sans-serif']
     theme = gradio.themes.Default(font=system, font_mono=['monospace'])
     try:
-        _, url, _ = page.queue(default_concurrency_limit=1).launch(
+        _, url, _ = page.queue().launch(
             server_name='127.0.0.1',
             server_port=port or None,
             share=False,
@@ -254,7 +270,5 @@ def serve(page: Any, port: int = 7860, *, wait: bool = True) -> str:
             quiet=True,
         )
     except OSError as error:
-        raise UserError('is in use: name another one', port=port) from error
-    if wait:
-        page.block_thread()
+        raise UserError(f'cannot be used: {error}', port=port) from error
     return url

@@ -10,9 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tiny_classifier
+import torch
+from mmengine.dataset import Compose
 from tiny_run import ROOT, run_tool
 
 from illama_seg.apis import (
+    export,
     export_model,
     load_config,
     load_segmentor,
@@ -55,7 +59,7 @@ def picture(*size):
 
 def test_the_comparison_is_written(onnx_file):
     path, report = onnx_file
-    assert json.loads((path.parent / 'export.json').read_text()) == report
+    assert json.loads(Path(f'{path}.report.json').read_text()) == report
     assert report['images'] == 2 and report['changed_labels'] == 0
     assert report['largest_relative_difference_of_logits'] < 1e-5
     assert report['scores'][0] == report['scores'][1] and report['score'] == 'mIoU'
@@ -65,7 +69,7 @@ def test_the_comparison_is_written(onnx_file):
 def test_nothing_else_is_left_in_the_folder(onnx_file):
     path, _ = onnx_file
     names = {file.name for file in path.parent.iterdir()}
-    assert names == {path.name, f'{path.name}.json', 'export.json'}
+    assert names == {path.name, f'{path.name}.json', f'{path.name}.report.json'}
 
 
 @pytest.mark.parametrize('blend', ['mean', 'hann', 'gaussian'])
@@ -195,12 +199,13 @@ def test_a_file_that_differs_is_not_written_and_the_stages_are_named(
         (dict(to='tflite'), 'expected one of onnx, openvino'),
         (dict(size=(64, 64), dynamic=True), 'one size, or any'),
         (dict(size=(0, 64)), 'expected height and width'),
+        (dict(size=(80, 64)), r'the windows of .* are \[64, 64\]: leave size out'),
         (dict(half=True, int8=True), 'one of half and int8'),
         (dict(calibrate=0), 'at least 1 image'),
         (dict(num_images=0), 'at least 1 image'),
         (
             dict(cfg_options={'model.test_cfg.mode': 'whole'}),
-            r'set size=\(HEIGHT, WIDTH\), or dynamic',
+            r'set dynamic, or size=\(HEIGHT, WIDTH\)',
         ),
         (
             dict(cfg_options={'model.data_preprocessor.test_cfg': dict(size=(64, 64))}),
@@ -240,14 +245,16 @@ def test_images_without_annotations_serve_as_well(run, tmp_path):
 
 def test_a_missing_library_is_named_with_the_extra(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'onnxscript', None)
-    text = r"needs onnxscript: pip install 'illama_seg\[deploy\]'"
+    text = r'needs onnxscript: pip install onnx .*the extra deploy'
     with pytest.raises(UserError, match=text):
         export_model(run.config, run.checkpoint, tmp_path)
 
 
 def test_another_size_than_that_of_the_file_is_named(onnx_file):
     file = ExportedModel(onnx_file[0])
-    with pytest.raises(UserError, match=r'64x64 pixels alone, got 20x64.*\(dynamic\)'):
+    with pytest.raises(
+        UserError, match=r'64x64 pixels alone, got 20x64: export for any size'
+    ):
         file.segment(picture(20, 70), full_size=True)
 
 
@@ -271,6 +278,120 @@ def test_a_file_of_other_classes_than_the_config_is_refused(run, onnx_file):
 def test_an_image_of_other_channels_is_refused(onnx_file):
     with pytest.raises(UserError, match=r'shape \(5, 6, 4\): expected \(H, W, 3\)'):
         ExportedModel(onnx_file[0]).segment(np.zeros((5, 6, 4), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ('to', 'options'),
+    [
+        ('onnx', dict(half=True)),
+        ('onnx', dict(int8=True, calibrate=4)),
+        pytest.param('openvino', dict(half=True), marks=pytest.mark.slow),
+        pytest.param('openvino', dict(int8=True, calibrate=4), marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_fewer_bits_make_a_smaller_file_of_nearly_the_same_labels(
+    run, onnx_file, tmp_path, to, options
+):
+    pytest.importorskip(dict(onnx='onnxruntime', openvino='nncf')[to])
+    path, report = export_model(
+        run.config, run.checkpoint, tmp_path, to=to, num_images=2, **options
+    )
+    assert report['bytes'] < 0.8 * onnx_file[1]['bytes']
+    precision = 'int8' if 'int8' in options else 'float16'
+    assert report['precision'] == precision
+    assert 0 < report['largest_relative_difference_of_logits'] < 0.3
+    image = picture(120, 150)
+    whole = ExportedModel(onnx_file[0]).segment(image)
+    # The model is not trained: its logits are close to each other.
+    most = 0.5 if 'int8' in options else 0.02
+    assert (ExportedModel(path).segment(image) != whole).mean() < most
+
+
+def test_8_bits_that_come_out_otherwise_on_this_processor_are_refused(run, tmp_path):
+    path, _ = export_model(
+        run.config, run.checkpoint, tmp_path, int8=True, calibrate=4, num_images=1
+    )
+    values = json.loads(Path(f'{path}.json').read_text())
+    ExportedModel(path)
+    values['probe']['logits'] = [0.8 * x for x in values['probe']['logits']]
+    Path(f'{path}.json').write_text(json.dumps(values))
+    with pytest.raises(UserError, match='8-bit products are wrong on this processor'):
+        ExportedModel(path)
+
+
+@pytest.mark.parametrize('annotated', [True, False])
+@pytest.mark.parametrize('precision', ['float32', 'float16', 'int8'])
+def test_a_file_whose_logits_are_not_finite_is_a_fault(precision, annotated):
+    found = equality.Equality(precision, ['a', 'b'], True)
+    labels = np.zeros((4, 4), np.uint8)
+    truth = labels if annotated else None
+    for value in (np.nan, 1.0):  # a later image hides nothing
+        logits = np.ones((1, 2, 4, 4)), np.full((1, 2, 4, 4), value)
+        found.add(logits, (labels, labels), truth)
+    assert any('not finite' in text for text in found.faults())
+
+
+def test_8_bits_without_annotations_are_judged_by_their_labels():
+    found = equality.Equality('int8', ['a', 'b'], True)
+    logits = np.ones((1, 2, 4, 4))
+    found.add((logits, logits), (np.zeros((4, 4), int), np.ones((4, 4), int)))
+    assert '100.00% of the labels differ' in found.faults()[0]
+
+
+def test_a_classifier_is_exported_and_classifies_as_its_config_does(tmp_path):
+    plain = tiny_classifier.build()
+    for parameter in plain.parameters():
+        parameter.data += 0.2 * torch.randn_like(parameter)
+    checkpoint = tiny_classifier.save(plain, tmp_path / 'run' / 'float.pth')
+    options = dict(cfg_options=tiny_classifier.OPTIONS, num_images=6)
+    path, report = export_model(
+        tiny_classifier.CONFIG, checkpoint, tmp_path / 'out', **options
+    )
+    assert report['score'] == 'top-1' and report['changed_labels'] == 0
+    cv2.imwrite(str(tmp_path / 'a.png'), picture(9, 13))
+    shares = ExportedModel(path).classify(cv2.imread(str(tmp_path / 'a.png')))
+    cfg = load_config(tiny_classifier.CONFIG, tiny_classifier.OPTIONS)
+    steps = Compose(cfg.test_dataloader.dataset.pipeline)
+    inputs = steps(dict(img_path=str(tmp_path / 'a.png')))['inputs']
+    batch = plain.data_preprocessor(dict(inputs=inputs[None]))['inputs']
+    with torch.no_grad():
+        expected = plain(batch)[0].softmax(0).numpy()
+    np.testing.assert_allclose(shares, expected, rtol=1e-3, atol=1e-5)
+    done = run_module(path, tmp_path / 'a.png', '--out', tmp_path / 'classes')
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / 'classes' / 'summary.json').read_text())['a.png']
+    assert next(iter(found)) == '0123456789'[expected.argmax()]
+
+
+def run_module(*words):
+    return subprocess.run(
+        [sys.executable, '-m', 'illama_seg.deploy', *map(str, words)],
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_folder_that_cannot_be_written_ends_at_the_first_image(
+    run, onnx_file, tmp_path
+):
+    out = tmp_path / 'out'
+    out.mkdir()
+    (out / 'labels').touch()
+    done = run_module(onnx_file[0], run.data / 'images' / 'validation', '--out', out)
+    assert done.returncode == 2 and 'cannot be written' in done.stderr
+    assert 'Traceback' not in done.stderr
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(run, tmp_path, monkeypatch):
+    def full(*words):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(export, 'to_onnx', full)
+    text = r'out=.*: cannot be written \(No space left on device\), nothing was kept'
+    with pytest.raises(UserError, match=text):
+        export_model(run.config, run.checkpoint, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_damaged_file_is_refused(onnx_file, tmp_path):

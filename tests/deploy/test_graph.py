@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from mmengine.registry import MODELS, init_default_scope
 
 from illama_seg.apis import get_config
@@ -136,9 +136,9 @@ def test_torchs_own_exporter_needs_no_preparation(tmp_path):
     )
 
 
-@settings(max_examples=3)
-@given(st.sampled_from(['blocked', 'flash']))
-def test_an_exported_program_has_the_formula(name):
+@pytest.mark.parametrize('name', ['auto', 'fixed', 'blocked', 'flash'])
+def test_an_exported_program_has_the_formula(name, monkeypatch):
+    monkeypatch.setenv('ILLAMA_SEG_ATTENTION', name)
     model, image = classifier(), torch.randn(1, 3, 224, 224)
     graph = torch.export.export(model, (image,)).graph
     assert not any('illama_seg' in str(node.target) for node in graph.nodes)

@@ -55,7 +55,7 @@ def test_another_file_with_the_same_name_is_refused(file):
     changed = file.with_suffix('.bin') if file.suffix == '.xml' else file
     changed.write_bytes(b'other')
     with pytest.raises(
-        UserError, match=r'is not of .*: it has SHA-256 .* export again'
+        UserError, match=r'is not of .*: it has SHA-256 .* expected .*: export'
     ):
         read_sidecar(file)
 

@@ -90,11 +90,14 @@ def test_without_resume_everything_is_made_anew(run, folder, alone, tmp_path):
 
 
 def test_a_file_that_was_being_written_is_not_left(run, folder, tmp_path, monkeypatch):
-    def torn(suffix, image):
+    write = Path.write_bytes
+
+    def torn(path, data):
+        write(path, data[: len(data) // 2])
         raise OSError(28, 'No space left on device')
 
     model = load_segmentor(run.config, run.checkpoint)
-    monkeypatch.setattr('illama_seg.images.cv2.imencode', torn)
+    monkeypatch.setattr(Path, 'write_bytes', torn)
     with pytest.raises(ValueError, match=r'cannot be written \(No space left'):
         segment_files(model, find_images([folder]), out=tmp_path / 'out')
     assert not files(tmp_path / 'out')

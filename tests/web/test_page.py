@@ -39,7 +39,7 @@ def image(run):
 def url(run, exported, image):
     """The page with a run and a file beside each other."""
     page = build_page(open_models([run.work_dir, exported]), [image])
-    yield serve(page, 0, wait=False)
+    yield serve(page, 0)
     page.close()
 
 
@@ -119,10 +119,12 @@ def test_an_example_can_be_clicked(view):
     shown(view, 1)
 
 
-@pytest.mark.parametrize('content', [b'no image', b''], ids=['text', 'empty'])
-def test_a_damaged_file_gets_one_line(view, content, tmp_path):
-    path = tmp_path / 'broken.png'
-    path.write_bytes(content)
+@pytest.mark.parametrize('kind', ['text', 'empty', 'truncated'])
+def test_a_damaged_file_gets_one_line(view, kind, image, tmp_path):
+    path = tmp_path / 'broken.jpg'
+    whole = image.read_bytes()
+    content = dict(text=b'no image', empty=b'', truncated=whole[: len(whole) // 2])
+    path.write_bytes(content[kind])
     upload(view, path)
     message = view.wait_for_selector(
         '.toast-body, [data-testid=toast-body]'
@@ -173,6 +175,12 @@ def test_no_file_of_the_disk_is_taken_as_an_upload(url, tmp_path):
     assert 'event: error' in said and 'labels' not in said
 
 
+@pytest.mark.parametrize('port', [-1, 70000])
+def test_a_port_that_there_is_not_is_named(port):
+    with pytest.raises(UserError, match=rf'port={port}: expected a number from 0'):
+        serve(None, port)
+
+
 def test_the_server_listens_to_this_machine_alone(url):
     assert url.startswith('http://127.0.0.1:')
 
@@ -193,7 +201,7 @@ def test_what_is_neither_a_run_nor_a_file_is_named(tmp_path):
 
 def test_two_models_of_one_name_are_told_apart(exported):
     one, two = open_models([exported, exported])
-    assert one.name == exported.name and two.name == str(exported)
+    assert one.name == exported.name and two.name == f'{exported.name} (2)'
 
 
 def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path):
