@@ -26,6 +26,7 @@ from illama_seg.web.models import (
     shrunk,
 )
 
+KEPT = 24 * 3600  # seconds, of uploads and results
 SIDE = 1280  # pixels of a drawing's longer side; label images keep the image's size
 EXTRA = "pip install 'gradio>=6' (the extra demo)"
 TITLE = 'iLLaMA segments an image'
@@ -59,9 +60,9 @@ def build_page(
     folder = Path(tempfile.mkdtemp(prefix='labels_', dir=os.environ['GRADIO_TEMP_DIR']))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
-    # Uploads and results are deleted after an hour.
+    # Uploads and results are deleted after a day.
     with gradio.Blocks(
-        title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)
+        title=TITLE, analytics_enabled=False, delete_cache=(3600, KEPT)
     ) as page:
         gradio.Markdown(
             f'# {TITLE}\nUpload an image, take one with the camera, or click on an '
@@ -180,9 +181,9 @@ def _segment(
 
 
 def _delete_old(folder: Path) -> None:
-    """Delete label images that are older than an hour."""
+    """Delete label images that are older than a day."""
     for old in folder.iterdir():
-        if time.time() - old.stat().st_mtime > 3600:
+        if time.time() - old.stat().st_mtime > KEPT:
             shutil.rmtree(old, ignore_errors=True)
 
 

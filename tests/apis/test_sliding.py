@@ -216,6 +216,7 @@ def test_a_gigabyte_of_logits_is_the_default():
     assert inspect.signature(sliding_logits).parameters['band_bytes'].default == 2**30
 
 
+@pytest.mark.slow
 def test_memory_grows_neither_with_height_nor_with_width():
     paths = os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)}
     command = [sys.executable, '-c', PEAK]

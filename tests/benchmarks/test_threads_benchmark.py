@@ -60,6 +60,7 @@ def test_a_policy_reaches_the_process_and_the_users_own_does_not(monkeypatch):
     assert set(threads.VARIABLES) < set(benchmark.VARIABLES)
 
 
+@pytest.mark.slow
 def test_a_real_iteration_is_timed(tmp_path):
     options = ['--policies', 'tools', '--conditions', 'alone', '--iterations', '1']
     done = run_python(SCRIPT, *options, '--out', tmp_path, cwd=tmp_path)

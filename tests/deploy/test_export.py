@@ -84,6 +84,7 @@ def test_the_labels_are_those_of_predict(run, onnx_file, blend, full_size):
     assert len(np.unique(expected)) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('size', [(64, 80), (60, 150), (150, 60), (16, 16)])
 def test_a_file_for_any_size_segments_any_image(run, openvino_file, size):
     model = load_segmentor(run.config, run.checkpoint)
@@ -93,10 +94,10 @@ def test_a_file_for_any_size_segments_any_image(run, openvino_file, size):
 
 
 def test_the_tools_take_a_file_in_place_of_a_checkpoint(
-    run, openvino_file, tmp_path, capsys
+    run, onnx_file, tmp_path, capsys
 ):
     images = run.data / 'images' / 'validation'
-    for name, weights in dict(ours=run.checkpoint, file=openvino_file[0]).items():
+    for name, weights in dict(ours=run.checkpoint, file=onnx_file[0]).items():
         run_tool('infer', run.config, weights, images, '--out', tmp_path / name)
         options = ['--work-dir', tmp_path / f'{name}_test']
         run_tool('test', run.config, weights, *options)
@@ -258,7 +259,9 @@ def test_another_size_than_that_of_the_file_is_named(onnx_file):
         file.segment(picture(20, 70), full_size=True)
 
 
-@pytest.mark.parametrize('kind', ['onnx', 'openvino'])
+@pytest.mark.parametrize(
+    'kind', ['onnx', pytest.param('openvino', marks=pytest.mark.slow)]
+)
 def test_an_image_that_is_too_thin_is_named(kind, request):
     path, _ = request.getfixturevalue(f'{kind}_file')
     file = ExportedModel(path)
@@ -283,7 +286,7 @@ def test_an_image_of_other_channels_is_refused(onnx_file):
 @pytest.mark.parametrize(
     ('to', 'options'),
     [
-        ('onnx', dict(half=True)),
+        pytest.param('onnx', dict(half=True), marks=pytest.mark.slow),
         ('onnx', dict(int8=True, calibrate=4)),
         pytest.param('openvino', dict(half=True), marks=pytest.mark.slow),
         pytest.param('openvino', dict(int8=True, calibrate=4), marks=pytest.mark.slow),
@@ -308,6 +311,7 @@ def test_fewer_bits_make_a_smaller_file_of_nearly_the_same_labels(
     assert (ExportedModel(path).segment(image) != whole).mean() < most
 
 
+@pytest.mark.slow
 def test_8_bits_that_come_out_otherwise_on_this_processor_are_refused(run, tmp_path):
     path, _ = export_model(
         run.config, run.checkpoint, tmp_path, int8=True, calibrate=4, num_images=1

@@ -117,7 +117,8 @@ def test_every_mask_and_head_is_exported(options, dynamic, tmp_path):
     assert max(found) < 1e-5
 
 
-@pytest.mark.parametrize('dynamic', [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('dynamic', [False, True])
 def test_a_classifier_is_exported(dynamic, tmp_path):
     size = None if dynamic else (224, 224)
     shapes = [(1, 3, 224, 224), *[(3, 3, 96, 130)] * dynamic]

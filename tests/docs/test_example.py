@@ -135,6 +135,7 @@ def as_12_bits(path, image):
     cv2.imwrite(str(path.with_suffix('.png')), image.astype(np.uint16) * 16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('name', 'write', 'highest'),
     [('fields_infrared', with_infrared, 255), ('fields_12bit', as_12_bits, 4080)],

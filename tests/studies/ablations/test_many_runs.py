@@ -21,6 +21,7 @@ def some(runs, *names):
     return {name: copy.deepcopy(runs[name]) for name in names}
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives_bit_for_bit(runs, tmp_path):
     mixing = some(runs, '8 mixing')
     threads = torch.get_num_threads()

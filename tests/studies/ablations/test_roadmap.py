@@ -48,6 +48,7 @@ def test_summary_is_mean_and_sample_deviation():
     assert '92.0 ± 2.8' in str(table_of({'a': row}))
 
 
+@pytest.mark.slow
 def test_images_and_numbers_are_written(tmp_path, monkeypatch):
     import illama_seg.studies.ablations.roadmap as module
 

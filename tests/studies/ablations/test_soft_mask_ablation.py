@@ -77,6 +77,7 @@ def test_masks_can_be_chosen_and_a_config_without_plain_vit_has_no_vit(tmp_path)
     assert runs[0].custom_hooks[0].mode == 'constant'
 
 
+@pytest.mark.slow
 def test_it_trains_what_is_not_finished_and_compares(here, tmp_path, capsys):
     table = run_soft_mask_ablation(DIGITS, tmp_path, cfg_options=OPTIONS)
     assert here == [f'{tmp_path}/none/0', f'{tmp_path}/linear/0']
