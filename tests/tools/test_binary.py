@@ -286,7 +286,7 @@ def test_quantisation_aware_training_is_tested_exported_and_compared(
     tested = json.loads((tmp_path / 'test' / 'scores.json').read_text())
     sources, out = [trained[1], checkpoint], tmp_path / 'eval.json'
     if find_spec('onnxscript') and find_spec('onnxruntime'):
-        run_tool('export', config, checkpoint, '--size', 64, 80, '--out', tmp_path)
+        run_tool('export', config, checkpoint, '--out', tmp_path)
         sources.append(tmp_path / f'{config.stem}.onnx')
     options = ['--images', 2, '--repeat', 1, '--batch-size', 1, '--out', out]
     run_tool('quantize', 'eval', config, *sources, *options)
