@@ -16,6 +16,8 @@ PRETRAIN := work_dirs/pretrain_demo
 SMALL := data/scenes_small
 # A process for each core; the tests of a file share what is slow to make.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
+# Folders of few but long tests come first: none is left to one process at the end.
+LONG_FIRST := --no-loadscope-reorder tests/tools tests/docs tests/faults tests/deploy tests
 
 # What keeps the libraries of torch from newer instructions, and the tests that care.
 AVX2 := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
@@ -101,11 +103,11 @@ clean-roadmap:
 
 test: install
 	@echo '== tests'
-	$(PYTEST) -m 'not slow'
+	$(PYTEST) -m 'not slow' $(LONG_FIRST)
 
 test-slow: install
 	@echo '== the tests that take minutes'
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow $(LONG_FIRST)
 
 test-avx2: install
 	@echo '== a short training with AVX2 alone: by measurement in float32'

@@ -161,7 +161,7 @@ def average(
     *,
     batch_size: int = 1,
     band_bytes: int = 2**30,
-    progress: Callable[[int], object] = lambda count: None,
+    progress: Callable[[int, int], object] = lambda count, total: None,
 ) -> Iterator[Block]:
     """Average the maps of all windows, in blocks that cover the output once.
 
@@ -176,14 +176,19 @@ def average(
         batch_size: windows that are computed at once.
         band_bytes: memory for the maps of windows that overlap, and for the rows that
             are computed from them; at least one window's.
-        progress: called with the number of windows that were computed since.
+        progress: called with the number of windows that were computed since, and of
+            all windows.
 
     Yields:
         Rows and columns of the output, and their values (rows, columns, channels).
     """
-    for strip in columns.strips(_longest(maps, rows, columns, band_bytes)):
+    strips = list(columns.strips(_longest(maps, rows, columns, band_bytes)))
+    total = len(rows.starts) * sum(len(columns.touching(*strip)) for strip in strips)
+    for strip in strips:
         # No variable: it would keep this strip's maps beside the next one's.
-        yield from _Strip(maps, rows, columns, strip).blocks(batch_size, progress)
+        yield from _Strip(maps, rows, columns, strip).blocks(
+            batch_size, lambda count: progress(count, total)
+        )
 
 
 def _longest(maps: Maps, rows: Axis, columns: Axis, band_bytes: int) -> int:

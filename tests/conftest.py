@@ -2,6 +2,7 @@
 
 import fnmatch
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -75,3 +76,22 @@ def reported():
         return table.columns, table.rows
 
     return read
+
+
+BROWSERS = ('chromium', 'chromium-browser', 'google-chrome')
+
+
+@pytest.fixture(scope='module')
+def browser():
+    """Chromium without a window, by Playwright, whose event loop ends with it."""
+    api = pytest.importorskip('playwright.sync_api')
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f'none of {", ".join(BROWSERS)} is installed')
+    with api.sync_playwright() as playwright:
+        # Its sandbox refuses root, and a container without user namespaces.
+        browser = playwright.chromium.launch(
+            executable_path=found, args=['--no-sandbox']
+        )
+        yield browser
+        browser.close()

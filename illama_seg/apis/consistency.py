@@ -19,12 +19,12 @@ SCORES = {
     'mFscore': ('aAcc', 'mFscore', 'mPrecision', 'mRecall'),
 }
 
-# Keys of mmseg 0.x and what took their place.
+# Keys of mmseg 0.x and what took their place. Not 'optimizer': mmseg's own configs of
+# today have a variable of that name.
 EARLIER_KEYS = dict(
     seed='randomness.seed',
     deterministic='randomness.deterministic',
     data='train_dataloader, val_dataloader and test_dataloader',
-    optimizer='optim_wrapper.optimizer',
     optimizer_config='optim_wrapper.clip_grad and optim_wrapper.accumulative_counts',
     fp16='optim_wrapper.type=AutocastOptimWrapper',
     lr_config='param_scheduler',

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -254,7 +254,10 @@ def _compare(
         text = ''
         if sidecar.precision == 'float32':  # others part everywhere, by rounding
             window = first_window(sidecar, worst)
-            text = f'\nBy stage:\n{where_they_part(model, file, window, size)}'
+            with suppress(
+                UserError
+            ):  # of the second export: it must not hide the first
+                text = f'\nBy stage:\n{where_they_part(model, file, window, size)}'
         raise UserError(
             f'{path.name} differs from the model, nothing was written: '
             f'{"; ".join(faults)}{text}'

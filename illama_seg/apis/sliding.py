@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mmseg.models import EncoderDecoder
-from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor
 from tqdm import tqdm
 
+from illama_seg.deploy.description import only_enlarges
 from illama_seg.errors import UserError
 from illama_seg.windows import BLENDS, Axis, Places, average
 
@@ -65,15 +64,20 @@ def sliding_logits(
         for numbers in zip(size, out_size or size, crops, strides, strict=True)
     )
     windows = Windows(model, inputs, (rows.length, columns.length))
-    count = len(rows.starts) * len(columns.starts)
-    with tqdm(total=count, unit='window', leave=False, disable=count < 32) as bar:
+    few = len(rows.starts) * len(columns.starts) < 32
+    with tqdm(unit='window', leave=False, disable=few) as bar:
+
+        def show(count: int, total: int) -> None:
+            bar.total = total
+            bar.update(count)
+
         for where_rows, where_columns, values in average(
             windows,
             rows,
             columns,
             batch_size=batch_size,
             band_bytes=band_bytes,
-            progress=bar.update,
+            progress=show,
         ):
             yield where_rows, where_columns, values.permute(2, 0, 1)
 
@@ -91,12 +95,8 @@ class Windows:
         self.model, self.inputs, self.size = model, inputs, size
         self.channels: int = model.out_channels
         self.device = next(model.parameters()).device
-        head = getattr(model, 'decode_head', None)
-        # Others do more than to enlarge their logits, which are then taken as they are.
-        self._enlarges = type(model) is EncoderDecoder and all(
-            getattr(type(head), name, None) is getattr(BaseDecodeHead, name)
-            for name in ('predict', 'predict_by_feat')
-        )
+        # Logits of others are taken as they are, at the size of the window.
+        self._enlarges = only_enlarges(model)
 
     @torch.no_grad()
     def compute(self, y: int, corners: list[int]) -> list[Tensor]:

@@ -13,14 +13,23 @@ from mmseg.models import EncoderDecoder
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torchvision import transforms
 
-from illama_seg.datasets import BandsPreProcessor
 from illama_seg.errors import UserError
 
 LIBRARIES = ('torch', 'onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf')
 # Steps of a test pipeline that a sidecar can express, with the options allowed.
 LOADING = ('LoadImageFromFile', 'LoadImageFromNDArray')
 PACKING = ('PackSegInputs', 'PackClsInputs')
+CHANNELS = 3  # of an image: of 8 bits, as the default loader reads it
 READING = 'type', 'color_type', 'imdecode_backend', 'backend_args', 'ignore_empty'
+
+
+def only_enlarges(model: Any) -> bool:
+    """Return whether a segmentor does no more than to enlarge its head's logits."""
+    head = getattr(model, 'decode_head', None)
+    return type(model) is EncoderDecoder and all(
+        getattr(type(head), name, None) is getattr(BaseDecodeHead, name)
+        for name in ('predict', 'predict_by_feat')
+    )
 
 
 def describe_segmentor(
@@ -41,10 +50,7 @@ def describe_segmentor(
         UserError: names a setting that an exported file cannot have.
     """
     head, preprocessor = model.decode_head, model.data_preprocessor
-    if type(model) is not EncoderDecoder or any(
-        getattr(type(head), name) is not getattr(BaseDecodeHead, name)
-        for name in ('predict', 'predict_by_feat')
-    ):
+    if not only_enlarges(model):
         raise UserError(
             f'{cfg.filename}: {type(model).__name__} with {type(head).__name__} has an '
             "inference of its own: expected mmseg's EncoderDecoder and a decode head "
@@ -73,11 +79,10 @@ def describe_segmentor(
     test, windows = model.test_cfg, None
     if test.get('mode', 'whole') == 'slide':
         windows = dict(crop=list(test.crop_size), stride=list(test.stride))
-    channels = cfg.model.backbone.get('in_channels', 3)
-    mean, std, to_rgb = _normalisation(cfg, preprocessor, channels)
+    mean, std, to_rgb = _normalisation(preprocessor)
     return dict(
         task='segmentation',
-        channels=channels,
+        channels=CHANNELS,
         mean=mean,
         std=std,
         to_rgb=to_rgb,
@@ -97,23 +102,15 @@ def _check_reading(cfg: Config, step: Mapping, number: int) -> None:
         )
 
 
-def _normalisation(
-    cfg: Config, preprocessor: Any, channels: int
-) -> tuple[list[float], list[float], bool]:
-    swaps = bool(getattr(preprocessor, '_channel_conversion', False))
-    to_rgb = swaps and channels == 3  # SegDataPreProcessor leaves others alone
-    if not getattr(preprocessor, '_enable_normalize', True):
-        return [0.0] * channels, [1.0] * channels, to_rgb
+def _normalisation(preprocessor: Any) -> tuple[list[float], list[float], bool]:
+    """Return mean and standard deviation, and whether BGR becomes RGB before."""
     values = []
-    for name in ('mean', 'std'):
-        found = getattr(preprocessor, name).flatten().tolist()
-        values.append(found * channels if len(found) == 1 else found)
-    if swaps and channels > 3 and type(preprocessor) is BandsPreProcessor:
-        raise UserError(
-            f'{cfg.filename}: model.data_preprocessor reverses three of {channels} '
-            'channels, which an exported file does not: set its bgr_to_rgb=False'
-        )
-    return values[0], values[1], to_rgb
+    for name, default in (('mean', 0.0), ('std', 1.0)):
+        found = [default]
+        if preprocessor._enable_normalize:
+            found = getattr(preprocessor, name).flatten().tolist()
+        values.append(found * CHANNELS if len(found) == 1 else found)
+    return values[0], values[1], bool(preprocessor._channel_conversion)
 
 
 def describe_classifier(
@@ -157,7 +154,7 @@ def describe_classifier(
     )
     return dict(
         task='classification',
-        channels=cfg.model.backbone.get('in_channels', 3),
+        channels=CHANNELS,
         mean=mean,
         std=std,
         to_rgb=True,

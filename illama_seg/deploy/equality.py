@@ -55,7 +55,8 @@ class Equality:
         self.logits = 0.0
         self.images = self.labels = self.changed = self.annotated = 0
         self._segments = segments
-        self._scores = [ConfusionMatrix(classes) for _ in range(2)]
+        ignored = 255 if segments else -1  # in labels of pixels alone
+        self._scores = [ConfusionMatrix(classes, ignored) for _ in range(2)]
 
     def add(
         self,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import importlib
 import logging
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -162,9 +162,8 @@ def to_onnx(module: nn.Module, path: Path, channels: int, size: Size | None) -> 
     image = torch.zeros(batch, channels, *traced)
     free = torch.export.Dim.DYNAMIC
     shapes = None if size else ({0: free, 2: free, 3: free},)
-    logging.getLogger('onnxscript').setLevel(logging.ERROR)
     try:
-        with torch.no_grad(), redirect_stdout(StringIO()):
+        with torch.no_grad(), quiet('onnxscript'):
             program = torch.onnx.export(
                 module,
                 (image,),
@@ -237,6 +236,19 @@ def halve_onnx(path: Path) -> None:
     float16 = importlib.import_module('onnxruntime.transformers.float16')
     model = onnx.load(str(path))
     onnx.save(float16.convert_float_to_float16(model, keep_io_types=True), str(path))
+
+
+@contextmanager
+def quiet(logger: str) -> Iterator[None]:
+    """Drop the notes of a library, below errors, from its logger and from stdout."""
+    found = logging.getLogger(logger)
+    level = found.level
+    found.setLevel(logging.ERROR)
+    try:
+        with redirect_stdout(StringIO()):
+            yield
+    finally:
+        found.setLevel(level)
 
 
 def needed(*names: str) -> Sequence[Any]:

@@ -7,16 +7,13 @@ such sum is wrong.
 
 from __future__ import annotations
 
-import contextlib
-import logging
 from collections.abc import Iterator, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from illama_seg.deploy.graph import needed
+from illama_seg.deploy.graph import needed, quiet
 
 PRODUCTS = ['Conv', 'ConvTranspose', 'MatMul']
 
@@ -50,8 +47,7 @@ def _quantise_onnx(path: Path, images: Sequence[np.ndarray]) -> None:
             return next(feeds, None)
 
     prepared = path.with_name(f'prepared_{path.name}')
-    logging.disable(logging.WARNING)  # of the root logger, on every tensor
-    try:
+    with quiet('root'):  # it warns of every tensor
         shapes.quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
         library.quantize_static(
             str(prepared),
@@ -64,20 +60,17 @@ def _quantise_onnx(path: Path, images: Sequence[np.ndarray]) -> None:
             weight_type=library.QuantType.QInt8,
             op_types_to_quantize=PRODUCTS,
         )
-    finally:
-        logging.disable(logging.NOTSET)
     prepared.unlink()
 
 
 def _quantise_openvino(path: Path, images: Sequence[np.ndarray]) -> None:
     """Insert fake quantisation, which OpenVINO runs in integers, by NNCF."""
     nncf, openvino = needed('nncf', 'openvino')
-    logging.getLogger('nncf').setLevel(logging.ERROR)
     advanced: Any = nncf.AdvancedQuantizationParameters(
         overflow_fix=nncf.OverflowFix.ENABLE
     )
     model = openvino.Core().read_model(str(path))
-    with contextlib.redirect_stdout(StringIO()):
+    with quiet('nncf'):
         quantised = nncf.quantize(
             model,
             nncf.Dataset(list(images)),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from illama_seg.deploy.sidecar import Sidecar, read_sidecar
+from illama_seg.deploy.sidecar import LIBRARIES, Sidecar, read_sidecar
 from illama_seg.errors import UserError
 from illama_seg.windows import BLENDS, Axis, Places, average
 
@@ -18,7 +18,6 @@ THREADS = 'OMP_NUM_THREADS'  # decides here as it does for torch
 # Logits that an 8-bit file is tested by when it is opened. Rounding differs between
 # processors by a few percent, sums that saturate by 15 and more.
 PROBED, MAX_PROBE_ERROR = 256, 0.1
-LIBRARIES = {'.onnx': 'onnxruntime', '.xml': 'openvino'}
 
 
 class Session:

@@ -57,8 +57,8 @@ def with_exported(cfg: Config, file: str) -> Config:
     sidecar = read_sidecar(file)
     if sidecar.task != 'segmentation' or 'decode_head' not in cfg.model:
         raise UserError(
-            f'{file} is a {sidecar.task}, {cfg.filename} another task or none that is '
-            'run by a file: expected a segmentation in both'
+            f'{file} is a {sidecar.task}: expected the file and the config '
+            f'({cfg.filename}) of a segmentation'
         )
     head = cfg.model.decode_head
     if head.num_classes != len(sidecar.classes):

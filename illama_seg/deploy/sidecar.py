@@ -14,7 +14,8 @@ from illama_seg.errors import MissingFileError, UserError
 from illama_seg.files import digest_of, write_whole
 
 VERSION = 1  # of the format
-RUNTIMES = {'.onnx': 'onnx', '.xml': 'openvino'}
+# Suffix of an exported file -> library that runs it.
+LIBRARIES = {'.onnx': 'onnxruntime', '.xml': 'openvino'}
 EXTRA = 'pip install onnx onnxscript onnxruntime openvino nncf (the extra deploy)'
 
 
@@ -85,7 +86,7 @@ class Sidecar:
 
 def is_exported(path: str | Path) -> bool:
     """Return whether a path names an exported file, by its suffix."""
-    return Path(path).suffix in RUNTIMES
+    return Path(path).suffix in LIBRARIES
 
 
 def sidecar_path(path: str | Path) -> Path:

@@ -31,8 +31,8 @@ class QuantAttention(SelfAttention):
         """(B, h, N, d) each -> (B, h, N, d)."""
         q, k, v = self.q(q), self.k(k), self.v(v)
         scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
-        settings = self.mask, soft_mask_rate, q.shape[2], q.device
-        hidden, factor = mask_matrices(*settings)
+        n, device = q.shape[2], q.device
+        hidden, factor = mask_matrices(self.mask, soft_mask_rate, n, device)
         if hidden is not None:
             scores = scores.masked_fill(hidden, float('-inf'))
         weights = scores.softmax(-1)

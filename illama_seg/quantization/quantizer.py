@@ -95,10 +95,9 @@ def round_to_steps(x: Tensor, steps: Tensor, low: int, high: int) -> Tensor:
     An operator of its own in exported graphs: torch's fake quantisation has no rule for
     shapes that are not known.
     """
-    if len(steps) == 1:
-        zero = torch.zeros_like(steps, dtype=torch.int32)
-        return torch.fake_quantize_per_tensor_affine(x, steps, zero, low, high)
     zeros = torch.zeros_like(steps, dtype=torch.int32)
+    if len(steps) == 1:
+        return torch.fake_quantize_per_tensor_affine(x, steps, zeros, low, high)
     return torch.fake_quantize_per_channel_affine(x, steps, zeros, 0, low, high)
 
 

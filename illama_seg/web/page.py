@@ -93,7 +93,6 @@ def build_page(
                 return [None, *[None, '', None] * len(models)]
             results = []
             try:
-                check_image(Path(path))  # of a data URL, which is decoded unchecked
                 for number, model in enumerate(models):
                     results.append(_segment(model, Path(path), folder, number))
             except UserError as error:
@@ -135,12 +134,15 @@ def _check_uploads(gradio: Any, image: Any) -> None:
     decode = image.preprocess
 
     def preprocess(payload: Any) -> Any:
-        if payload is not None and payload.path is not None:
-            try:
+        try:
+            if payload is not None and payload.path is not None:
                 check_image(Path(payload.path))
-            except UserError as error:
-                raise gradio.Error(f'{error}.', duration=None) from error
-        return decode(payload)
+            path = decode(payload)
+            if path is not None and path != payload.path:  # written anew by gradio
+                check_image(Path(path))
+        except UserError as error:
+            raise gradio.Error(f'{error}.', duration=None) from error
+        return path
 
     image.preprocess = preprocess
 

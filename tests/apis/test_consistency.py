@@ -22,6 +22,7 @@ from illama_seg.apis.dataset_checks import (
     check_names,
     check_zero_labels,
 )
+from illama_seg.apis.mmseg_rules import hard_pixels
 from illama_seg.datasets import CheckedSegDataset
 from illama_seg.engine import SafeCheckpointHook
 from illama_seg.errors import UserError
@@ -483,6 +484,22 @@ def test_the_loading_step_reduces_labels_as_its_data_set_does(tmp_path):
 def test_a_key_of_mmseg_before_1_0_is_said_to_have_no_effect(key):
     (found,) = doubts(Config(plain().to_dict() | {key: 1}))
     assert found.startswith(f'{key} has no effect since mmseg 1.0: set ')
+
+
+def test_no_variable_of_a_config_of_mmseg_is_taken_for_a_key_of_earlier_ones():
+    zoo = Path(mmseg.__file__).parent / '.mim' / 'configs'
+    for schedule in sorted((zoo / '_base_' / 'schedules').glob('*.py')):
+        cfg = Config(plain().to_dict() | Config.fromfile(schedule).to_dict())
+        found = [text for text in doubts(cfg) if 'since mmseg 1.0' in text]
+        assert not found, schedule
+
+
+def test_every_loss_of_mmsegs_configs_is_one_that_its_head_can_call():
+    zoo = Path(mmseg.__file__).parent / '.mim' / 'configs' / '_base_' / 'models'
+    for model in sorted(zoo.glob('*.py')):
+        cfg = Config.fromfile(model, import_custom_modules=False)
+        if 'decode_head' in cfg.get('model', {}):
+            assert not list(hard_pixels(cfg, CLASSES)), model
 
 
 def test_a_best_f_score_is_the_highest():

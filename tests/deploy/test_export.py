@@ -24,16 +24,10 @@ from illama_seg.apis import (
 )
 from illama_seg.deploy import ExportedModel, equality
 from illama_seg.errors import MissingFileError, UserError
+from illama_seg.files import digest_of
 
 pytest.importorskip('onnxscript')
 pytest.importorskip('onnxruntime')
-
-
-def has(*names):
-    return pytest.mark.skipif(
-        not all(map(__import__('importlib.util').util.find_spec, names)),
-        reason=f'needs {names}',
-    )
 
 
 @pytest.fixture(scope='module')
@@ -178,7 +172,7 @@ def test_a_bad_image_stops_no_other(run, onnx_file, bare, tmp_path):
     assert len(list((tmp_path / 'out' / 'labels').iterdir())) == 2
 
 
-# What is refused
+# Refusals
 
 
 def test_a_file_that_differs_is_not_written_and_the_stages_are_named(
@@ -402,8 +396,6 @@ def test_a_damaged_file_is_refused(onnx_file, tmp_path):
     path = tmp_path / 'model.onnx'
     path.write_bytes(onnx_file[0].read_bytes()[:2000])
     values = json.loads(Path(f'{onnx_file[0]}.json').read_text())
-    from illama_seg.files import digest_of
-
     values['digests'] = {path.name: digest_of(path, 'sha256')}
     Path(f'{path}.json').write_text(json.dumps(values))
     with pytest.raises(UserError, match='cannot be read by onnxruntime'):

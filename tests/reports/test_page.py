@@ -3,7 +3,6 @@
 import html
 import json
 import re
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -155,23 +154,6 @@ def test_a_folder_that_is_no_run_is_named(tmp_path):
 
 
 # In a browser
-
-BROWSERS = ('chromium', 'chromium-browser', 'google-chrome')
-
-
-@pytest.fixture(scope='module')
-def browser():
-    api = pytest.importorskip('playwright.sync_api')
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f'none of {", ".join(BROWSERS)} is installed')
-    with api.sync_playwright() as playwright:
-        # Its sandbox refuses root, and a container without user namespaces.
-        browser = playwright.chromium.launch(
-            executable_path=found, args=['--no-sandbox']
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize('width', [400, 1280])

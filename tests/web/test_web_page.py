@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import urllib.error
 import urllib.request
 
@@ -20,8 +19,6 @@ pytest.importorskip('onnxruntime')
 
 from illama_seg.apis import export_model
 from illama_seg.web import build_page, models, open_models, serve
-
-BROWSERS = ('chromium', 'chromium-browser', 'google-chrome')
 
 
 @pytest.fixture(scope='module')
@@ -41,21 +38,6 @@ def url(run, exported, image):
     page = build_page(open_models([run.work_dir, exported]), [image])
     yield serve(page, 0)
     page.close()
-
-
-@pytest.fixture(scope='module')
-def browser():
-    api = pytest.importorskip('playwright.sync_api')
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f'none of {", ".join(BROWSERS)} is installed')
-    with api.sync_playwright() as playwright:
-        # Its sandbox refuses root, and a container without user namespaces.
-        browser = playwright.chromium.launch(
-            executable_path=found, args=['--no-sandbox']
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(params=[1280, 390])
