@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
-from tiny_run import train_once
+from tiny_run import start_fresh, train_once
 
 DATA = Path(__file__).parent / 'data'
 
@@ -25,6 +25,12 @@ settings.register_profile(
     'illama_seg', deadline=None, max_examples=25, derandomize=True, database=None
 )
 settings.load_profile('illama_seg')
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _fresh():
+    """Begin every file of tests as a process does: without a default scope, say."""
+    start_fresh()
 
 
 @pytest.fixture(autouse=True)
