@@ -97,7 +97,8 @@ def browser():
     with api.sync_playwright() as playwright:
         # Its sandbox refuses root, and a container without user namespaces.
         browser = playwright.chromium.launch(
-            executable_path=found, args=['--no-sandbox']
+            executable_path=found,
+            args=['--no-sandbox', '--use-fake-device-for-media-stream'],
         )
         yield browser
         browser.close()

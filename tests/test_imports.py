@@ -26,7 +26,8 @@ ALLOWED = {
     'windows': ({'errors'}, {'numpy'}),
     'images': ({'errors', 'files'}, {'numpy', 'cv2'}),
     'deploy': (
-        LOWER | {'images', 'windows', 'heads', 'visualization', 'quantization'},
+        LOWER
+        | {'images', 'windows', 'heads', 'pretrain', 'visualization', 'quantization'},
         ANYTHING,
     ),
     'machine': ({'errors'}, {'torch'}),

@@ -18,6 +18,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--amp', action='store_true', help='half precision where it is faster here'
     )
+    parser.add_argument(
+        '--resume',
+        action='store_true',
+        help='score the label PNGs that --out has already of this test, and go on',
+    )
     parser.add_argument('--tta', action='store_true', help='multi-scale and flip test')
     parser.add_argument(
         '--cfg-options',
@@ -51,6 +56,7 @@ def main(args: argparse.Namespace) -> None:
         out=args.out,
         show_dir=args.show_dir,
         amp=args.amp,
+        resume=args.resume,
     )
     runner.test()
 

@@ -22,7 +22,7 @@ from illama_seg.apis.model_rules import MOST_CLASSES
 from illama_seg.apis.user_errors import check_segmentation, options_explained
 from illama_seg.checkpoints import Checkpoint, all_weights, is_lora, open_checkpoint
 from illama_seg.deploy import Sidecar, is_exported, read_sidecar
-from illama_seg.deploy.segmentor import with_exported
+from illama_seg.deploy.in_place import with_exported
 from illama_seg.errors import UserError
 from illama_seg.heads import fold_for_inference
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -17,7 +16,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from illama_seg.apis.checks import check_data
-from illama_seg.apis.images import write_image
+from illama_seg.apis.label_images import LabelWriter, begin_labels, keep_labels
 from illama_seg.apis.models import annotation_ids, load_weights
 from illama_seg.apis.prediction import without_annotations
 from illama_seg.apis.runs import overview  # registers the config's hook  # noqa: F401
@@ -36,10 +35,9 @@ from illama_seg.datasets.segmentation import (
     MissingAnnotationsError,
 )
 from illama_seg.deploy import is_exported
-from illama_seg.deploy.segmentor import with_exported
+from illama_seg.deploy.in_place import with_exported
 from illama_seg.engine.sizes import misfit_labels, unequal_sizes
 from illama_seg.errors import MissingFileError, UserError
-from illama_seg.evaluation import class_numbers
 from illama_seg.machine.precision import Precision, precision_with
 from illama_seg.quiet import quiet_terminal
 
@@ -52,6 +50,7 @@ def build_tester(
     out: str | Path | None = None,
     show_dir: str | Path | None = None,
     amp: bool = False,
+    resume: bool = False,
 ) -> Runner:
     """Build a test run and load all weights.
 
@@ -66,6 +65,8 @@ def build_tester(
         out: folder for the predictions as label PNGs; segmentation only.
         show_dir: folder for the predictions over the images; segmentation only.
         amp: half precision where it is faster here.
+        resume: score the label PNGs that ``out`` has already, of the same test, and
+            predict those that are missing.
 
     Raises:
         MissingFileError: data or the checkpoint is missing.
@@ -88,16 +89,21 @@ def build_tester(
         datasets = check_data(cfg, ('test',))
     except MissingAnnotationsError as error:
         raise MissingFileError(f'{error}\n{_advice()}') from error
+    if resume and out is None:
+        raise UserError('needs out, the folder with the label PNGs', resume=True)
     exported = is_exported(checkpoint)
     weights = None if exported else open_checkpoint(checkpoint)
     if show_dir is not None:
         cfg.default_hooks.visualization.update(draw=True)
         cfg.visualizer.save_dir = str(show_dir)
+    if out is not None:
+        file = Path(checkpoint) if weights is None else weights.path
+        begin_labels(cfg, out, file=file, tta=tta, amp=amp, resume=resume)
     # Else the runner loads these over the tested checkpoint.
     cfg.load_from, cfg.resume = None, False
     cfg.model.init_cfg = cfg.model.backbone.init_cfg = None
     if exported:
-        cfg.model = with_exported(cfg, str(checkpoint)).model
+        cfg = with_exported(cfg, str(checkpoint))
     if tta:
         if 'tta_pipeline' not in cfg:
             raise UserError(
@@ -129,7 +135,10 @@ def build_tester(
         dataset = runner.test_loop.dataloader.dataset
         folder = getattr(dataset, 'data_prefix', {}).get('img_path')
         ids = annotation_ids(dataset.metainfo)
-        runner.register_hook(_LabelWriter(out, folder, ids))
+        writer = LabelWriter(out, folder, ids)
+        runner.register_hook(writer)
+        if resume:
+            keep_labels(runner, writer)
     return runner
 
 
@@ -226,28 +235,6 @@ class _SizesCheck(Hook):
     ) -> None:
         if text := unequal_sizes(data_batch, 'test'):
             raise UserError(text)
-
-
-class _LabelWriter(Hook):
-    """Write predictions as label PNGs named like the images, in annotation ids."""
-
-    def __init__(self, out: str | Path, img_dir: str | None, ids: np.ndarray) -> None:
-        self.out, self.img_dir, self.ids = Path(out), img_dir, ids
-
-    def after_test_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: Sequence | None = None,
-    ) -> None:
-        for sample in outputs or ():
-            labels = class_numbers(sample.pred_sem_seg.data.squeeze(0).cpu().numpy())
-            path = Path(sample.img_path)
-            name = Path(path.name)
-            if self.img_dir and path.is_relative_to(self.img_dir):
-                name = path.relative_to(self.img_dir)
-            write_image(self.out / name.with_suffix('.png'), self.ids[labels])
 
 
 def _test_precision(cfg: Config, amp: bool) -> Precision:

@@ -53,7 +53,7 @@ class ImageClassifier(BaseModel):
                 f'model.backbone.out_type={out_type!r}: expected the class token, '
                 "'cls_token'"
             )
-        channels, taken = self.backbone.embed_dims, self.head.fc.in_features
+        channels, taken = self.backbone.embed_dims, self.head.in_channels
         if channels != taken:
             raise UserError(
                 f'model.head.in_channels={taken}, but the backbone has {channels} '

@@ -38,7 +38,7 @@ class LinearClsHead(BaseModule):
                 f'LinearClsHead num_classes={num_classes}, label_smoothing='
                 f'{label_smoothing}: expected at least 2, and a number in [0, 1)'
             )
-        self.num_classes = num_classes
+        self.num_classes, self.in_channels = num_classes, in_channels
         self.label_smoothing = label_smoothing
         self.fc = nn.Linear(in_channels, num_classes)
 

@@ -33,7 +33,12 @@ from illama_seg.studies.common import (
     write_results,
 )
 from illama_seg.studies.complexity.counts import count_multiply_accumulates
-from illama_seg.studies.peak_memory import MIB, forward_pass, peak_in_child
+from illama_seg.studies.peak_memory import (
+    MIB,
+    forward_pass,
+    peak_in_child,
+    peak_of_file,
+)
 from illama_seg.studies.tables import Section, Table, as_text
 
 # Crops of the ADE20K recipe, and the largest image that its test pipeline makes.
@@ -46,6 +51,7 @@ NOTES = dict(
     ),
     time='forward pass from the normalised images to the logits',
     cpu='resident memory of the process: Python, libraries, weights and the pass',
+    file='resident memory of a process without torch: libraries, weights, the pass',
     cuda='memory of the CUDA allocator: weights and the pass',
 )
 SECTION = Section(
@@ -75,7 +81,7 @@ def run_benchmark(
     Args:
         checkpoint: checkpoint of this model; by default the weights are random, which
             takes the same time. Or a file of :func:`illama_seg.apis.export_model`,
-            which is timed in its runtime, without its peak memory.
+            which is timed in its runtime.
         out: JSON file to write; by default ``benchmark.json`` in the config's work dir.
         shape: (height, width) of the timed images in pixels; by default that of the
             training.
@@ -142,7 +148,7 @@ def run_benchmark(
         notes=dict(
             multiply_accumulates=NOTES['multiply_accumulates'],
             time=NOTES['time'],
-            peak_memory_mib=NOTES[on.type],
+            peak_memory_mib=NOTES['file' if file else on.type],
         ),
     )
     tables = _tables(numbers)
@@ -200,10 +206,13 @@ def _measure(
     row: dict[str, Any] = dict(batch_size=batch_size)
     device = next(model.parameters()).device
     if file is not None:
-        row['peak_memory_mib'] = None
         device = torch.device('cpu')
-    elif device.type == 'cpu':  # running out of memory kills the child only
-        row['peak_memory_mib'] = peak_in_child(*case, batch_size)
+    if device.type == 'cpu':  # running out of memory kills the child only
+        row['peak_memory_mib'] = (
+            peak_in_child(*case, batch_size)
+            if file is None
+            else peak_of_file(file.path, (batch_size, image_channels(model), *shape))
+        )
         if row['peak_memory_mib'] is None:
             return row | dict(out_of_memory=True)
     else:
@@ -234,11 +243,6 @@ def _measure(
     )
 
 
-def _peak(row: dict) -> str:
-    peak = row['peak_memory_mib']
-    return '-' if peak is None else f'{peak:,.0f}'
-
-
 def _tables(numbers: dict) -> list[Table]:
     notes, shape = numbers['notes'], 'x'.join(map(str, numbers['shape']))
     settings = dict(numbers, precision=numbers['precision_reason'])
@@ -251,13 +255,13 @@ def _tables(numbers: dict) -> list[Table]:
         '{seconds:.4g}',
         '{fastest:.4g} to {slowest:.4g}',
         '{images_per_second:.4g}',
-        '{peak}',
+        '{peak_memory_mib:,.0f}',
     )
     columns = ('images', 'seconds', 'range', 'images/s', 'peak, MiB')
     speed = [
         [f'{row["batch_size"]:,}', 'out of memory', '-', '-', '-']
         if row.get('out_of_memory')
-        else [template.format(**row, peak=_peak(row)) for template in templates]
+        else [template.format(**row) for template in templates]
         for row in numbers['timings']
     ]
     share = {True: 'with', False: 'without'}

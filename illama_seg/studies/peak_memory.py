@@ -1,6 +1,9 @@
 """Peak memory of a forward pass on a CPU, measured in a process of its own."""
 
-import platform
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -9,10 +12,22 @@ import torch
 from torch import nn
 
 from illama_seg.apis.configs import load_config
+from illama_seg.errors import UserError
 from illama_seg.machine import choices
+from illama_seg.machine.memory import peak_mib
 from illama_seg.studies.common import build_model, image_channels, run_apart
 
 MIB = 2**20
+# A program: arguments are the file, then the shape of the images.
+FILE_PASS = """
+import sys
+sys.modules['torch'] = None  # as where it is not installed
+import numpy as np
+from illama_seg.deploy import ExportedModel
+from illama_seg.machine.memory import peak_mib
+ExportedModel(sys.argv[1]).logits(np.zeros([*map(int, sys.argv[2:])], np.float32))
+print(peak_mib())
+"""
 
 
 def forward_pass(model: nn.Module, image: torch.Tensor, dtype: torch.dtype) -> None:
@@ -47,11 +62,31 @@ def _peak(
     model = build_model(load_config(config, cfg_options))
     image = torch.randn(batch_size, image_channels(model), *shape)
     forward_pass(model, image, dtype)
-    # On Linux getrusage would start at the parent's peak.
-    status = Path('/proc/self/status')
-    if status.is_file():
-        return int(status.read_text().split('VmHWM:')[1].split()[0]) / 1024
-    import resource
+    return peak_mib()
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (MIB if platform.system() == 'Darwin' else 1024)
+
+def peak_of_file(file: Path, shape: Sequence[int]) -> float | None:
+    """Return the peak memory of an exported file's process in MiB, without torch.
+
+    Args:
+        file: path.
+        shape: (B, C, H, W) of the images.
+
+    Returns:
+        None where the process was killed.
+
+    Raises:
+        UserError: if the file does not run on such images.
+    """
+    threads = {'OMP_NUM_THREADS': str(torch.get_num_threads())}
+    done = subprocess.run(
+        [sys.executable, '-c', FILE_PASS, str(file), *map(str, shape)],
+        env=os.environ | threads,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode < 0:
+        return None
+    if done.returncode:
+        raise UserError(done.stderr.strip().splitlines()[-1].partition(': ')[2])
+    return float(done.stdout)

@@ -92,12 +92,15 @@ def build_page(
             if path is None:
                 return [None, *[None, '', None] * len(models)]
             results = []
-            try:
-                for number, model in enumerate(models):
+            for number, model in enumerate(models):
+                try:
                     results.append(_segment(model, Path(path), folder, number))
-            except UserError as error:
-                text = _without_paths(error, path, models)
-                raise gradio.Error(text, duration=None) from error
+                except UserError as error:
+                    text = _without_paths(error, path, models)
+                    failure = dict(image=None, shares=f'<p>{escape(text)}</p>')
+                    results.append(failure | dict(file=None))
+            if all(result['image'] is None for result in results):
+                raise gradio.Error(text, duration=None)
             shown = [
                 value
                 for model, result in zip(models, results, strict=True)
@@ -189,8 +192,10 @@ def _delete_old(folder: Path) -> None:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def _painted(model: ShownModel, result: dict, share: float) -> np.ndarray:
-    """Paint the labels over the image, (H, W, 3) uint8 RGB."""
+def _painted(model: ShownModel, result: dict, share: float) -> np.ndarray | None:
+    """Paint the labels over the image, (H, W, 3) uint8 RGB; None without any."""
+    if result['image'] is None:
+        return None
     painted = overlay(result['image'], result['labels'], model.palette, share)
     return painted[..., ::-1]
 

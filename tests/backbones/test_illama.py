@@ -411,6 +411,7 @@ def test_compiled_once_for_every_soft_mask_rate():
     assert num_graphs() == 1
 
 
+@pytest.mark.slow
 def test_compiled_at_most_twice_for_other_sizes():
     (_, compiled), eager = compiled_nano(), nano()
     for size in ((16, 16), (24, 12), (13, 18), (16, 40), (17, 16), (32, 32), (9, 41)):

@@ -61,6 +61,7 @@ def test_the_competitors_are_mmsegs_own():
     assert sizes[0] == pytest.approx(sizes[1], rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_training_iteration_moves_all_weights():
     model = benchmark.build('illama', 'tiny').train()
     before = {name: p.clone() for name, p in model.named_parameters()}

@@ -13,9 +13,10 @@ import pytest
 import tiny_classifier
 import torch
 from mmengine.dataset import Compose
-from tiny_run import ROOT, run_tool
+from tiny_run import ROOT, run_tool, start_fresh
 
 from illama_seg.apis import (
+    build_tester,
     export,
     export_model,
     load_config,
@@ -25,6 +26,8 @@ from illama_seg.apis import (
 from illama_seg.deploy import ExportedModel, equality
 from illama_seg.errors import MissingFileError, UserError
 from illama_seg.files import digest_of
+from illama_seg.studies import run_benchmark
+from illama_seg.studies.peak_memory import peak_of_file
 
 pytest.importorskip('onnxscript')
 pytest.importorskip('onnxruntime')
@@ -106,6 +109,17 @@ def test_the_tools_take_a_file_in_place_of_a_checkpoint(
         for who in ('ours', 'file')
     ]
     assert scores[0] == pytest.approx(scores[1], abs=0.2)
+
+
+def test_the_benchmark_times_a_file_and_measures_its_memory(run, onnx_file, tmp_path):
+    path = tmp_path / 'benchmark.json'
+    numbers, text = run_benchmark(run.config, onnx_file[0], out=path, repeat=1)
+    (row,) = numbers['timings']
+    # Python, NumPy and the runtime; torch alone takes 200.
+    assert 20 < row['peak_memory_mib'] < 200 and row['seconds'] > 0
+    assert 'process without torch' in text
+    with pytest.raises(UserError, match='alone, got 9x9'):
+        peak_of_file(onnx_file[0], (1, 3, 9, 9))
 
 
 def test_the_tool_exports_and_says_how_large_the_file_is(run, tmp_path, capsys):
@@ -360,6 +374,14 @@ def test_a_classifier_is_exported_and_classifies_as_its_config_does(tmp_path):
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / 'classes' / 'summary.json').read_text())['a.png']
     assert next(iter(found)) == '0123456789'[expected.argmax()]
+    scores = []
+    for weights in (checkpoint, path):
+        cfg = load_config(
+            tiny_classifier.CONFIG, tiny_classifier.OPTIONS, work_dir=str(tmp_path)
+        )
+        start_fresh()
+        scores.append(build_tester(cfg, weights).test())
+    assert scores[0] == pytest.approx(scores[1], abs=0.1)
 
 
 def run_module(*words):

@@ -12,6 +12,7 @@ from pages import ROOT, blocks, calls, section
 from PIL import Image
 from tiny_run import model_options, run_tool
 
+pytestmark = pytest.mark.slow
 PAGE = (ROOT / 'docs' / 'your_own_dataset.md').read_text()
 EXAMPLE = section(PAGE, 'The example')
 COLOURS = np.array([(150, 110, 70), (60, 160, 60), (220, 60, 60), (9, 9, 9)], np.uint8)
@@ -135,7 +136,6 @@ def as_12_bits(path, image):
     cv2.imwrite(str(path.with_suffix('.png')), image.astype(np.uint16) * 16)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ('name', 'write', 'highest'),
     [('fields_infrared', with_infrared, 255), ('fields_12bit', as_12_bits, 4080)],

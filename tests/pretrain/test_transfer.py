@@ -49,8 +49,15 @@ def archive(tmp_path, monkeypatch):
     return write
 
 
-@pytest.mark.parametrize('number', [10, 100])
-@pytest.mark.parametrize('model', ['illama', 'vit'])
+@pytest.mark.parametrize(
+    ('model', 'number'),
+    [
+        ('illama', 10),
+        ('vit', 100),
+        pytest.param('illama', 100, marks=pytest.mark.slow),
+        pytest.param('vit', 10, marks=pytest.mark.slow),
+    ],
+)
 def test_a_recipe_trains_and_tests_from_the_archive(model, number, archive, tmp_path):
     root = archive(number)
     config = TRANSFER / f'{model}_tiny_cifar{number}.py'

@@ -122,6 +122,7 @@ def test_amp_computes_in_what_is_faster(no_child, tmp_path, monkeypatch, name):
     assert 'measured 1000.0 ms' in numbers['precision_reason'] or name != 'float32'
 
 
+@pytest.mark.slow
 def test_peak_memory_is_that_of_a_new_process():
     held = torch.ones(2**29)  # 2 GiB, of this one
     peak = peak_memory.peak_in_child(str(DIGITS), None, (8, 8), torch.float32, {}, 1)

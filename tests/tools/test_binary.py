@@ -278,6 +278,7 @@ def quantised(trained, tmp_path_factory):
     return folder / 'binary.py', folder / 'iter_2.pth'
 
 
+@pytest.mark.slow
 def test_quantisation_aware_training_is_tested_exported_and_compared(
     quantised, trained, tmp_path
 ):

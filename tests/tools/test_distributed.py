@@ -28,6 +28,7 @@ def free_port():
         return str(found.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_slurm_trains_one_classifier_with_the_batch_of_its_recipe(tmp_path):
     # Nothing of Slurm is here but its variables: srun and scontrol are stand-ins.
     options = (

@@ -1,4 +1,4 @@
-"""tools/infer.py on many images: several processes, stopped and resumed runs."""
+"""Many images: several processes, stopped and resumed runs of infer.py and test.py."""
 
 import json
 import os
@@ -123,3 +123,97 @@ def test_the_next_image_is_read_while_one_is_segmented(
     images = [(folder / name, Path(name)) for name in ('0.png', '2.png')]
     model = load_segmentor(run.config, run.checkpoint)
     assert segment_files(model, images, out=tmp_path)[1] == []
+
+
+@pytest.fixture(scope='module')
+def tested(run, tmp_path_factory):
+    """Folder of a whole test: labels and scores."""
+    folder = tmp_path_factory.mktemp('tested')
+    words = '--out', folder / 'labels', '--work-dir', folder / 'work'
+    run_tool('test', run.config, run.checkpoint, *words)
+    return folder
+
+
+def resumed(run, folder, *words, launch=()):
+    out = '--out', folder / 'labels', '--work-dir', folder / 'work', '--resume'
+    if not launch:
+        return run_tool('test', run.config, run.checkpoint, *out, *words)
+    tool = *launch, ROOT / 'tools' / 'test.py', run.config, run.checkpoint, *out, *words
+    return subprocess.run([sys.executable, *map(str, tool)], check=True, timeout=300)
+
+
+@pytest.mark.parametrize('processes', [1, 2])
+def test_a_stopped_test_goes_on_and_scores_all_images(
+    run, tested, tmp_path, monkeypatch, processes
+):
+    folder = tmp_path / 'again'
+    shutil.copytree(tested, folder)  # keeps the times of the files
+    scores = (folder / 'work' / 'scores.json').read_bytes()
+    first, *rest = sorted((folder / 'labels').rglob('*.png'))
+    assert rest
+    labels = first.read_bytes()
+    first.unlink()
+    (folder / 'work' / 'scores.json').unlink()
+    kept = [path.stat().st_mtime_ns for path in rest]
+    launch = '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2'
+    words = ('--launcher', 'pytorch') if processes == 2 else ()
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    resumed(run, folder, *words, launch=launch if processes == 2 else ())
+    assert first.read_bytes() == labels
+    assert kept == [path.stat().st_mtime_ns for path in rest]
+    assert (folder / 'work' / 'scores.json').read_bytes() == scores
+
+
+def test_what_is_kept_is_what_is_scored(run, tested, tmp_path):
+    folder = tmp_path / 'again'
+    shutil.copytree(tested, folder)
+    for path in (folder / 'labels').rglob('*.png'):
+        cv2.imwrite(str(path), np.ones_like(cv2.imread(str(path), -1)))
+    resumed(run, folder)
+    counts = json.loads((folder / 'work' / 'confusion.json').read_text())['counts']
+    assert np.array(counts)[:, 1:].sum() == 0
+
+
+@pytest.mark.parametrize(
+    'words', [['--tta'], ['--cfg-options', 'model.test_cfg.mode=slide']]
+)
+def test_labels_of_another_test_are_not_resumed(run, tested, tmp_path, words):
+    shutil.copytree(tested, tmp_path / 'again')
+    if words[-1].endswith('slide'):
+        words = [
+            *words,
+            'model.test_cfg.stride=(16,16)',
+            'model.test_cfg.crop_size=(32,32)',
+        ]
+    with pytest.raises(SystemExit, match='were made with another'):
+        resumed(run, tmp_path / 'again', *words)
+
+
+def test_an_older_label_image_is_of_a_test_before(run, tested, tmp_path):
+    folder = tmp_path / 'again'
+    shutil.copytree(tested, folder)
+    first = min((folder / 'labels').rglob('*.png'))
+    right = first.read_bytes()
+    cv2.imwrite(str(first), np.ones_like(cv2.imread(str(first), -1)))
+    os.utime(first, (1, 1))
+    resumed(run, folder)
+    assert first.read_bytes() == right
+
+
+def test_a_damaged_label_image_is_named(run, tested, tmp_path):
+    folder = tmp_path / 'again'
+    shutil.copytree(tested, folder)
+    first = min((folder / 'labels').rglob('*.png'))
+    first.write_bytes(b'no image')
+    with pytest.raises(SystemExit, match=f'{first} is no label image'):
+        resumed(run, folder)
+
+
+def test_labels_of_unknown_origin_are_not_resumed(run, tested, tmp_path):
+    folder = tmp_path / 'again'
+    shutil.copytree(tested, folder)
+    (folder / 'labels' / 'made_with.json').unlink()
+    with pytest.raises(SystemExit, match=r'no made_with\.json'):
+        resumed(run, folder)
+    with pytest.raises(SystemExit, match='--resume'):
+        run_tool('test', run.config, run.checkpoint, '--resume')

@@ -43,6 +43,7 @@ def assert_equal_weights(one, other):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_a_config_that_was_resolved_and_dumped_trains_the_same_again(ours, tmp_path):
     train(ROOT / 'tools' / 'train.py', ours / CONFIG.name, tmp_path / 'again')
     assert_equal_weights(ours, tmp_path / 'again')

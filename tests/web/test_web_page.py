@@ -101,6 +101,46 @@ def test_an_example_can_be_clicked(view):
     shown(view, 1)
 
 
+HAS_A_FRAME = '() => document.querySelector("#image video").currentTime > 1'
+COPY_AN_IMAGE = """async () => {
+  const canvas = document.createElement('canvas');
+  [canvas.width, canvas.height] = [40, 30];
+  const data = await new Promise(done => canvas.toBlob(done, 'image/png'));
+  await navigator.clipboard.write([new ClipboardItem({'image/png': data})]);
+}"""
+
+
+def test_the_camera_and_the_clipboard_are_sources(browser, url):
+    allowed = ['camera', 'clipboard-read', 'clipboard-write']
+    context = browser.new_context(permissions=allowed)
+    for source in ('camera', 'clipboard'):
+        view = context.new_page()
+        view.set_default_timeout(60_000)
+        view.goto(url)
+        if source == 'camera':  # Chromium's own test picture
+            view.click('#image button[aria-label="Capture from camera"]')
+            view.click('#image button:has-text("Webcam")')
+            view.wait_for_selector('#image button[aria-label="capture photo"]')
+            view.wait_for_function(HAS_A_FRAME)
+            view.click('#image button[aria-label="capture photo"]')
+        else:
+            view.evaluate(COPY_AN_IMAGE)
+            view.click('#image button[aria-label="Paste from clipboard"]')
+        shown(view, 0)
+        size = r'\d{3,} x \d{3,} pixels' if source == 'camera' else '40 x 30 pixels'
+        assert re.search(size, view.inner_text('#shares_0'))
+        view.close()
+    context.close()
+
+
+def test_a_model_that_cannot_take_an_image_stops_no_other(view, tmp_path):
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((60, 80, 3), np.uint8))
+    upload(view, tmp_path / 'a.png')
+    shown(view, 0)
+    text = view.inner_text('#shares_1')
+    assert 'takes images of 64x64 pixels alone' in text and str(tmp_path) not in text
+
+
 @pytest.mark.parametrize('kind', ['text', 'empty', 'truncated'])
 def test_a_damaged_file_gets_one_line(view, kind, image, tmp_path):
     path = tmp_path / 'broken.jpg'
@@ -120,7 +160,7 @@ def test_fifty_megapixels_are_segmented(browser, url, tmp_path):
     path = tmp_path / 'large.jpg'
     Image.fromarray(np.full((6400, 8000, 3), 90, np.uint8)).save(path)
     view = browser.new_page()
-    view.set_default_timeout(120_000)
+    view.set_default_timeout(400_000)
     view.goto(url)
     view.wait_for_selector('#image input[type=file]', state='attached')
     upload(view, path)

@@ -115,6 +115,7 @@ def test_an_interrupted_run_goes_on_and_counts_as_not_finished(here, tmp_path):
     assert len(rates(run)) == 2  # the second epoch alone
 
 
+@pytest.mark.slow
 def test_the_tool_trains_in_a_process_of_its_own(tmp_path, capsys):
     options = [f'{key}={value}' for key, value in OPTIONS.items()]
     command = ['--out', tmp_path, '--masks', 'none', '--cfg-options', *options]
