@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from illama_seg.errors import UserError
 
 
@@ -46,3 +48,62 @@ def resolve_grid(img_size: int | tuple[int, int], patch_size: int) -> tuple[int,
             'positional embedding: images of other sizes are taken at run time'
         )
     return size[0] // patch_size, size[1] // patch_size
+
+
+def check_images(x: Tensor, in_channels: int) -> None:
+    if x.ndim != 4 or x.size(1) != in_channels or 0 in x.shape[2:]:
+        raise UserError(
+            f'ILLaMA takes images (B, {in_channels}, H, W) with H, W >= 1, '
+            f'got {tuple(x.shape)}'
+        )
+
+
+def check_rows(option: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise UserError(f'ILLaMA {option}={value}: expected 1 or more, or None')
+
+
+def check_together(
+    *,
+    attn_mask: str,
+    cls_position: str,
+    pos_axes: str,
+    chunk_rows: int | None,
+    memory_rows: int | None,
+    num_queries: int,
+    out_type: str,
+) -> None:
+    """Refuse arguments that exclude each other."""
+    check_rows('chunk_rows', chunk_rows)
+    check_rows('memory_rows', memory_rows)
+    if attn_mask == 'modified' and cls_position == 'last':
+        raise UserError(
+            "ILLaMA attn_mask='modified' unmasks a class token at the start: use "
+            "it with cls_position='first'; 'strict' hides nothing from the last"
+        )
+    rules = {
+        f'chunk_rows={chunk_rows}': (
+            chunk_rows is None or attn_mask == 'chunked',
+            "attn_mask='chunked'",
+        ),
+        f'memory_rows={memory_rows}': (
+            memory_rows is None
+            or attn_mask == 'strict'
+            or (attn_mask == 'chunked' and chunk_rows is not None),
+            "attn_mask='strict', or 'chunked' with a number of chunk_rows",
+        ),
+        f'num_queries={num_queries}': (
+            num_queries == 0
+            or (num_queries > 0 and out_type == 'featmap' and attn_mask != 'modified'),
+            "0 or more, out_type='featmap' and another attn_mask than 'modified'",
+        ),
+    }
+    last = (attn_mask == 'chunked', memory_rows, num_queries, pos_axes == 'columns')
+    if cls_position == 'first' and any(last):
+        raise UserError(
+            "ILLaMA cls_position='first': the mask 'chunked', memory_rows, num_queries "
+            "and pos_axes='columns' need cls_position='last'"
+        )
+    for argument, (holds, expected) in rules.items():
+        if not holds:
+            raise UserError(f'ILLaMA {argument}: expected {expected}')

@@ -1,22 +1,35 @@
-"""iLLaMA, the decoder-only vision transformer (arXiv 2404.06773)."""
+"""iLLaMA, the decoder-only vision transformer (arXiv 2404.06773).
+
+Over 300 lines: each argument of the one backbone is explained here.
+"""
 
 from collections.abc import Sequence
 
 import torch
-from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from illama_seg.backbones.arguments import (
     check_choice,
     check_frozen_stages,
+    check_images,
+    check_rows,
+    check_together,
     resolve_grid,
     resolve_indices,
 )
 from illama_seg.backbones.lora import add_lora
-from illama_seg.checkpoints import GRID_KEY, load_into_backbone
+from illama_seg.backbones.reading import Reading, ask, read
+from illama_seg.backbones.sequence import (
+    as_map,
+    mask_of_image,
+    positions,
+    rotary_of,
+    run_block,
+)
+from illama_seg.backbones.weights import draw_weights, load_init_cfg
+from illama_seg.checkpoints import GRID_KEY
 from illama_seg.errors import UserError
 from illama_seg.layers import (
     FFNS,
@@ -26,10 +39,8 @@ from illama_seg.layers import (
     PatchEmbed,
     join_class_slot,
     make_norm,
-    resize_pos_embed,
-    rotary_table,
 )
-from illama_seg.layers.architectures import INIT_STD, resolve_arch
+from illama_seg.layers.architectures import resolve_arch
 
 
 @MODELS.register_module()
@@ -55,7 +66,8 @@ class ILLaMA(BaseModule):
             norm, 'raw' for all tokens as the block returns them.
         attn_mask: 'soft' multiplies after the softmax (Eq. 2, the released models),
             'strict' masks before it (Eq. 1, LLaMA's own), 'modified' too but for the
-            class token's row at the start (step 5b), 'bidirectional' not at all.
+            class token's row at the start (step 5b), 'bidirectional' not at all;
+            'chunked' lets patches see their chunk of rows, and all above.
         soft_mask_rate: share of the future that the soft mask lets through; 0 is
             causal, 1 bidirectional. The other masks have none.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
@@ -66,11 +78,21 @@ class ILLaMA(BaseModule):
         norm: 'rms' for RMSNorm or 'layer' for LayerNorm.
         cls_position: 'last' or 'first', the class token's place in the sequence.
         with_pos_embed: add learnable positions.
+        pos_axes: 'grid' for a learnable position of every patch, 'columns' for one of
+            every column, the same in all rows: an image may then have any number of
+            rows. Positions of a grid are averaged over the rows when they are loaded.
         with_rotary: turn queries and keys by rotary positions.
         frozen_stages: -1 trains everything, 0 freezes the embeddings, k also the first
             k blocks: no gradient, and no stochastic depth in them.
         lora: ``dict(r=8, lora_alpha=16)`` freezes all weights and trains adapters of
             rank r beside the linear layers of the blocks; needs peft.
+        chunk_rows: rows of patches of a chunk of the mask 'chunked': 1 for the lowest
+            latency; None for all rows: every patch sees every patch.
+        memory_rows: rows above its own, or above its chunk, that a patch sees, with the
+            masks 'strict' and 'chunked'; the class token sees the last ones. None for
+            all. It bounds what a reading keeps.
+        num_queries: learnable queries that read the image as the class token does, see
+            :meth:`ask`; the maps are followed by their tokens (B, num_queries, C).
 
     Raises:
         UserError: for an argument out of its range.
@@ -99,6 +121,10 @@ class ILLaMA(BaseModule):
         with_rotary: bool = True,
         frozen_stages: int = -1,
         lora: dict | None = None,
+        pos_axes: str = 'grid',
+        chunk_rows: int | None = None,
+        memory_rows: int | None = None,
+        num_queries: int = 0,
     ) -> None:
         super().__init__(init_cfg)
         check_choice('out_type', out_type, ('featmap', 'cls_token', 'raw'))
@@ -106,11 +132,16 @@ class ILLaMA(BaseModule):
         check_choice('ffn', ffn, FFNS)
         check_choice('norm', norm, tuple(NORMS))
         check_choice('cls_position', cls_position, ('last', 'first'))
-        if attn_mask == 'modified' and cls_position == 'last':
-            raise UserError(
-                "ILLaMA attn_mask='modified' unmasks a class token at the start: use "
-                "it with cls_position='first'; 'strict' hides nothing from the last"
-            )
+        check_choice('pos_axes', pos_axes, ('grid', 'columns'))
+        check_together(
+            attn_mask=attn_mask,
+            cls_position=cls_position,
+            pos_axes=pos_axes,
+            chunk_rows=chunk_rows,
+            memory_rows=memory_rows,
+            num_queries=num_queries,
+            out_type=out_type,
+        )
         if not 0 <= drop_path_rate < 1:
             raise UserError(
                 f'ILLaMA drop_path_rate={drop_path_rate}: expected a number in [0, 1)'
@@ -123,7 +154,11 @@ class ILLaMA(BaseModule):
         self.with_cp = with_cp
         self.cls_position = cls_position
         self.with_rotary = with_rotary
+        self.pos_axes, self.memory_rows = pos_axes, memory_rows
+        self.chunk_rows = chunk_rows
         self.grid_size = resolve_grid(img_size, patch_size)
+        if pos_axes == 'columns':
+            self.grid_size = 1, self.grid_size[1]
         # A tensor, always on the CPU: a schedule recompiles nothing.
         self._rate = torch.zeros((), dtype=torch.float64, device='cpu')
         self.set_soft_mask_rate(soft_mask_rate)
@@ -134,6 +169,9 @@ class ILLaMA(BaseModule):
         self.pos_embed = None
         if with_pos_embed:
             self.pos_embed = nn.Parameter(torch.zeros(1, num_tokens, embed_dims))
+        self.query_offsets = None
+        if num_queries:
+            self.query_offsets = nn.Parameter(torch.zeros(num_queries, embed_dims))
         rates = torch.linspace(0, drop_path_rate, num_layers, device='cpu').tolist()
         self.blocks = nn.ModuleList(
             Block(embed_dims, num_heads, attn_mask, rate, ffn=ffn, norm=norm)
@@ -173,25 +211,8 @@ class ILLaMA(BaseModule):
         """
         if self._is_init:
             return
-        for parameter in (self.cls_token, self.pos_embed):
-            if parameter is not None:
-                nn.init.trunc_normal_(parameter, std=INIT_STD)
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Linear) and '.lora_' not in name:
-                nn.init.trunc_normal_(module.weight, std=INIT_STD)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        init_cfgs = self.init_cfg or []
-        for init_cfg in init_cfgs if isinstance(init_cfgs, list) else [init_cfgs]:
-            known = isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained'
-            if not known or 'checkpoint' not in init_cfg:
-                raise UserError(
-                    f'ILLaMA init_cfg={init_cfg}: expected None or '
-                    "dict(type='Pretrained', checkpoint=PATH_OR_URL)"
-                )
-            logger = MMLogger.get_current_instance()
-            source = init_cfg['checkpoint']
-            self.load_report = load_into_backbone(self, source, logger)
+        draw_weights(self)
+        load_init_cfg(self)
         self._is_init = True
 
     def set_soft_mask_rate(self, rate: float) -> None:
@@ -236,6 +257,63 @@ class ILLaMA(BaseModule):
             return 0, num_depths
         return num_depths - 1, num_depths
 
+    def set_chunk_rows(self, rows: int | None) -> None:
+        """Set the rows of a chunk, None for all; a training may draw them anew.
+
+        Raises:
+            UserError: if the mask is another than 'chunked', or rows is below 1.
+        """
+        check_rows('chunk_rows', rows)
+        if self.attn_mask != 'chunked':
+            raise UserError(
+                f'ILLaMA chunk_rows={rows} has no effect with attn_mask='
+                f"{self.attn_mask!r}: use attn_mask='chunked'"
+            )
+        self.chunk_rows = rows
+
+    def read(
+        self,
+        images: Tensor,
+        reading: Reading | None = None,
+        total_rows: int | None = None,
+    ) -> Reading:
+        """Read images, or the next band of their rows, and keep the keys and values.
+
+        Band after band equals the whole image at once.
+
+        Args:
+            images: (B, in_channels, H, W); H is a multiple of the patch size, but for
+                the last band of an image.
+            reading: of the bands above; None for the first one.
+            total_rows: rows of patches of the whole image, where the first band is not
+                all of it; needed for learnable positions of a grid.
+
+        Returns:
+            The reading of all bands so far; its ``maps`` are the last band's.
+
+        Raises:
+            UserError: for a mask that looks ahead, or a band that does not follow.
+        """
+        check_images(images, self.patch_embed.proj.in_channels)
+        return read(self, images, reading, total_rows)
+
+    def ask(self, reading: Reading, offsets: Tensor) -> Tensor:
+        """Ask queries of a reading; each is a class token of its own.
+
+        A query is the class token plus an offset, at its position after the rows read
+        so far. It sees the patches in every block, and itself; no patch and no other
+        query sees it. With an offset of zero it is the class token. (Mask tokens of
+        large multimodal decoders are akin: arXiv 2403.09394, 2503.01342, 2603.27365.)
+
+        Args:
+            reading: from :meth:`read`.
+            offsets: (K, C), or (B, K, C).
+
+        Returns:
+            (B, K, C), as the last block returns them.
+        """
+        return ask(reading, offsets)
+
     def forward(
         self, x: Tensor, out_indices: Sequence[int] | None = None
     ) -> tuple[Tensor, ...]:
@@ -248,35 +326,28 @@ class ILLaMA(BaseModule):
 
         Returns:
             One entry per out index. 'featmap': (B, C, ceil(H / P), ceil(W / P)) for
-            patch size P; 'cls_token': (B, C); 'raw': (B, N + 1, C), N patches.
+            patch size P; 'cls_token': (B, C); 'raw': (B, N + 1, C), N patches. With
+            queries, their tokens (B, num_queries, C) are one more.
 
         Raises:
             UserError: if ``x`` is not a batch of images of in_channels.
         """
-        in_channels = self.patch_embed.proj.in_channels
-        if x.ndim != 4 or x.size(1) != in_channels or 0 in x.shape[2:]:
-            raise UserError(
-                f'ILLaMA takes images (B, {in_channels}, H, W) with H, W >= 1, '
-                f'got {tuple(x.shape)}'
-            )
+        check_images(x, self.patch_embed.proj.in_channels)
+        if self.query_offsets is not None and out_indices is None:
+            reading = self.read(x)
+            return *reading.maps, self.ask(reading, self.query_offsets)
         x, grid = self.patch_embed(x)
         cls_token = self.cls_token.expand(x.size(0), -1, -1)
         x = join_class_slot(x, cls_token, self.cls_position)
         if self.pos_embed is not None:
-            positions = self.pos_embed, self.grid_size, grid
-            x = x + resize_pos_embed(*positions, self.cls_position)
-        rotary = None
-        if self.with_rotary:
-            head_dim = self.embed_dims // self.num_heads
-            rotary = rotary_table(x.size(1), head_dim, x.device)
+            x = x + positions(self, grid)
+        rotary = rotary_of(self, x.size(1), x.device)
         rate = self._rate.clone()  # it may be set before the backward pass
+        seen = mask_of_image(self, grid, x.device)
         indices = self.out_indices if out_indices is None else out_indices
         outputs = []
         for index, block in enumerate(self.blocks):
-            if self.with_cp and x.requires_grad:
-                x = checkpoint(block, x, rotary, rate, use_reentrant=False)
-            else:
-                x = block(x, rotary, rate)
+            x = run_block(self, block, x, rotary, rate, seen)[0]
             if index in indices:
                 outputs.append(self._output(x, grid))
             if index == indices[-1]:
@@ -286,10 +357,7 @@ class ILLaMA(BaseModule):
     def _output(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         is_last = self.cls_position == 'last'
         if self.out_type == 'featmap':
-            patches = x[:, :-1] if is_last else x[:, 1:]
-            maps = patches.transpose(1, 2).unflatten(2, grid)
-            # Convolutions train faster in this layout; at inference they do not.
-            return maps.contiguous() if torch.is_grad_enabled() else maps
+            return as_map(x[:, :-1] if is_last else x[:, 1:], grid)
         if self.out_type == 'cls_token':
             return self.norm(x[:, -1 if is_last else 0])
         return x

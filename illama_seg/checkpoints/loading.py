@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from illama_seg.checkpoints.checkpoint import Checkpoint, listed, open_checkpoint
@@ -119,9 +120,10 @@ def sort_keys(
             shapes = tuple(value.shape), tuple(target[key].shape)
             left_out = key.startswith('head.') and value.shape[1:] == shapes[1][1:]
             (report.left_out if left_out else report.mismatched).append((key, *shapes))
-    # Adapters of a model that starts from weights without any do nothing at first.
+    # Adapters of a model that starts from weights without any do nothing at first;
+    # queries start as class tokens.
     new = () if any(map(is_lora, weights)) else filter(is_lora, target)
-    known = {*weights, *new}
+    known = {*weights, *new, 'query_offsets'}
     report.missing = [key for key in target if key not in known]
     if any(map(is_lora, report.unexpected)):
         raise UserError(
@@ -191,8 +193,11 @@ def _fit_pos_embed(
         return
     new_grid, num_patches = tuple(grid_size), old[1] - 1
     side = math.isqrt(num_patches)
+    by_columns = getattr(backbone, 'pos_axes', 'grid') == 'columns'
     if noted:
         grid = noted
+    elif old == new and by_columns:
+        grid = new_grid
     elif side * side == num_patches:  # as all released files
         grid = side, side
     elif old == new:  # nothing says that the shape is another one
@@ -204,6 +209,12 @@ def _fit_pos_embed(
             'model. The .pth of a training notes its grid; without that note set '
             'model.backbone.img_size to the size it was trained at'
         )
+    if by_columns and grid[0] > 1:
+        patches, class_slot = pos_embed[:, :-1], pos_embed[:, -1:]
+        rows = patches.float().unflatten(1, grid).mean(1)
+        pos_embed, grid = torch.cat([rows, class_slot.float()], 1), (1, grid[1])
+        weights['pos_embed'] = pos_embed
+        report.resized.append(('pos_embed', old, tuple(pos_embed.shape)))
     if grid != new_grid:
         cls_position: Any = backbone.cls_position
         weights['pos_embed'] = resize_pos_embed(

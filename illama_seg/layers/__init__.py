@@ -13,6 +13,7 @@ from illama_seg.layers.block import (
     NORMS,
     Block,
     DropPath,
+    Keys,
     SelfAttention,
     make_norm,
 )
@@ -26,6 +27,7 @@ from illama_seg.layers.linear_layer import (
 from illama_seg.layers.mlp import MLP
 from illama_seg.layers.pos_embed import PatchEmbed, join_class_slot, resize_pos_embed
 from illama_seg.layers.rotary import apply_rotary, rotary_table
+from illama_seg.layers.seen import seen_keys, with_class_token
 from illama_seg.layers.swiglu import SwiGLU, swiglu_hidden_dims
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     'NORM_EPS',
     'Block',
     'DropPath',
+    'Keys',
     'Linear',
     'PatchEmbed',
     'SelfAttention',
@@ -52,6 +55,8 @@ __all__ = [
     'make_norm',
     'resize_pos_embed',
     'rotary_table',
+    'seen_keys',
     'soft_causal_attention',
     'swiglu_hidden_dims',
+    'with_class_token',
 ]

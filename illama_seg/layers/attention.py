@@ -9,6 +9,7 @@ arXiv 2404.06773, 'Adapting LLaMA Decoder to Vision Transformer', Eq. 1-2.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -92,6 +93,44 @@ def bidirectional_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(*_one_dtype(q, k, v))
 
 
+def masked_attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
+    """Attention of some rows by a mask of their own.
+
+    Args:
+        q: (B, h, n, d).
+        k, v: (B, h, N, d).
+        seen: (n, N) bool, the keys that each row sees.
+
+    Returns:
+        (B, h, n, d).
+    """
+    q, k, v = _autocast(q, k, v)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+
+
+def query_attention(
+    q: Tensor, k: Tensor, v: Tensor, image_k: Tensor, image_v: Tensor
+) -> Tensor:
+    """Attention of queries that see an image and themselves, but not each other.
+
+    That is the class token's row of Eq. 1 and of Eq. 2, which hide nothing from the
+    last token, for each query alone.
+
+    Args:
+        q, k, v: (B, h, K, d) of the queries.
+        image_k, image_v: (B, h, N, d) of the image.
+
+    Returns:
+        (B, h, K, d).
+    """
+    q, k, v, image_k, image_v = _autocast(q, k, v, image_k, image_v)
+    q = q * q.shape[-1] ** -0.5
+    own = (q * k).sum(-1, keepdim=True)
+    scores = torch.cat([q @ image_k.transpose(-2, -1), own], dim=-1)
+    weights = scores.softmax(-1).to(v.dtype)
+    return weights[..., :-1] @ image_v + weights[..., -1:] * v
+
+
 def attention_map(attend: Attend, q: Tensor, k: Tensor) -> Tensor:
     """Weights of the values in an attention, whichever implementation it is.
 
@@ -115,15 +154,20 @@ def attention_map(attend: Attend, q: Tensor, k: Tensor) -> Tensor:
 
 
 def _one_dtype(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Cast float32 inputs as autocast does for torch's own operators."""
+    """Check three tensors of one shape, and cast them under autocast."""
     if not q.shape == k.shape == v.shape:
         raise UserError(
             f'self-attention: q {tuple(q.shape)}, k {tuple(k.shape)} and '
             f'v {tuple(v.shape)} must have one shape'
         )
-    device = q.device.type
+    return _autocast(q, k, v)
+
+
+def _autocast(*tensors: Tensor) -> Any:
+    """Cast float32 inputs as autocast does for torch's own operators."""
+    device, dtype = tensors[0].device.type, tensors[0].dtype
     autocasts = torch.amp.is_autocast_available(device)  # not so on meta
-    if autocasts and torch.is_autocast_enabled(device) and q.dtype != torch.float64:
+    if autocasts and torch.is_autocast_enabled(device) and dtype != torch.float64:
         dtype = torch.get_autocast_dtype(device)
-        q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
-    return q, k, v
+        return tuple(tensor.to(dtype) for tensor in tensors)
+    return tensors

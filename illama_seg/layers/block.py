@@ -1,6 +1,7 @@
 """The decoder block, and by other parts the encoder block: pre-norm, residual."""
 
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,9 @@ from illama_seg.layers.attention import (
     attention_map,
     bidirectional_attention,
     causal_attention,
+    masked_attention,
     modified_causal_attention,
+    query_attention,
     soft_causal_attention,
 )
 from illama_seg.layers.linear_layer import Linear
@@ -24,7 +27,7 @@ ATTENTIONS = {
     'modified': modified_causal_attention,
     'bidirectional': bidirectional_attention,
 }
-MASKS = ('soft', *ATTENTIONS)
+MASKS = ('soft', *ATTENTIONS, 'chunked')
 FFNS = ('swiglu', 'mlp')
 NORMS = {'rms': nn.RMSNorm, 'layer': nn.LayerNorm}
 
@@ -32,6 +35,13 @@ NORMS = {'rms': nn.RMSNorm, 'layer': nn.LayerNorm}
 def make_norm(norm: str, embed_dims: int) -> nn.Module:
     """RMSNorm or LayerNorm, with eps 1e-6 as both models have it."""
     return NORMS[norm](embed_dims, NORM_EPS)
+
+
+class Keys(NamedTuple):
+    """Keys, after their rotary turn, and values of tokens: (B, h, N, d) each."""
+
+    k: Tensor
+    v: Tensor
 
 
 class SelfAttention(nn.Module):
@@ -42,7 +52,7 @@ class SelfAttention(nn.Module):
         num_heads: number of heads; divides ``embed_dims``.
         mask: 'soft' for Eq. 2 of arXiv 2404.06773 (the released models), 'strict'
             for Eq. 1 (LLaMA's own), 'modified' for Eq. 1 with the first token's row
-            unmasked, 'bidirectional' for none.
+            unmasked, 'bidirectional' for none, 'chunked' for one given at each call.
     """
 
     def __init__(self, embed_dims: int, num_heads: int, mask: str) -> None:
@@ -53,14 +63,45 @@ class SelfAttention(nn.Module):
         self.qkv = Linear(embed_dims, 3 * embed_dims)
         self.proj = Linear(embed_dims, embed_dims)
 
-    def forward(self, x: Tensor, rotary: Tensor | None, soft_mask_rate: Rate) -> Tensor:
-        """(B, N, C), rotary table (N, d / 2, 2) or None -> (B, N, C)."""
+    def forward(
+        self,
+        x: Tensor,
+        rotary: Tensor | None,
+        soft_mask_rate: Rate = 0.0,
+        seen: Tensor | None = None,
+        *,
+        past: Keys | None = None,
+        image: Keys | None = None,
+    ) -> tuple[Tensor, Keys]:
+        """Attend among tokens; or from queries, each alone, to an image.
+
+        Args:
+            x: (B, N, C).
+            rotary: table (N, d / 2, 2), or None.
+            soft_mask_rate: a of the soft mask.
+            seen: (N, P + N) bool, keys that each row sees, in place of the mask; needed
+                with ``past`` and by the mask 'chunked'.
+            past: keys of P tokens before.
+            image: keys of the image that the queries ``x`` see besides themselves.
+
+        Returns:
+            (B, N, C), and the keys of all tokens: the P and the N, or the image's.
+        """
         q, k, v = self.split_heads(self.qkv(x), rotary)
-        x = self.attend(q, k, v, soft_mask_rate)
-        return self.proj(x.transpose(1, 2).flatten(2))
+        if image is not None:
+            x, keys = query_attention(q, k, v, *image), image
+        else:
+            if past is not None:
+                k, v = torch.cat([past.k, k], dim=2), torch.cat([past.v, v], dim=2)
+            x, keys = self.attend(q, k, v, soft_mask_rate, seen), Keys(k, v)
+        return self.proj(x.transpose(1, 2).flatten(2)), keys
 
     def maps(
-        self, x: Tensor, rotary: Tensor | None, soft_mask_rate: Rate
+        self,
+        x: Tensor,
+        rotary: Tensor | None,
+        soft_mask_rate: Rate,
+        seen: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Weights of the values for what :meth:`forward` takes.
 
@@ -69,7 +110,7 @@ class SelfAttention(nn.Module):
             the weights with the mask, (B, h, N, N) each.
         """
         q, k, _ = self.split_heads(self.qkv(x), rotary)
-        attend = partial(self.attend, soft_mask_rate=soft_mask_rate)
+        attend = partial(self.attend, soft_mask_rate=soft_mask_rate, seen=seen)
         return attention_map(bidirectional_attention, q, k), attention_map(attend, q, k)
 
     def split_heads(
@@ -84,8 +125,17 @@ class SelfAttention(nn.Module):
         # A view would keep the projections of q and k until the backward pass.
         return q, k, v.squeeze(2).transpose(1, 2).contiguous()
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, soft_mask_rate: Rate) -> Tensor:
-        """(B, h, N, d) each -> (B, h, N, d)."""
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        soft_mask_rate: Rate,
+        seen: Tensor | None = None,
+    ) -> Tensor:
+        """(B, h, N, d), and twice (B, h, P + N, d) -> (B, h, N, d)."""
+        if seen is not None:
+            return masked_attention(q, k, v, seen)
         if self.mask == 'soft':
             return soft_causal_attention(q, k, v, soft_mask_rate, self.impl)
         return ATTENTIONS[self.mask](q, k, v)
@@ -146,7 +196,19 @@ class Block(nn.Module):
         )
         self.drop_path = DropPath(drop_path_rate)
 
-    def forward(self, x: Tensor, rotary: Tensor | None, soft_mask_rate: Rate) -> Tensor:
-        """(B, N, C), rotary table (N, d / 2, 2) or None -> (B, N, C)."""
-        x = x + self.drop_path(self.attn(self.norm1(x), rotary, soft_mask_rate))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+    def forward(
+        self,
+        x: Tensor,
+        rotary: Tensor | None,
+        soft_mask_rate: Rate = 0.0,
+        seen: Tensor | None = None,
+        *,
+        past: Keys | None = None,
+        image: Keys | None = None,
+    ) -> tuple[Tensor, Keys]:
+        """(B, N, C) -> (B, N, C) and keys, see :meth:`SelfAttention.forward`."""
+        out, keys = self.attn(
+            self.norm1(x), rotary, soft_mask_rate, seen, past=past, image=image
+        )
+        x = x + self.drop_path(out)
+        return x + self.drop_path(self.mlp(self.norm2(x))), keys

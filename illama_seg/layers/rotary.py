@@ -9,12 +9,21 @@ from illama_seg.errors import UserError
 
 
 def rotary_table(
-    num_tokens: int, head_dim: int, device: torch.device | str = 'cpu'
+    num_tokens: int,
+    head_dim: int,
+    device: torch.device | str = 'cpu',
+    first: int = 0,
 ) -> Tensor:
     """Cosines and sines of the rotation angles, kept for the next call of this size.
 
     Position n turns channel pair i by ``n * 10000 ** (-2 i / head_dim)`` radians
     (RoFormer, arXiv 2104.09864).
+
+    Args:
+        num_tokens: number of tokens.
+        head_dim: channels of a head.
+        device: of the table.
+        first: position of the first token.
 
     Returns:
         (num_tokens, head_dim / 2, 2) in float32: cosine and sine of each.
@@ -25,24 +34,28 @@ def rotary_table(
     if head_dim % 2:
         raise UserError(f'rotary embedding needs an even head_dim, got {head_dim}')
     if torch.compiler.is_compiling():
-        return _make_table(num_tokens, head_dim, device)
-    return _kept_table(num_tokens, head_dim, device)
+        return _make_table(num_tokens, head_dim, device, first)
+    return _kept_table(num_tokens, head_dim, device, first)
 
 
-def _make_table(num_tokens: int, head_dim: int, device: torch.device | str) -> Tensor:
+def _make_table(
+    num_tokens: int, head_dim: int, device: torch.device | str, first: int
+) -> Tensor:
     channels = torch.arange(0, head_dim, 2, device=device).float()
     frequencies = 10000.0 ** (-channels / head_dim)
-    positions = torch.arange(num_tokens, device=device).float()
+    positions = torch.arange(first, first + num_tokens, device=device).float()
     angles = positions[:, None] * frequencies
     return torch.stack([angles.cos(), angles.sin()], dim=-1)
 
 
 # Not a buffer of the model: averaged copies of a model (EMA) need buffers of one size.
 @functools.lru_cache(maxsize=32)
-def _kept_table(num_tokens: int, head_dim: int, device: torch.device | str) -> Tensor:
+def _kept_table(
+    num_tokens: int, head_dim: int, device: torch.device | str, first: int
+) -> Tensor:
     # It serves calls that may train: no inference tensor, then.
     with torch.inference_mode(False):
-        return _make_table(num_tokens, head_dim, device)
+        return _make_table(num_tokens, head_dim, device, first)
 
 
 def apply_rotary(x: Tensor, table: Tensor) -> Tensor:

@@ -27,12 +27,23 @@ class QuantAttention(SelfAttention):
         self.q, self.k, self.v = Quantizer(), Quantizer(), Quantizer()
         self.probabilities = Quantizer(signed=False)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, soft_mask_rate: Rate) -> Tensor:
-        """(B, h, N, d) each -> (B, h, N, d)."""
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        soft_mask_rate: Rate,
+        seen: Tensor | None = None,
+    ) -> Tensor:
+        """(B, h, N, d), and twice (B, h, P + N, d) -> (B, h, N, d)."""
         q, k, v = self.q(q), self.k(k), self.v(v)
         scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
         n, device = q.shape[2], q.device
-        hidden, factor = mask_matrices(self.mask, soft_mask_rate, n, device)
+        hidden, factor = (
+            mask_matrices(self.mask, soft_mask_rate, n, device)
+            if seen is None
+            else (~seen, None)
+        )
         if hidden is not None:
             scores = scores.masked_fill(hidden, float('-inf'))
         weights = scores.softmax(-1)

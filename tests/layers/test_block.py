@@ -59,7 +59,7 @@ def test_block_is_attention_then_swiglu_with_residuals(mask, rate):
     for parameter in block.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     x = torch.randn(2, TOKENS, DIMS, dtype=torch.float64)
-    actual = block(x, table_of(TOKENS, DIMS // HEADS).double(), rate)
+    actual, _ = block(x, table_of(TOKENS, DIMS // HEADS).double(), rate)
 
     y = x + attend(block.attn, norm(x, block.norm1.weight), mask, rate)
     z = norm(y, block.norm2.weight)
@@ -75,10 +75,13 @@ def test_maps_are_what_the_attention_multiplies_the_values_by(mask):
     attn = SelfAttention(DIMS, HEADS, mask)
     x, rotary = torch.randn(2, TOKENS, DIMS), table_of(TOKENS, DIMS // HEADS)
     rate = 0.3 if mask == 'soft' else 0.0
-    softmax, masked = attn.maps(x, rotary, rate)
+    given = torch.rand(TOKENS, TOKENS) > 0.5
+    given |= torch.eye(TOKENS, dtype=torch.bool)
+    options = dict(seen=given) if mask == 'chunked' else {}
+    softmax, masked = attn.maps(x, rotary, rate, **options)
     values = attn.qkv(x)[..., 2 * DIMS :].unflatten(-1, (HEADS, -1)).transpose(1, 2)
     mixed = attn.proj((masked @ values).transpose(1, 2).flatten(2))
-    expected = attn(x, rotary, rate)
+    expected, _ = attn(x, rotary, rate, **options)
     torch.testing.assert_close(mixed, expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(softmax.sum(-1), torch.ones(2, HEADS, TOKENS))
     past = torch.ones(TOKENS, TOKENS).tril()
@@ -89,6 +92,7 @@ def test_maps_are_what_the_attention_multiplies_the_values_by(mask):
     else:  # renormalised
         seen = past.clone()
         seen[0] = 1 if mask == 'modified' else past[0]
+        seen = given.float() if mask == 'chunked' else seen
         expected = softmax * seen / (softmax * seen).sum(-1, keepdim=True)
     torch.testing.assert_close(masked, expected, rtol=1e-4, atol=1e-6)
 
@@ -141,7 +145,7 @@ def test_drop_path_works_on_both_branches_on_their_own():
     for parameter in block.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     x = torch.randn(1, TOKENS, DIMS).expand(64, -1, -1)
-    outputs = block(x, table_of(TOKENS, DIMS // HEADS), 0.0)
+    outputs, _ = block(x, table_of(TOKENS, DIMS // HEADS), 0.0)
     # Both, the first, the second or none of the branches: four results.
     assert len({tuple(out.flatten().mul(1e3).round().tolist()) for out in outputs}) == 4
     assert outputs.eq(x).flatten(1).all(1).any()

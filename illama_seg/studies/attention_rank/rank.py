@@ -47,7 +47,8 @@ def watch_attention(model: nn.Module, see: See) -> Iterator[None]:
     with ExitStack() as stack:
         for layer, attention in enumerate(ours, 1):
             hook = partial(_see_maps, see, layer)
-            stack.callback(attention.register_forward_pre_hook(hook).remove)
+            handle = attention.register_forward_pre_hook(hook, with_kwargs=True)
+            stack.callback(handle.remove)
         for layer, other in enumerate(timms, 1):
             stack.callback(setattr, other, 'fused_attn', other.fused_attn)
             other.fused_attn = False
@@ -56,7 +57,11 @@ def watch_attention(model: nn.Module, see: See) -> Iterator[None]:
         yield
 
 
-def _see_maps(see: See, layer: int, module: SelfAttention, args: tuple) -> None:
+def _see_maps(
+    see: See, layer: int, module: SelfAttention, args: tuple, kwargs: dict
+) -> None:
+    if kwargs.get('image') is not None:  # queries
+        return
     softmax, masked = module.maps(*args)
     see(layer, 'softmax', softmax)
     if module.mask != 'bidirectional':

@@ -73,9 +73,11 @@ def count_multiply_accumulates(
         auxiliary = [auxiliary]
     products: list[int] = []
 
-    def count_products(module: nn.Module, args: tuple) -> None:
+    def count_products(module: nn.Module, args: tuple, kwargs: dict) -> None:
         batch, num_tokens, dims = args[0].shape
-        products.append(2 * batch * num_tokens**2 * dims)
+        image = kwargs.get('image')  # that queries see, and themselves
+        num_keys = num_tokens if image is None else image.k.size(2) + 1
+        products.append(2 * batch * num_tokens * num_keys * dims)
 
     training = model.training
     model.eval()
@@ -83,7 +85,9 @@ def count_multiply_accumulates(
         stack.callback(model.train, training)
         for module in model.modules():
             if isinstance(module, SelfAttention):
-                handle = module.register_forward_pre_hook(count_products)
+                handle = module.register_forward_pre_hook(
+                    count_products, with_kwargs=True
+                )
                 stack.callback(handle.remove)
         stack.enter_context(torch.no_grad())
         with FlopCounterMode(display=False) as counter:

@@ -1,0 +1,181 @@
+"""Images read in bands of rows, and the questions that are asked of a reading.
+
+Image tokens never see what comes after them, so their keys and values can be kept: the
+next band of rows goes on from there, and queries read them later. A query is another
+class token: see :meth:`illama_seg.backbones.ILLaMA.ask`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from illama_seg.backbones.sequence import (
+    as_map,
+    class_token,
+    has_row_positions,
+    mask_of_band,
+    positions,
+    rotary_of,
+    run_block,
+)
+from illama_seg.errors import UserError
+from illama_seg.layers import Keys, join_class_slot
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An image, or its rows so far, as its backbone has read it.
+
+    Attributes:
+        backbone: that has read it.
+        keys: of every block: keys after the rotary turn, and values, (B, h, N, d) each,
+            of the patches of the last ``kept_rows`` rows.
+        rows: number of rows of patches read.
+        width: patches in a row.
+        total_rows: rows of the whole image, None if that is not known.
+        maps: of the band that was read last, as the backbone returns them.
+        is_complete: no more rows can follow.
+    """
+
+    backbone: Any
+    keys: tuple[Keys, ...]
+    rows: int
+    width: int
+    total_rows: int | None
+    maps: tuple[Tensor, ...]
+    is_complete: bool = False
+
+    @property
+    def kept_rows(self) -> int:
+        """Number of rows whose keys are kept."""
+        return self.keys[0].k.shape[2] // self.width
+
+
+def read(
+    backbone: Any,
+    images: Tensor,
+    reading: Reading | None = None,
+    total_rows: int | None = None,
+) -> Reading:
+    """Read an image or a band of it, see :meth:`ILLaMA.read`."""
+    patch = backbone.patch_embed.proj.stride[0]
+    height = images.shape[2]
+    x, (rows, width) = backbone.patch_embed(images)
+    first = reading.rows if reading else 0
+    is_whole = reading is None and total_rows in (None, rows)
+    if reading:
+        total_rows = reading.total_rows
+    elif is_whole and has_row_positions(backbone):
+        total_rows = rows
+    _check_band(backbone, reading, x, (first, rows, width), total_rows)
+    if backbone.pos_embed is not None:
+        by_rows = has_row_positions(backbone)
+        grid = (total_rows or rows if by_rows else rows), width
+        skip = first * width if by_rows else 0
+        x = x + positions(backbone, grid)[:, skip : skip + rows * width]
+    # Eq. 2 and a bidirectional mask read the class token too.
+    has_class_token = backbone.attn_mask in ('soft', 'bidirectional')
+    if has_class_token:
+        cls_token = class_token(backbone).expand(len(x), -1, -1)
+        x = join_class_slot(x, cls_token, 'last')
+    rotary = rotary_of(backbone, x.size(1), x.device, first * width)
+    memory, rate, seen = backbone.memory_rows, backbone._rate.clone(), None
+    is_plain = backbone.attn_mask == 'strict' and reading is None and memory is None
+    if not (has_class_token or is_plain):  # else a block has its own mask
+        kept_from = first - reading.kept_rows if reading else 0
+        band = first, first + rows
+        seen = mask_of_band(backbone, band, width, x.device, kept_from)
+    maps, kept = [], []
+    pasts = reading.keys if reading else [None] * len(backbone.blocks)
+    for index, (block, past) in enumerate(zip(backbone.blocks, pasts, strict=True)):
+        x, keys = run_block(backbone, block, x, rotary, rate, seen, past=past)
+        if has_class_token:
+            keys = Keys(*(part[:, :, :-1] for part in keys))
+        if memory is not None:
+            keys = Keys(*(part[:, :, -memory * width :] for part in keys))
+        kept.append(keys)
+        if index in backbone.out_indices:
+            patches = x[:, : rows * width]
+            maps.append(as_map(patches, (rows, width)))
+    is_last = height % patch > 0 or first + rows == total_rows
+    return Reading(
+        backbone, tuple(kept), first + rows, width, total_rows, tuple(maps), is_last
+    )
+
+
+def ask(reading: Reading, offsets: Tensor) -> Tensor:
+    """Ask queries of a reading, see :meth:`ILLaMA.ask`."""
+    backbone, width = reading.backbone, reading.width
+    batch = reading.keys[0].k.size(0)
+    x = (class_token(backbone) + offsets).expand(batch, -1, -1)
+    rotary = rotary_of(backbone, 1, x.device, reading.rows * width)
+    for block, keys in zip(backbone.blocks, reading.keys, strict=True):
+        x, _ = run_block(backbone, block, x, rotary, 0.0, image=keys)
+    return x
+
+
+def _check_band(
+    backbone: Any,
+    reading: Reading | None,
+    x: Tensor,
+    band: Sequence[int],
+    total_rows: int | None,
+) -> None:
+    """Refuse what cannot be read.
+
+    Raises:
+        UserError: says why.
+    """
+    first, rows, width = band
+    if backbone.cls_position != 'last' or backbone.attn_mask == 'modified':
+        raise UserError(
+            'a reading is of patches that see no class token before them: use cls_'
+            "position='last' and another attn_mask than 'modified'"
+        )
+    in_parts = reading is not None or total_rows not in (None, rows)
+    reason = {
+        'soft': 'its denominators read the whole image (Eq. 2)',
+        'bidirectional': 'every patch sees the whole image',
+    }.get(backbone.attn_mask)
+    if in_parts and reason:
+        raise UserError(
+            f'attn_mask={backbone.attn_mask!r} cannot be read in bands: {reason}. Use '
+            "'strict' or 'chunked', or read the whole image at once"
+        )
+    if total_rows is None and has_row_positions(backbone) and in_parts:
+        raise UserError(
+            'the positional embedding is resized to the whole image: expected '
+            "total_rows, or a backbone with pos_axes='columns' or "
+            'with_pos_embed=False'
+        )
+    if reading is not None and reading.is_complete:
+        raise UserError(
+            f'the image was read to its end ({first} rows of patches): expected '
+            'reading=None for another image; for one that comes in bands, total_rows '
+            'with the first, and whole patches in all but the last'
+        )
+    if total_rows is not None and first + rows > total_rows:
+        raise UserError(
+            f'the image has {total_rows} rows of patches, and {first} were read: a '
+            f'band of {rows} more does not fit; expected {total_rows - first} or fewer'
+        )
+    if reading is None:
+        return
+    if reading.backbone is not backbone:
+        raise UserError('the reading is of another backbone: read with that one')
+    batch = reading.keys[0].k.size(0)
+    if (len(x), width) != (batch, reading.width):
+        raise UserError(
+            f'a band of {len(x)} images of {width} patches a row does not continue a '
+            f'reading of {batch} images of {reading.width}'
+        )
+    chunk = backbone.chunk_rows
+    if backbone.attn_mask == 'chunked' and (chunk is None or first % chunk):
+        raise UserError(
+            f'bands of the mask chunked are whole chunks, chunk_rows={chunk}, but for '
+            f'the last one; {first} rows of patches were read before'
+        )

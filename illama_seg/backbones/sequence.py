@@ -1,0 +1,93 @@
+"""Positions, masks and maps of the sequence of patches."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from illama_seg.layers import (
+    Keys,
+    resize_pos_embed,
+    rotary_table,
+    seen_keys,
+    with_class_token,
+)
+
+
+def positions(backbone: Any, grid: tuple[int, int]) -> Tensor:
+    """Return the learnable positions of a grid (h, w): (1, h * w + 1, C)."""
+    learnt = backbone.pos_embed, backbone.grid_size
+    if backbone.pos_axes == 'grid':
+        return resize_pos_embed(*learnt, grid, backbone.cls_position)
+    row = resize_pos_embed(*learnt, (1, grid[1]))
+    return torch.cat([row[:, :-1].repeat(1, grid[0], 1), row[:, -1:]], dim=1)
+
+
+def has_row_positions(backbone: Any) -> bool:
+    """Return whether a learnable position depends on the number of rows."""
+    return backbone.pos_embed is not None and backbone.pos_axes == 'grid'
+
+
+def class_token(backbone: Any) -> Tensor:
+    """Return the class token with its learnable position, (1, 1, C)."""
+    if backbone.pos_embed is None:
+        return backbone.cls_token
+    return backbone.cls_token + backbone.pos_embed[:, -1:]
+
+
+def rotary_of(
+    backbone: Any, num_tokens: int, device: torch.device, first: int = 0
+) -> Tensor | None:
+    """Return the rotary table of tokens from position ``first`` on, if there is one."""
+    if not backbone.with_rotary:
+        return None
+    head_dim = backbone.embed_dims // backbone.num_heads
+    return rotary_table(num_tokens, head_dim, device, first)
+
+
+def mask_of_band(
+    backbone: Any,
+    rows: tuple[int, int],
+    width: int,
+    device: torch.device,
+    first_key_row: int = 0,
+) -> Tensor:
+    """Return what the patches of some rows see, see :func:`seen_keys`."""
+    is_strict = backbone.attn_mask == 'strict'
+    return seen_keys(
+        rows,
+        width,
+        first_key_row=first_key_row,
+        chunk_rows=1 if is_strict else backbone.chunk_rows,
+        memory_rows=backbone.memory_rows,
+        causal=is_strict,
+        device=device,
+    )
+
+
+def mask_of_image(
+    backbone: Any, grid: tuple[int, int], device: torch.device
+) -> Tensor | None:
+    """Return the mask of a whole image, or None where the blocks have their own."""
+    with_memory = backbone.attn_mask == 'strict' and backbone.memory_rows
+    if backbone.attn_mask != 'chunked' and not with_memory:
+        return None
+    seen = mask_of_band(backbone, (0, grid[0]), grid[1], device)
+    return with_class_token(seen, grid[1], backbone.memory_rows)
+
+
+def run_block(backbone: Any, *inputs: Any, **keys: Keys | None) -> tuple[Tensor, Keys]:
+    """Run a block; recompute it in the backward pass where the backbone says so."""
+    block, *inputs_of_block = inputs
+    if backbone.with_cp and torch.is_grad_enabled():
+        again: Any = checkpoint
+        return again(block, *inputs_of_block, use_reentrant=False, **keys)
+    return block(*inputs_of_block, **keys)
+
+
+def as_map(patches: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(B, h * w, C) -> (B, C, h, w)."""
+    maps = patches.transpose(1, 2).unflatten(2, grid)
+    # Convolutions train faster in this layout; at inference they do not.
+    return maps.contiguous() if torch.is_grad_enabled() else maps
