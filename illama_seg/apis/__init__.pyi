@@ -37,6 +37,9 @@ from .scores import (
 from .sliding import (
     sliding_logits as sliding_logits,
 )
+from .streaming import (
+    StreamSegmentor as StreamSegmentor,
+)
 from .testing import (
     build_tester as build_tester,
 )

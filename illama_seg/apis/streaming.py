@@ -1,0 +1,171 @@
+"""Segment an image while its rows arrive."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from illama_seg.backbones import ILLaMA, Reading
+from illama_seg.errors import UserError
+from illama_seg.heads import ClassTokenHead, LinearHead
+
+
+class StreamSegmentor:
+    """Segmentor that gives the labels of a band of rows as soon as the band is there.
+
+    A band is as high as a patch, or as the chunk of rows that sees itself (the mask
+    'chunked'). A label never depends on a later row: within a band, logits are enlarged
+    from the last patches above and those of the band, and below its last ones they stay
+    as they are. The class tokens of ``ClassTokenHead`` are asked anew for each band,
+    of all rows so far.
+
+    With ``memory_rows`` in the backbone, and no learnable positions of rows, an image
+    may be endless, in constant memory.
+
+    Args:
+        model: from :func:`load_segmentor`, with an ``ILLaMA`` whose ``attn_mask`` is
+            'strict' or 'chunked', and a ``LinearHead`` or ``ClassTokenHead``.
+        height: rows of pixels of the image, for learnable positions of a grid.
+
+    Attributes:
+        band_rows: rows of pixels of a band.
+        rows: number of rows of pixels whose labels were given.
+
+    Raises:
+        UserError: if the model looks ahead, or needs the height.
+    """
+
+    def __init__(self, model: nn.Module, height: int | None = None) -> None:
+        self._model = cast(Any, model)
+        backbone = self._model.backbone
+        _check_model(self._model)
+        self._patch = backbone.patch_embed.proj.stride[0]
+        chunk = backbone.chunk_rows if backbone.attn_mask == 'chunked' else 1
+        self.band_rows = chunk * self._patch
+        self._total = None if height is None else -(-height // self._patch)
+        by_rows = backbone.pos_embed is not None and backbone.pos_axes == 'grid'
+        if self._total is None and by_rows:
+            raise UserError(
+                'the positional embedding is resized to the whole image: expected '
+                "its height, or a model with model.backbone.pos_axes='columns'"
+            )
+        self.rows = 0
+        self._reading: Reading | None = None
+        self._above: Tensor | None = None
+        self._waiting: list[np.ndarray] = []
+        self._device = next(model.parameters()).device
+
+    @property
+    def kept_rows(self) -> int:
+        """Number of rows of patches whose keys and values are kept."""
+        return 0 if self._reading is None else self._reading.kept_rows
+
+    def push(self, rows: np.ndarray) -> np.ndarray:
+        """Take the next rows of the image.
+
+        Args:
+            rows: (n, W, 3) uint8, BGR as the config's loader reads it; any number.
+
+        Returns:
+            (m, W) uint8, class numbers of the bands that they complete: m is 0 or a
+            multiple of ``band_rows``.
+
+        Raises:
+            UserError: if they do not continue the image.
+        """
+        self._check(rows)
+        self._waiting.append(rows)
+        height = sum(map(len, self._waiting))
+        ready = height // self.band_rows * self.band_rows
+        pixels = np.concatenate(self._waiting)
+        self._waiting = [pixels[ready:]] if ready < height else []
+        parts = [
+            self._labels(pixels[top : top + self.band_rows])
+            for top in range(0, ready, self.band_rows)
+        ]
+        empty = np.empty((0, rows.shape[1]), np.uint8)
+        return np.concatenate([empty, *parts])
+
+    def finish(self) -> np.ndarray:
+        """End the image: return the labels (m, W) of what makes no whole band."""
+        pixels, self._waiting = self._waiting, []
+        if not pixels:
+            return np.empty((0, 0), np.uint8)
+        return self._labels(np.concatenate(pixels))
+
+    def _check(self, rows: np.ndarray) -> None:
+        channels = self._model.backbone.patch_embed.proj.in_channels
+        fits = rows.ndim == 3 and rows.shape[2] == channels and 0 not in rows.shape
+        if not fits or rows.dtype != np.uint8:
+            raise UserError(
+                f'rows of shape {rows.shape} and dtype {rows.dtype}: expected (n, W, '
+                f'{channels}) and uint8'
+            )
+        before = self._waiting[-1].shape[1] if self._waiting else None
+        if self._reading is not None and before is None:
+            before = self._width
+        if before not in (None, rows.shape[1]):
+            raise UserError(
+                f'rows of {rows.shape[1]} pixels: expected {before}, as those before'
+            )
+
+    @torch.inference_mode()
+    def _labels(self, pixels: np.ndarray) -> np.ndarray:
+        height, self._width = pixels.shape[:2]
+        model = self._model
+        image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        prepared = model.data_preprocessor(dict(inputs=[image]), False)['inputs']
+        backbone = model.backbone
+        self._reading = backbone.read(prepared, self._reading, self._total)
+        inputs: list[Tensor] = list(self._reading.maps)
+        if backbone.query_offsets is not None:
+            inputs.append(backbone.ask(self._reading, backbone.query_offsets))
+        logits = model.decode_head(inputs)
+        above, self._above = self._above, logits[:, :, -1:]
+        skip = 0 if above is None else 1
+        if above is not None:
+            logits = torch.cat([above, logits], dim=2)
+        step = self._patch * self._reading.maps[-1].size(2) // (logits.size(2) - skip)
+        size = logits.size(2) * step, logits.size(3) * step
+        logits = F.interpolate(logits, size, mode='bilinear')
+        logits = logits[:, :, skip * step :][:, :, :height, : self._width]
+        self.rows += height
+        if logits.size(1) == 1:
+            found = logits.sigmoid()[0, 0] > model.decode_head.threshold
+        else:
+            found = logits[0].argmax(0)
+        return found.byte().cpu().numpy()
+
+
+def _check_model(model: Any) -> None:
+    """Refuse a model that looks ahead.
+
+    Raises:
+        UserError: names the setting.
+    """
+    backbone, head = model.backbone, model.decode_head
+    if not isinstance(backbone, ILLaMA) or backbone.attn_mask not in (
+        'strict',
+        'chunked',
+    ):
+        found = getattr(backbone, 'attn_mask', type(backbone).__name__)
+        raise UserError(
+            f'model.backbone looks ahead ({found}): expected an ILLaMA with attn_mask='
+            "'strict' or 'chunked'"
+        )
+    if backbone.attn_mask == 'chunked' and backbone.chunk_rows is None:
+        raise UserError(
+            'model.backbone.chunk_rows=None lets patches see the whole image: expected '
+            'a number of rows'
+        )
+    if not isinstance(head, LinearHead | ClassTokenHead) or model.with_neck:
+        raise UserError(
+            f'{type(head).__name__} reads the rows below: expected model.neck=None and '
+            'a LinearHead or ClassTokenHead'
+        )
+    if head.align_corners:
+        raise UserError('model.decode_head.align_corners=True: expected False')
