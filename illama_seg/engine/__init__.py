@@ -1,5 +1,6 @@
 """Optimisation, schedules, logging and long runs, in MMEngine's root registries."""
 
+from illama_seg.engine.chunks import ChunkRowsHook
 from illama_seg.engine.initial_weights import InitialWeightsHook
 from illama_seg.engine.logs import ConfigWandbVisBackend, SafeLoggerHook
 from illama_seg.engine.long_runs.checkpoint import POINTER, SafeCheckpointHook
@@ -32,6 +33,7 @@ __all__ = [
     'EXIT_CODE',
     'POINTER',
     'AutocastOptimWrapper',
+    'ChunkRowsHook',
     'ConfigWandbVisBackend',
     'CorruptImagesHook',
     'FiniteLossHook',
