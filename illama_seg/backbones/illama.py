@@ -37,6 +37,7 @@ from illama_seg.layers import (
     NORMS,
     Block,
     PatchEmbed,
+    SoftMask,
     join_class_slot,
     make_norm,
 )
@@ -70,6 +71,8 @@ class ILLaMA(BaseModule):
             'chunked' lets patches see their chunk of rows, and all above.
         soft_mask_rate: share of the future that the soft mask lets through; 0 is
             causal, 1 bidirectional. The other masks have none.
+        soft_mask_norm: power b of the sums that divide the rows of the soft mask: 0 is
+            Eq. 2, 1 is Eq. 1 at rate 0.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
         with_cp: recompute each block's activations in the backward pass.
         init_cfg: ``dict(type='Pretrained', checkpoint=PATH_OR_URL)`` takes a released
@@ -125,6 +128,7 @@ class ILLaMA(BaseModule):
         chunk_rows: int | None = None,
         memory_rows: int | None = None,
         num_queries: int = 0,
+        soft_mask_norm: float = 0.0,
     ) -> None:
         super().__init__(init_cfg)
         check_choice('out_type', out_type, ('featmap', 'cls_token', 'raw'))
@@ -162,6 +166,8 @@ class ILLaMA(BaseModule):
         # A tensor, always on the CPU: a schedule recompiles nothing.
         self._rate = torch.zeros((), dtype=torch.float64, device='cpu')
         self.set_soft_mask_rate(soft_mask_rate)
+        self._norm: Tensor | None = None
+        self.set_soft_mask_norm(soft_mask_norm)
 
         self.patch_embed = PatchEmbed(in_channels, embed_dims, patch_size)
         num_tokens = self.grid_size[0] * self.grid_size[1] + 1
@@ -230,6 +236,27 @@ class ILLaMA(BaseModule):
                 f"{self.attn_mask!r}: leave it 0, or use attn_mask='soft'"
             )
         self._rate.fill_(rate)
+
+    def set_soft_mask_norm(self, norm: float) -> None:
+        """Set the power of the sums that divide the rows of the soft mask, in [0, 1].
+
+        Raises:
+            UserError: if it is out of range, or not 0 with another mask.
+        """
+        highest = 1 if self.attn_mask == 'soft' else 0
+        if not 0 <= norm <= highest:
+            raise UserError(
+                f'ILLaMA soft_mask_norm={norm}: expected 0 to {highest} with attn_mask='
+                f'{self.attn_mask!r}'
+            )
+        if norm or self._norm is not None:
+            self._norm = torch.tensor(norm, dtype=torch.float64, device='cpu')
+
+    def soft_mask(self) -> Tensor | SoftMask:
+        """Return the rate, or rate and norm; they may change before a backward."""
+        if self._norm is None:
+            return self._rate.clone()
+        return SoftMask(self._rate.clone(), self._norm.clone())
 
     @property
     def soft_mask_rate(self) -> float:
@@ -342,8 +369,7 @@ class ILLaMA(BaseModule):
         if self.pos_embed is not None:
             x = x + positions(self, grid)
         rotary = rotary_of(self, x.size(1), x.device)
-        rate = self._rate.clone()  # it may be set before the backward pass
-        seen = mask_of_image(self, grid, x.device)
+        rate, seen = self.soft_mask(), mask_of_image(self, grid, x.device)
         indices = self.out_indices if out_indices is None else out_indices
         outputs = []
         for index, block in enumerate(self.blocks):

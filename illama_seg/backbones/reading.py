@@ -83,7 +83,7 @@ def read(
         cls_token = class_token(backbone).expand(len(x), -1, -1)
         x = join_class_slot(x, cls_token, 'last')
     rotary = rotary_of(backbone, x.size(1), x.device, first * width)
-    memory, rate, seen = backbone.memory_rows, backbone._rate.clone(), None
+    memory, rate, seen = backbone.memory_rows, backbone.soft_mask(), None
     is_plain = backbone.attn_mask == 'strict' and reading is None and memory is None
     if not (has_class_token or is_plain):  # else a block has its own mask
         kept_from = first - reading.kept_rows if reading else 0

@@ -15,6 +15,7 @@ from illama_seg.layers.block import (
     DropPath,
     Keys,
     SelfAttention,
+    SoftMask,
     make_norm,
 )
 from illama_seg.layers.enlarged_conv import conv_of_enlarged
@@ -42,6 +43,7 @@ __all__ = [
     'Linear',
     'PatchEmbed',
     'SelfAttention',
+    'SoftMask',
     'SwiGLU',
     'apply_rotary',
     'attention_map',

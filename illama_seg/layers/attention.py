@@ -23,6 +23,7 @@ from illama_seg.layers.attention_dispatch import (
 from illama_seg.layers.attention_op import rate_value
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+_MORE_CHANNELS = 8  # flash kernels take multiples of it
 
 
 def soft_causal_attention(
@@ -64,6 +65,44 @@ def soft_causal_attention(
         if not torch.compiler.is_compiling():
             rate_value(rate)
     return IMPLEMENTATIONS[impl](q, k, v, rate)
+
+
+def renormalised_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    soft_mask_rate: float | Tensor,
+    soft_mask_norm: float | Tensor,
+    impl: str = 'auto',
+) -> Tensor:
+    """Attention between Eq. 2 and Eq. 1: rows divided by a power b of their sums.
+
+    O = sum_j S_ij P_ij v_j / (sum_j S_ij P_ij)^b, with P and S of
+    :func:`soft_causal_attention`. b = 0 is Eq. 2; a = 0 and b = 1 is Eq. 1, LLaMA's
+    own; with a = 1 all sums are one, and b does nothing. The sums are the output for
+    values of one, a channel more: exact, also in the gradients, in O(N) memory.
+
+    Args:
+        q, k, v, soft_mask_rate, impl: see :func:`soft_causal_attention`.
+        soft_mask_norm: b in [0, 1].
+
+    Returns:
+        (B, h, N, d).
+    """
+    dims = q.shape[-1]
+    wide = dims + _MORE_CHANNELS
+    ones = v.new_zeros(*v.shape[:-1], _MORE_CHANNELS)
+    ones[..., 0] = 1
+    more = (0, _MORE_CHANNELS)
+    q = F.pad(q * (wide / dims) ** 0.5, more)  # they scale by their own width
+    out = soft_causal_attention(
+        q, F.pad(k, more), torch.cat([v, ones], dim=-1), soft_mask_rate, impl
+    )
+    sums = out[..., dims : dims + 1].to(torch.promote_types(out.dtype, torch.float32))
+    # The square of a smaller one would be zero in the gradient.
+    sums = sums.clamp_min(torch.finfo(sums.dtype).tiny ** 0.5)
+    power = -torch.as_tensor(soft_mask_norm, dtype=sums.dtype)
+    return (out[..., :dims] * sums**power).to(out.dtype)
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

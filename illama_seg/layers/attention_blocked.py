@@ -60,7 +60,7 @@ def _diagonal_mask(q: Tensor, rate: float) -> Tensor:
     """S of a block on the diagonal."""
     rows = min(ROWS, q.shape[2])
     past = torch.ones(rows, rows, dtype=torch.bool).tril()
-    return torch.where(past, 1.0, rate).to(q.dtype)
+    return torch.where(past, q.new_ones(()), q.new_tensor(rate))
 
 
 def _mask(weights: Tensor, start: int, stop: int, mask: Tensor, rate: float) -> Tensor:

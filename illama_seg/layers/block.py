@@ -13,6 +13,7 @@ from illama_seg.layers.attention import (
     masked_attention,
     modified_causal_attention,
     query_attention,
+    renormalised_attention,
     soft_causal_attention,
 )
 from illama_seg.layers.linear_layer import Linear
@@ -21,7 +22,16 @@ from illama_seg.layers.rotary import apply_rotary
 from illama_seg.layers.swiglu import SwiGLU, swiglu_hidden_dims
 
 NORM_EPS = 1e-6
-Rate = float | Tensor
+
+
+class SoftMask(NamedTuple):
+    """Rate a of the soft mask, and power b of the sums that divide its rows."""
+
+    rate: float | Tensor
+    norm: float | Tensor
+
+
+Rate = float | Tensor | SoftMask
 ATTENTIONS = {
     'strict': causal_attention,
     'modified': modified_causal_attention,
@@ -78,7 +88,7 @@ class SelfAttention(nn.Module):
         Args:
             x: (B, N, C).
             rotary: table (N, d / 2, 2), or None.
-            soft_mask_rate: a of the soft mask.
+            soft_mask_rate: a of the soft mask, or a and b.
             seen: (N, P + N) bool, keys that each row sees, in place of the mask; needed
                 with ``past`` and by the mask 'chunked'.
             past: keys of P tokens before.
@@ -137,6 +147,8 @@ class SelfAttention(nn.Module):
         if seen is not None:
             return masked_attention(q, k, v, seen)
         if self.mask == 'soft':
+            if isinstance(soft_mask_rate, SoftMask):
+                return renormalised_attention(q, k, v, *soft_mask_rate, self.impl)
             return soft_causal_attention(q, k, v, soft_mask_rate, self.impl)
         return ATTENTIONS[self.mask](q, k, v)
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
-from illama_seg.layers import MLP, SelfAttention, SwiGLU
+from illama_seg.layers import MLP, SelfAttention, SoftMask, SwiGLU
 from illama_seg.quantization.masks import mask_matrices
 from illama_seg.quantization.quantizer import Quantizer, QuantLinear
 
-Rate = float | Tensor
+Rate = float | Tensor | SoftMask
 
 
 class QuantAttention(SelfAttention):
@@ -39,16 +39,21 @@ class QuantAttention(SelfAttention):
         q, k, v = self.q(q), self.k(k), self.v(v)
         scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
         n, device = q.shape[2], q.device
+        rate, norm = (
+            soft_mask_rate
+            if isinstance(soft_mask_rate, SoftMask)
+            else (soft_mask_rate, None)
+        )
         hidden, factor = (
-            mask_matrices(self.mask, soft_mask_rate, n, device)
-            if seen is None
-            else (~seen, None)
+            mask_matrices(self.mask, rate, n, device) if seen is None else (~seen, None)
         )
         if hidden is not None:
             scores = scores.masked_fill(hidden, float('-inf'))
         weights = scores.softmax(-1)
         if factor is not None:
             weights = weights * factor
+        if norm is not None:
+            weights = weights / weights.sum(-1, keepdim=True) ** norm
         return self.probabilities(weights).to(v.dtype) @ v
 
 

@@ -350,3 +350,26 @@ def test_the_rows_of_a_chunk_may_change_between_calls():
             assert torch.equal(model(image)[-1], expected)
     with pytest.raises(UserError, match='chunk_rows=2 has no effect'):
         build(attn_mask='strict').set_chunk_rows(2)
+
+
+def test_the_norm_leads_from_the_released_model_to_the_strict_one():
+    image = picture(5, 6)
+    with torch.no_grad():
+        strict, released = build(attn_mask='strict')(image)[-1], build()(image)[-1]
+        model = build(soft_mask_norm=1.0)
+        assert difference(model(image)[-1], strict) < 1e-10
+        model.set_soft_mask_norm(0.0)
+        assert difference(model(image)[-1], released) < 1e-10
+        model.set_soft_mask_norm(0.5)
+        assert difference(model(image)[-1], released) > 1e-3
+        model.set_soft_mask_rate(1.0)
+        both_ways = build(attn_mask='bidirectional')(image)[-1]
+        assert difference(model(image)[-1], both_ways) < 1e-10
+
+
+@pytest.mark.parametrize(
+    'options', [dict(soft_mask_norm=1.5), dict(attn_mask='strict', soft_mask_norm=0.5)]
+)
+def test_a_norm_out_of_its_range_is_refused(options):
+    with pytest.raises(UserError, match=r'soft_mask_norm=[01]\.5: expected'):
+        build(**options)
