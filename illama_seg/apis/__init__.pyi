@@ -37,6 +37,9 @@ from .scores import (
 from .sliding import (
     sliding_logits as sliding_logits,
 )
+from .stream_files import (
+    stream_file as stream_file,
+)
 from .streaming import (
     StreamSegmentor as StreamSegmentor,
 )

@@ -80,7 +80,7 @@ def rewrite_video(
     """
     if target.exists() and target.samefile(source):
         raise UserError(f'{target} is the video itself: name another file or folder')
-    reader = _open(source)
+    reader = open_video(source)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
@@ -105,7 +105,8 @@ def rewrite_video(
     return facts
 
 
-def _open(path: Path) -> Any:
+def open_video(path: Path) -> Any:
+    """Open a video, or raise UserError."""
     reader = cv2.VideoCapture(str(path))
     if not reader.isOpened():
         raise UserError(
@@ -116,7 +117,8 @@ def _open(path: Path) -> Any:
     return reader
 
 
-def _frames(reader: Any, source: Path) -> Iterator[np.ndarray]:
+def video_frames(reader: Any, source: Path) -> Iterator[np.ndarray]:
+    """Yield the frames of a video, or raise UserError where their size changes."""
     first = None
     while True:
         found, frame = reader.read()
@@ -140,7 +142,7 @@ def _copy(
     # Live recordings declare the ticks of their clock.
     rate = rate if 0 < rate <= 1000 else _USUAL_RATE
     expected = int(declared) if math.isfinite(declared) and declared > 0 else 0
-    frames, writer, facts = _frames(reader, source), None, None
+    frames, writer, facts = video_frames(reader, source), None, None
     bar = tqdm(frames, source.name, total=expected or None, unit='frame', leave=False)
     try:
         for frame in bar:

@@ -63,21 +63,21 @@ def test_a_rewritten_video_keeps_frames_rate_and_size(name, clip, tmp_path):
 
 def test_frames_are_read_one_by_one(clip, tmp_path, monkeypatch):
     log = []
-    real = video._frames
+    real = video.video_frames
 
     def frames(*arguments):
         for frame in real(*arguments):
             log.append('read')
             yield frame
 
-    monkeypatch.setattr(video, '_frames', frames)
+    monkeypatch.setattr(video, 'video_frames', frames)
     rewrite_video(clip, tmp_path / 'new.mp4', lambda frame: log.append('made') or frame)
     assert log == ['read', 'made'] * 10
 
 
 def test_an_odd_side_loses_its_last_pixel(tmp_path, monkeypatch):
     odd = [np.full((47, 63, 3), 90, np.uint8)] * 3
-    monkeypatch.setattr(video, '_frames', lambda *_: iter(odd))
+    monkeypatch.setattr(video, 'video_frames', lambda *_: iter(odd))
     facts = rewrite_video(write(tmp_path / 'a.avi', 3), tmp_path / 'b.mp4', same)
     assert facts.size == (46, 62)
     assert [frame.shape for frame in read(tmp_path / 'b.mp4')[0]] == [(46, 62, 3)] * 3
@@ -129,8 +129,8 @@ def test_a_video_that_ends_early_is_kept_under_another_name(tmp_path):
 
 
 def test_a_header_that_is_one_frame_off_is_no_early_end(clip, tmp_path, monkeypatch):
-    real = video._frames
-    monkeypatch.setattr(video, '_frames', lambda *a: list(real(*a))[:-1])
+    real = video.video_frames
+    monkeypatch.setattr(video, 'video_frames', lambda *a: list(real(*a))[:-1])
     assert rewrite_video(clip, tmp_path / 'new.mp4', same).frames == 9
 
 
@@ -143,7 +143,7 @@ def test_a_frame_of_another_size_is_named_and_nothing_is_left(clip, tmp_path):
             return size is not None, size and np.zeros((*size, 3), np.uint8)
 
     with pytest.raises(ValueError, match=r'a frame of 48x64 follows frames of 64x48'):
-        list(video._frames(Reader(), clip))
+        list(video.video_frames(Reader(), clip))
 
 
 def test_a_frame_that_cannot_be_changed_leaves_nothing(clip, tmp_path):
