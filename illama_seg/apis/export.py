@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
-import numpy as np
-import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
-from torch import nn
-from tqdm import tqdm
 
 from illama_seg.apis.configs import load_config
+from illama_seg.apis.export_comparison import compare
 from illama_seg.apis.export_images import (
     Example,
     first_window,
@@ -24,7 +21,7 @@ from illama_seg.apis.export_images import (
     load_examples,
 )
 from illama_seg.apis.models import annotation_ids, dataset_meta, load_model
-from illama_seg.apis.prediction import predict, without_annotations
+from illama_seg.apis.prediction import without_annotations
 from illama_seg.apis.user_errors import check_writable
 from illama_seg.checkpoints import open_checkpoint
 from illama_seg.deploy import ExportedModel, Sidecar
@@ -34,7 +31,6 @@ from illama_seg.deploy.description import (
     describe_segmentor,
     installed_versions,
 )
-from illama_seg.deploy.equality import Equality, where_they_part
 from illama_seg.deploy.graph import (
     TRACED,
     Exportable,
@@ -125,6 +121,8 @@ def export_model(
     sidecar.precision = 'int8' if integers else 'float16' if half else 'float32'
     sidecar.checkpoint = digest_of(source.path, 'sha256')
     examples = load_examples(cfg, model, images, num_images)
+    _check_sizes(sidecar, examples)
+    windows = load_calibration(cfg, model, sidecar, calibrate) if int8 else []
     with _writing(out), TemporaryDirectory(dir=out) as folder:
         path = Path(folder, Path(cfg.filename).stem + FORMATS[to])
         size = cast(Any, sidecar.size and tuple(sidecar.size))
@@ -138,13 +136,13 @@ def export_model(
         elif half:
             halve_onnx(path)
         if int8:
-            quantise(path, load_calibration(cfg, model, sidecar, calibrate))
+            quantise(path, windows)
         write_sidecar(path, sidecar)
         if integers:
             traced = size or (sidecar.windows or {}).get('crop') or TRACED[1]
             sidecar.probe = ExportedModel(path).probe(traced)
             write_sidecar(path, sidecar)
-        equality = _compare(model, path, examples, size)
+        equality = compare(model, path, examples, size)
         for file in (*weights_paths(path), sidecar_path(path)):
             file.replace(out / file.name)
         path = out / path.name
@@ -179,6 +177,22 @@ def _check_arguments(
     for name, count in dict(calibrate=calibrate, num_images=num_images).items():
         if count < 1:
             raise UserError('expected at least 1 image', **{name: count})
+
+
+def _check_sizes(sidecar: Sidecar, examples: Sequence[Example]) -> None:
+    """Refuse images to compare on that a file of one size does not take.
+
+    Raises:
+        UserError: before anything is converted.
+    """
+    for image, _ in examples if sidecar.size else ():
+        found = list(first_window(sidecar, image).shape[2:])
+        if found != sidecar.size:
+            raise UserError(
+                f'an image to compare on is {found} pixels after resizing, the file '
+                f'takes {sidecar.size} alone: set dynamic, or name other images '
+                '(images)'
+            )
 
 
 @contextmanager
@@ -230,53 +244,3 @@ def _describe(cfg: Config, model: Any, size: Size | None, dynamic: bool) -> Side
         versions=installed_versions(),
         digests={},
     )
-
-
-@torch.no_grad()
-def _compare(
-    model: Any, path: Path, examples: Sequence[Example], size: Size | None
-) -> Equality:
-    """Compare the file with the model.
-
-    Raises:
-        UserError: names what differs, and where in the network.
-    """
-    file = ExportedModel(path)
-    sidecar = file.sidecar
-    segments = sidecar.task == 'segmentation'
-    equality = Equality(sidecar.precision, sidecar.classes, segments)
-    worst, most = examples[0][0], 0.0
-    for image, truth in tqdm(examples, 'comparing', unit='image'):
-        equality.add(*_both(model, file, image, truth))
-        if equality.logits > most:
-            worst, most = image, equality.logits
-    if faults := equality.faults():
-        text = ''
-        if sidecar.precision == 'float32':  # others part everywhere, by rounding
-            window = first_window(sidecar, worst)
-            with suppress(
-                UserError
-            ):  # of the second export: it must not hide the first
-                text = f'\nBy stage:\n{where_they_part(model, file, window, size)}'
-        raise UserError(
-            f'{path.name} differs from the model, nothing was written: '
-            f'{"; ".join(faults)}{text}'
-        )
-    return equality
-
-
-def _both(
-    model: Any, file: ExportedModel, image: np.ndarray, truth: Any
-) -> Iterator[Any]:
-    """Yield logits and labels of the model and the file, and the annotation."""
-    window = first_window(file.sidecar, image)
-    batch = torch.from_numpy(window)
-    if file.sidecar.task == 'segmentation':
-        yield model.decode_head(model.extract_feat(batch)).numpy(), file.logits(window)
-        yield predict(cast(nn.Module, model), image), file.segment(image)
-        yield truth
-        return
-    ours, theirs = model(batch).numpy(), file.logits(window)
-    yield ours, theirs
-    yield ours.argmax(1)[None], theirs.argmax(1)[None]
-    yield None if truth is None else np.array([[truth]])

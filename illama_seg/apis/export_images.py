@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
@@ -96,3 +97,14 @@ def first_window(sidecar: Sidecar, image: np.ndarray) -> np.ndarray:
     if size:
         prepared = prepared[: size[0], : size[1]]
     return sidecar.normalised(prepared)
+
+
+def images_of_size(
+    sidecar: Sidecar, image: np.ndarray, size: tuple[int, ...]
+) -> np.ndarray:
+    """Resize an image to (height, width), and normalise it and its mirror image."""
+    resized = cv2.resize(image, size[::-1])
+    resized = resized[..., None] if resized.ndim == 2 else resized
+    return np.concatenate(
+        [sidecar.normalised(resized), sidecar.normalised(resized[:, ::-1])]
+    )

@@ -54,6 +54,7 @@ class Equality:
         self.precision, self.bounds = precision, BOUNDS[precision]
         self.logits = 0.0
         self.images = self.labels = self.changed = self.annotated = 0
+        self.sizes: list[tuple[int, ...]] = []
         self._segments = segments
         ignored = 255 if segments else -1  # in labels of pixels alone
         self._scores = [ConfusionMatrix(classes, ignored) for _ in range(2)]
@@ -71,18 +72,28 @@ class Equality:
             labels: (H, W) class numbers of both; (1, 1) of a classification.
             truth: annotation, of the shape of the labels.
         """
+        self._compare(logits, labels)
+        self.images += 1
+        if truth is not None:
+            self.annotated += 1
+            for score, found in zip(self._scores, labels, strict=True):
+                score.update(truth, found)
+
+    def add_size(self, size: tuple[int, ...], *logits: np.ndarray) -> None:
+        """Compare the logits of images of another size, (height, width) in pixels."""
+        self._compare(logits, [values.argmax(1) for values in logits])
+        self.sizes.append(size)
+
+    def _compare(
+        self, logits: Sequence[np.ndarray], labels: Sequence[np.ndarray]
+    ) -> None:
         largest = float(np.abs(logits[0]).max())
         difference = float(np.abs(logits[0] - logits[1]).max())
         difference /= largest or 1
         # NaN stays NaN, whatever comes after it.
         self.logits = float(np.maximum(self.logits, difference))
-        self.images += 1
         self.labels += labels[0].size
         self.changed += int((labels[0] != labels[1]).sum())
-        if truth is not None:
-            self.annotated += 1
-            for score, found in zip(self._scores, labels, strict=True):
-                score.update(truth, found)
 
     @property
     def share(self) -> float:
@@ -132,18 +143,25 @@ class Equality:
         return dict(
             precision=self.precision,
             images=self.images,
+            other_sizes=self.sizes,
             largest_relative_difference_of_logits=self.logits,
             changed_labels=self.share,
             score=self._unit if self.scores else None,
             scores=self.scores,
         )
 
+    @property
+    def _other_sizes(self) -> str:
+        sizes = ', '.join('x'.join(map(str, size)) for size in self.sizes)
+        return f' and sizes {sizes}' if sizes else ''
+
     def __str__(self) -> str:
         scores = ''
         if self.scores:
             scores = f', {self._unit} {self.scores[0]:.2f} and {self.scores[1]:.2f}'
+        where = f'{self.images} images{self._other_sizes}'
         return (
-            f'{self.images} images, model and file: logits differ by {self.logits:.1e} '
+            f'{where}, model and file: logits differ by {self.logits:.1e} '
             f'of the largest, {self.share:.3%} of the labels differ{scores}'
         )
 

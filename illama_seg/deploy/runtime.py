@@ -51,7 +51,9 @@ def open_session(path: str | Path, precision: str = 'float32') -> Session:
     try:
         library = importlib.import_module(name)
     except ImportError as error:
-        raise UserError(f'{path} needs {name}: pip install {name}') from error
+        raise UserError(
+            f'{path} needs {name}: pip install {name}, or the extra deploy'
+        ) from error
     text = os.environ.get(THREADS, '')
     threads = int(text) if text.isdigit() else 0
     opened = _onnx_session if path.suffix == '.onnx' else _openvino_session
@@ -64,7 +66,7 @@ def open_session(path: str | Path, precision: str = 'float32') -> Session:
 
 def _onnx_session(library: Any, path: Path, threads: int, precision: str) -> Any:
     options = library.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # the error is raised too
     options.intra_op_num_threads = threads
     session = library.InferenceSession(
         str(path), options, providers=['CPUExecutionProvider']
@@ -82,10 +84,14 @@ def _openvino_session(library: Any, path: Path, threads: int, precision: str) ->
         compiled = core.compile_model(str(path), 'CPU', chosen)
     except RuntimeError:  # an operator that it has not in half precision
         compiled = core.compile_model(str(path), 'CPU', exact)
-    request = compiled.create_infer_request()
+    requests: dict[tuple[int, ...], Any] = {}
 
     def run(images: np.ndarray) -> list[np.ndarray]:
-        found = request.infer([np.ascontiguousarray(images)])
+        # A request whose outputs become empty would return those before.
+        if images.shape not in requests:
+            requests.clear()
+            requests[images.shape] = compiled.create_infer_request()
+        found = requests[images.shape].infer([np.ascontiguousarray(images)])
         return [np.array(found[output]) for output in compiled.outputs]
 
     return run

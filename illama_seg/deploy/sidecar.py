@@ -134,6 +134,8 @@ def read_sidecar(path: str | Path) -> Sidecar:
             )
     try:
         values = json.loads(beside.read_text(encoding='utf-8'))
+        if not isinstance(values, dict):
+            raise ValueError(f'expected an object, found {type(values).__name__}')
         missing = [f.name for f in fields(Sidecar) if f.name not in values]
         version = values['version']
     except (ValueError, TypeError, KeyError) as error:
@@ -145,6 +147,17 @@ def read_sidecar(path: str | Path) -> Sidecar:
             'export again'
         )
     sidecar = Sidecar(**{f.name: values[f.name] for f in fields(Sidecar)})
+    for name in ('mean', 'std'):
+        found = getattr(sidecar, name)
+        if not isinstance(found, list) or len(found) != sidecar.channels:
+            raise UserError(
+                f'{beside}: {name} is {found}, expected a list of {sidecar.channels} '
+                'numbers: export again'
+            )
+    if not isinstance(sidecar.digests, dict):
+        raise UserError(
+            f'{beside}: digests is {sidecar.digests}, expected an object: export again'
+        )
     for file in weights_paths(path):
         if sidecar.digests.get(file.name) != (found := digest_of(file, 'sha256')):
             raise UserError(

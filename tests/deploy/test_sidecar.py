@@ -106,3 +106,21 @@ def test_one_channel_stays_one():
     image = np.ones((4, 5, 1), np.uint8)
     assert made.prepared(image).shape == (9, 9, 1)
     assert cv2.countNonZero(made.prepared(image)) == 81
+
+
+@pytest.mark.parametrize(
+    ('changes', 'text'),
+    [
+        (dict(std=[1.0]), r'std is \[1\.0\], expected a list of 3 numbers'),
+        (dict(mean=None), 'mean is None, expected a list of 3 numbers'),
+        (dict(digests=None), 'digests is None, expected an object'),
+    ],
+)
+def test_numbers_that_do_not_fit_are_named(file, changes, text):
+    beside = sidecar_path(file)
+    beside.write_text(json.dumps(json.loads(beside.read_text()) | changes))
+    with pytest.raises(UserError, match=text):
+        read_sidecar(file)
+    beside.write_text('[]')
+    with pytest.raises(UserError, match='expected an object, found list'):
+        read_sidecar(file)
