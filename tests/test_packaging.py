@@ -113,6 +113,7 @@ assert cfg.model_path == RELEASED['illama-tiny-in1k-75.0.pth'].url
     python('-c', code, installed, cwd=tmp_path, path=installed)
 
 
+@pytest.mark.slow
 def test_an_installed_wheel_trains_by_name(installed, tmp_path):
     tool = installed / 'illama_seg' / '.mim' / 'tools' / 'train.py'
     options = [

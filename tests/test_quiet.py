@@ -47,6 +47,7 @@ def test_a_training_says_what_is_ours_and_its_log_file_says_all(run):
     assert 'Fail to import' not in text
 
 
+@pytest.mark.slow
 def test_a_test_and_a_segmentation_are_quiet(run, tmp_path):
     options = ['--cfg-options', *tiny_options(run.data)]
     image = run.data / 'images' / 'validation' / 'validation_0.jpg'

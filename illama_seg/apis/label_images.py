@@ -22,7 +22,10 @@ from illama_seg.errors import UserError
 from illama_seg.evaluation import class_numbers
 from illama_seg.files import digest_of, write_whole
 
-MADE_WITH = 'made_with.json'
+
+def note_path(out: str | Path) -> Path:
+    """Return the path of the note beside a folder of label images."""
+    return Path(f'{Path(out)}.made_with.json')
 
 
 class LabelWriter(Hook):
@@ -52,7 +55,7 @@ class LabelWriter(Hook):
         Raises:
             UserError: if the file is damaged, or no label image of this data.
         """
-        path, note = self.path_of(image), self.out / MADE_WITH
+        path, note = self.path_of(image), note_path(self.out)
         # An older one is of a test before.
         if not path.is_file() or path.stat().st_mtime < note.stat().st_mtime:
             return None
@@ -86,7 +89,7 @@ class LabelWriter(Hook):
 def begin_labels(
     cfg: Config, out: str | Path, *, file: Path, tta: bool, amp: bool, resume: bool
 ) -> None:
-    """Note in the folder of label PNGs what they are made with, or compare.
+    """Note beside the folder of label PNGs what they are made with, or compare.
 
     Raises:
         UserError: if the test that ``out`` has the labels of was another one.
@@ -99,7 +102,7 @@ def begin_labels(
         tta=tta,
         amp=amp,
     )
-    note = Path(out) / MADE_WITH
+    note = note_path(out)
     if resume and note.is_file():
         try:
             found = json.loads(note.read_text(encoding='utf-8'))
@@ -113,8 +116,8 @@ def begin_labels(
             )
     elif resume and any(Path(out).rglob('*.png')):
         raise UserError(
-            f'has PNGs, but no {MADE_WITH} that tells what they were made with: name '
-            'another folder, or leave resume out',
+            f'has PNGs, but no {note.name} beside it tells what they were made '
+            'with: name another folder, or leave resume out',
             out=str(out),
         )
     elif is_main_process():

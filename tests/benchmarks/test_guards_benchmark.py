@@ -9,6 +9,7 @@ import torch
 from tiny_run import ROOT, start_fresh
 
 
+@pytest.mark.slow
 def test_the_costs_of_guards_images_and_checkpoints_are_written(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / 'benchmarks'))
     path = ROOT / 'benchmarks' / 'guards.py'

@@ -237,7 +237,10 @@ def test_a_picture_between_pillows_own_limit_and_ours_is_opened(tmp_path):
     assert open_image(path).size == (15_000, 13_000)
 
 
-@pytest.mark.parametrize(('value', 'limit'), [('1000', 1000), ('', 2**29)])
+@pytest.mark.parametrize(
+    ('value', 'limit'),
+    [('1000', 1000), pytest.param('', 2**29, marks=pytest.mark.slow)],
+)
 def test_the_environment_sets_the_limit_of_all_readers(value, limit):
     code = """
 from illama_seg.datasets import images

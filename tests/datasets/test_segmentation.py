@@ -74,6 +74,7 @@ def test_an_image_without_annotation_is_named(root):
         build(root)
 
 
+@pytest.mark.slow
 def test_data_of_ones_own_need_no_class_but_names_in_the_config(root):
     settings = dict(
         type='CheckedSegDataset',

@@ -56,6 +56,7 @@ def test_a_resumed_run_ends_bit_for_bit_as_an_undisturbed_one(
     assert {'state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers'} <= moved
 
 
+@pytest.mark.slow
 def test_a_classification_killed_at_a_random_moment_ends_the_same(
     undisturbed, data, tmp_path, rng
 ):

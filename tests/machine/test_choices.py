@@ -138,6 +138,7 @@ def test_an_expensive_call_far_behind_is_not_repeated():
     assert count['slow'] == 1 and count['quick'] > 2
 
 
+@pytest.mark.slow
 def test_processes_that_choose_at_once_leave_a_readable_file(file, tmp_path):
     code = (
         'import sys; from illama_seg.machine import choices\n'

@@ -193,6 +193,7 @@ def test_a_model_of_8_bits_says_what_it_sees_of_12(trained, tmp_path, capsys):
     assert 'uint16 up to 4,000, and the loader made 0..15 of' in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_pretrained_colours_go_into_five_bands_and_the_log_says_how(tmp_path):
     data = make_data(tmp_path / 'data', '.tif', 5, write=planes)
     kind = KINDS['five']

@@ -212,8 +212,8 @@ def test_a_damaged_label_image_is_named(run, tested, tmp_path):
 def test_labels_of_unknown_origin_are_not_resumed(run, tested, tmp_path):
     folder = tmp_path / 'again'
     shutil.copytree(tested, folder)
-    (folder / 'labels' / 'made_with.json').unlink()
-    with pytest.raises(SystemExit, match=r'no made_with\.json'):
+    (folder / 'labels.made_with.json').unlink()
+    with pytest.raises(SystemExit, match=r'no labels\.made_with\.json'):
         resumed(run, folder)
     with pytest.raises(SystemExit, match='--resume'):
         run_tool('test', run.config, run.checkpoint, '--resume')

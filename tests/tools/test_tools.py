@@ -87,6 +87,7 @@ def test_amp_trains_on_a_cpu(run, tmp_path, monkeypatch, dtype):
     assert ('loss_scaler' in state['optimizer']) == (dtype == 'float16')
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_what_was_measured_and_says_what_differs(
     run, tmp_path, monkeypatch
 ):

@@ -47,6 +47,7 @@ def test_a_failure_in_another_process_is_named(runs, tmp_path):
         train_runs(one, [0], tmp_path, num_workers=2)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_repeated(runs, tmp_path):
     two = some(runs, '4 causal', '9 soft mask')
     records = train_runs(two, [0], tmp_path, num_workers=1)
