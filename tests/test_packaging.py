@@ -88,6 +88,7 @@ def test_configs_and_tools_of_the_checkout_are_all_in_the_wheel(checkout, instal
     } == {'illama_seg'}
 
 
+@pytest.mark.slow
 def test_an_installed_wheel_finds_configs_by_name(installed, tmp_path):
     code = """
 import sys

@@ -14,6 +14,7 @@ from tiny_run import ROOT, start_fresh
 
 from illama_seg.apis import load_config
 
+pytestmark = pytest.mark.slow
 MEMORY = {'bare': 100.0, 'step': 120.0, 'formula': 600.0}
 
 

@@ -153,6 +153,7 @@ def settings_in(message):
     return loader, re.findall(r'model\.[\w.]+=(?:\[[^]]*\]|\w+)', message)
 
 
+@pytest.mark.slow
 def test_12_bits_stop_a_training_and_its_advice_lets_it_see_all(twelve_bits, tmp_path):
     message = fails('train', twelve_bits, '--work-dir', tmp_path / 'none')
     assert (

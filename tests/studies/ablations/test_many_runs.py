@@ -40,6 +40,7 @@ def test_a_failing_run_is_named_and_the_finished_ones_are_kept(runs, tmp_path):
     assert [path.parts[-3] for path in tmp_path.rglob('record.json')] == ['4_causal']
 
 
+@pytest.mark.slow
 def test_a_failure_in_another_process_is_named(runs, tmp_path):
     one = some(runs, '8 mixing')
     one['8 mixing'].param_scheduler[0].type = 'NoSuchLR'
