@@ -19,7 +19,7 @@ from illama_seg.deploy.equality import Equality, where_they_part
 from illama_seg.deploy.graph import Size
 from illama_seg.errors import UserError
 
-# Of the window's height and width: what a file for any size is compared at too.
+# Sizes that a file for any size is compared at too, in heights and widths of a window.
 OTHER_SIZES = ((1.5, 1.0), (1.0, 1.3), (2.0, 0.7))
 
 
@@ -57,9 +57,8 @@ def compare(
         text = ''
         if sidecar.precision == 'float32':  # others part everywhere, by rounding
             window = first_window(sidecar, worst)
-            with suppress(
-                UserError
-            ):  # of the second export: it must not hide the first
+            # An error of the second export must not hide the first.
+            with suppress(UserError):
                 text = f'\nBy stage:\n{where_they_part(model, file, window, size)}'
         raise UserError(
             f'{path.name} differs from the model, nothing was written: '

@@ -26,7 +26,7 @@ from illama_seg.visualization.overlays import overlay
 
 @dataclass
 class Band:
-    """What was measured when a band was complete.
+    """Measurements of a band, when it was complete.
 
     Attributes:
         rows: rows of pixels whose labels were given, with this band.

@@ -23,6 +23,7 @@ class StreamSegmentor:
     as they are. The class tokens of ``ClassTokenHead`` are asked anew for each band,
     of all rows so far.
 
+    Rows are taken at their own scale: the config's test pipeline is not applied.
     With ``memory_rows`` in the backbone, and no learnable positions of rows, an image
     may be endless, in constant memory.
 
@@ -166,6 +167,10 @@ def _check_model(model: Any) -> None:
         raise UserError(
             f'{type(head).__name__} reads the rows below: expected model.neck=None and '
             'a LinearHead or ClassTokenHead'
+        )
+    if model.data_preprocessor.test_cfg:
+        raise UserError(
+            'model.data_preprocessor.test_cfg pads the whole image: expected None'
         )
     if head.align_corners:
         raise UserError('model.decode_head.align_corners=True: expected False')

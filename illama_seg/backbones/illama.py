@@ -249,8 +249,10 @@ class ILLaMA(BaseModule):
                 f'ILLaMA soft_mask_norm={norm}: expected 0 to {highest} with attn_mask='
                 f'{self.attn_mask!r}'
             )
-        if norm or self._norm is not None:
-            self._norm = torch.tensor(norm, dtype=torch.float64, device='cpu')
+        if norm and self._norm is None:
+            self._norm = torch.zeros((), dtype=torch.float64, device='cpu')
+        if self._norm is not None:
+            self._norm.fill_(norm)
 
     def soft_mask(self) -> Tensor | SoftMask:
         """Return the rate, or rate and norm; they may change before a backward."""

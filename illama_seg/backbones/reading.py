@@ -146,12 +146,6 @@ def _check_band(
             f'attn_mask={backbone.attn_mask!r} cannot be read in bands: {reason}. Use '
             "'strict' or 'chunked', or read the whole image at once"
         )
-    if total_rows is None and has_row_positions(backbone) and in_parts:
-        raise UserError(
-            'the positional embedding is resized to the whole image: expected '
-            "total_rows, or a backbone with pos_axes='columns' or "
-            'with_pos_embed=False'
-        )
     if reading is not None and reading.is_complete:
         raise UserError(
             f'the image was read to its end ({first} rows of patches): expected '

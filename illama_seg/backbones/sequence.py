@@ -77,13 +77,14 @@ def mask_of_image(
     return with_class_token(seen, grid[1], backbone.memory_rows)
 
 
-def run_block(backbone: Any, *inputs: Any, **keys: Keys | None) -> tuple[Tensor, Keys]:
+def run_block(
+    backbone: Any, block: Any, x: Tensor, *inputs: Any, **keys: Keys | None
+) -> tuple[Tensor, Keys]:
     """Run a block; recompute it in the backward pass where the backbone says so."""
-    block, *inputs_of_block = inputs
-    if backbone.with_cp and torch.is_grad_enabled():
+    if backbone.with_cp and x.requires_grad:
         again: Any = checkpoint
-        return again(block, *inputs_of_block, use_reentrant=False, **keys)
-    return block(*inputs_of_block, **keys)
+        return again(block, x, *inputs, use_reentrant=False, **keys)
+    return block(x, *inputs, **keys)
 
 
 def as_map(patches: Tensor, grid: tuple[int, int]) -> Tensor:

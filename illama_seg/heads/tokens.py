@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -124,7 +125,7 @@ class ClassTokenHead(BaseDecodeHead):
             patches = self.dropout(patches)
         tokens = self.token_proj(self.token_norm(tokens))
         # Products of unit vectors lose too much in half precision.
-        with torch.autocast(maps.device.type, enabled=False):
+        with _without_autocast(maps.device.type):
             patches = F.normalize(patches.flatten(2).to(self._wide(patches)), dim=1)
             tokens = F.normalize(tokens.to(self._wide(tokens)), dim=2)
             logits = self.logit_norm((tokens @ patches).transpose(1, 2))
@@ -134,6 +135,12 @@ class ClassTokenHead(BaseDecodeHead):
 
     def _wide(self, x: Tensor) -> torch.dtype:
         return torch.promote_types(x.dtype, self.patch_norm.weight.dtype)
+
+
+def _without_autocast(device: str) -> AbstractContextManager:
+    if not torch.amp.is_autocast_available(device):  # as on meta
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
 
 
 class _Doubling(nn.Module):

@@ -26,7 +26,7 @@ import numpy as np
 from illama_seg.deploy import ExportedModel
 from illama_seg.machine.memory import peak_mib
 ExportedModel(sys.argv[1]).logits(np.zeros([*map(int, sys.argv[2:])], np.float32))
-print(peak_mib())
+sys.stdout.write(str(peak_mib()))
 """
 
 

@@ -45,7 +45,7 @@ def difference(found, expected):
 
 
 def reference_mask(rows, columns, mask, chunk=None, memory=None):
-    """What every token sees, written token by token; the class token is the last."""
+    """Write the mask token by token; the class token is the last."""
     n = rows * columns
     seen = torch.zeros(n + 1, n + 1, dtype=torch.bool)
     for i in range(n + 1):

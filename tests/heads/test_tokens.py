@@ -9,6 +9,7 @@ from mmseg.structures import SegDataSample
 
 from illama_seg.errors import UserError
 from illama_seg.heads import ClassTokenHead, LinearHead
+from illama_seg.studies.complexity.counts import count_multiply_accumulates
 
 CLASSES, CHANNELS = 5, 12
 
@@ -152,3 +153,18 @@ def test_a_step_moves_all_weights_that_are_read(kind, mask):
     )
     logits = model(torch.randn(1, 3, 30, 50))
     assert F.interpolate(logits, (30, 50)).shape == (1, CLASSES, 30, 50)
+
+
+@pytest.mark.parametrize('mask', ['strict', 'soft'])
+def test_products_of_queries_are_counted(mask):
+    head = options(type='ClassTokenHead', in_channels=24, channels=8)
+    model = segmentor(head, attn_mask=mask, num_queries=CLASSES).to('meta')
+    n, blocks, hidden = 24, 2, model.backbone.blocks[0].mlp.fc1.out_features
+    each = 4 * 24**2 + 3 * 24 * hidden  # attention and SwiGLU, for a token and a block
+    patches = n + (mask == 'soft')  # whose class token the denominators read
+    linear = n * 3 * 8**2 * 24 + blocks * (patches + CLASSES) * each
+    linear += (n + CLASSES) * 24 * 8 + n * CLASSES * 8
+    products = blocks * 2 * 24 * (patches**2 + CLASSES * (n + 1))
+    counts = count_multiply_accumulates(model, (32, 48))
+    assert counts.attention == products
+    assert counts.linear == linear

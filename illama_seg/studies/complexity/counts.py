@@ -108,7 +108,7 @@ def count_multiply_accumulates(
             for other in auxiliary:
                 other(features)
     return MultiplyAccumulates(
-        linear=_linear(counter) + _linear(by_papers),
+        linear=_linear(counter) + by_papers.get_total_flops() // 2,
         executed=_linear(counter) + executed.get_total_flops() // 2,
         attention=sum(products),
         auxiliary=_linear(in_training),
