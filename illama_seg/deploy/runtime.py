@@ -79,20 +79,30 @@ def _openvino_session(library: Any, path: Path, threads: int, precision: str) ->
     core = library.Core()
     options: dict[str, Any] = {'INFERENCE_NUM_THREADS': threads} if threads else {}
     exact = options | {'INFERENCE_PRECISION_HINT': 'f32'}
-    try:
-        chosen = exact if precision == 'float32' else options
-        compiled = core.compile_model(str(path), 'CPU', chosen)
-    except RuntimeError:  # an operator that it has not in half precision
-        compiled = core.compile_model(str(path), 'CPU', exact)
+    chosen = exact if precision == 'float32' else options
+
+    def compiled() -> Any:
+        try:
+            return core.compile_model(str(path), 'CPU', chosen)
+        except RuntimeError:  # an operator that it has not in half precision
+            return core.compile_model(str(path), 'CPU', exact)
+
+    model = compiled()
     requests: dict[tuple[int, ...], Any] = {}
 
     def run(images: np.ndarray) -> list[np.ndarray]:
+        nonlocal model
         # A request whose outputs become empty would return those before.
         if images.shape not in requests:
             requests.clear()
-            requests[images.shape] = compiled.create_infer_request()
+            requests[images.shape] = model.create_infer_request()
         found = requests[images.shape].infer([np.ascontiguousarray(images)])
-        return [np.array(found[output]) for output in compiled.outputs]
+        outputs = [np.array(found[output]) for output in model.outputs]
+        if not all(output.size for output in outputs):
+            # With AVX2 alone its outputs would be empty for any image from now on.
+            requests.clear()
+            model = compiled()
+        return outputs
 
     return run
 

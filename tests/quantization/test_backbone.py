@@ -98,6 +98,8 @@ def test_an_exported_file_computes_what_was_simulated(suffix, tmp_path, relative
     """By the very step sizes, in integers."""
     for name in ('onnxscript', 'onnxruntime', 'openvino'):
         pytest.importorskip(name)
+    if suffix == '.xml' and torch.backends.cpu.get_cpu_capability() == 'AVX2':
+        pytest.skip('8-bit weights saturate in OpenVINO without VNNI; a probe refuses')
     from illama_seg.deploy.graph import to_onnx, to_openvino
     from illama_seg.deploy.runtime import open_session
 
