@@ -58,9 +58,9 @@ def check_images(x: Tensor, in_channels: int) -> None:
         )
 
 
-def check_rows(option: str, value: int | None) -> None:
-    if value is not None and value < 1:
-        raise UserError(f'ILLaMA {option}={value}: expected 1 or more, or None')
+def check_rows(option: str, value: int | None, lowest: int = 1) -> None:
+    if value is not None and value < lowest:
+        raise UserError(f'ILLaMA {option}={value}: expected {lowest} or more, or None')
 
 
 def check_together(
@@ -75,7 +75,7 @@ def check_together(
 ) -> None:
     """Refuse arguments that exclude each other."""
     check_rows('chunk_rows', chunk_rows)
-    check_rows('memory_rows', memory_rows)
+    check_rows('memory_rows', memory_rows, 0)
     if attn_mask == 'modified' and cls_position == 'last':
         raise UserError(
             "ILLaMA attn_mask='modified' unmasks a class token at the start: use "
@@ -97,8 +97,17 @@ def check_together(
             or (num_queries > 0 and out_type == 'featmap' and attn_mask != 'modified'),
             "0 or more, out_type='featmap' and another attn_mask than 'modified'",
         ),
+        f'num_queries={num_queries} with memory_rows=0': (
+            num_queries == 0 or memory_rows != 0,
+            'memory_rows of 1 or more: queries read what is kept',
+        ),
     }
-    last = (attn_mask == 'chunked', memory_rows, num_queries, pos_axes == 'columns')
+    last = (
+        attn_mask == 'chunked',
+        memory_rows is not None,
+        num_queries,
+        pos_axes == 'columns',
+    )
     if cls_position == 'first' and any(last):
         raise UserError(
             "ILLaMA cls_position='first': the mask 'chunked', memory_rows, num_queries "

@@ -93,7 +93,8 @@ class ILLaMA(BaseModule):
             latency; None for all rows: every patch sees every patch.
         memory_rows: rows above its own, or above its chunk, that a patch sees, with the
             masks 'strict' and 'chunked'; the class token sees the last ones. None for
-            all. It bounds what a reading keeps.
+            all, 0 for none: bands are images of their own. It bounds what a reading
+            keeps.
         num_queries: learnable queries that read the image as the class token does, see
             :meth:`ask`; the maps are followed by their tokens (B, num_queries, C).
 

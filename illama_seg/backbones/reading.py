@@ -96,7 +96,8 @@ def read(
         if has_class_token:
             keys = Keys(*(part[:, :, :-1] for part in keys))
         if memory is not None:
-            keys = Keys(*(part[:, :, -memory * width :] for part in keys))
+            forgotten = max(0, keys.k.size(2) - memory * width)
+            keys = Keys(*(part[:, :, forgotten:] for part in keys))
         kept.append(keys)
         if index in backbone.out_indices:
             patches = x[:, : rows * width]

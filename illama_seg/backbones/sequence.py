@@ -70,8 +70,8 @@ def mask_of_image(
     backbone: Any, grid: tuple[int, int], device: torch.device
 ) -> Tensor | None:
     """Return the mask of a whole image, or None where the blocks have their own."""
-    with_memory = backbone.attn_mask == 'strict' and backbone.memory_rows
-    if backbone.attn_mask != 'chunked' and not with_memory:
+    is_plain = backbone.attn_mask == 'strict' and backbone.memory_rows is None
+    if is_plain or backbone.attn_mask not in ('strict', 'chunked'):
         return None
     seen = mask_of_band(backbone, (0, grid[0]), grid[1], device)
     return with_class_token(seen, grid[1], backbone.memory_rows)

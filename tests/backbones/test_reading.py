@@ -105,6 +105,8 @@ CASES = [
     dict(attn_mask='chunked', chunk_rows=2),
     dict(attn_mask='chunked', chunk_rows=2, memory_rows=1),
     dict(attn_mask='chunked', chunk_rows=3, memory_rows=4),
+    dict(attn_mask='chunked', chunk_rows=2, memory_rows=0),
+    dict(attn_mask='strict', memory_rows=0),
 ]
 
 
@@ -150,6 +152,14 @@ def test_any_bands_equal_the_whole_image(heights, columns):
     with torch.no_grad():
         maps, _ = in_bands(model, image, heights, total_rows=sum(heights))
         assert difference(maps[-1], model(image)[-1]) < 1e-10
+
+
+def test_without_memory_a_band_is_an_image_of_its_own():
+    model = build(attn_mask='chunked', chunk_rows=2, memory_rows=0, with_rotary=False)
+    model.pos_embed = None
+    image = picture(6, 5)
+    alone = [model(part)[-1] for part in image.split(2 * PATCH, dim=2)]
+    assert difference(model(image)[-1], torch.cat(alone, dim=2)) < 1e-10
 
 
 def test_columns_alone_or_no_positions_need_no_height():
@@ -326,6 +336,8 @@ def test_positions_of_a_grid_need_the_height():
         dict(attn_mask='soft', memory_rows=2),
         dict(attn_mask='chunked', memory_rows=2),
         dict(num_queries=3, out_type='raw'),
+        dict(attn_mask='strict', num_queries=3, memory_rows=0),
+        dict(attn_mask='strict', memory_rows=-1),
         dict(num_queries=-1),
         dict(attn_mask='chunked', cls_position='first'),
         dict(num_queries=2, cls_position='first'),
