@@ -39,9 +39,12 @@ if find_spec('torch') is not None:
             timm_models,
             visualization_hook,
         )
+        from illama_seg.questions import Question, ask
 
 __all__ = [
+    'Question',
     '__version__',
+    'ask',
     'backbones',
     'datasets',
     'engine',

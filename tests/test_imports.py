@@ -16,6 +16,7 @@ ANYTHING = None
 LOWER = {'errors', 'files', 'layers', 'checkpoints', 'datasets', 'evaluation'}
 BELOW_APIS = LOWER | {
     'machine', 'quiet', 'version', 'engine', 'backbones', 'heads', 'pretrain',
+    'questions',
     'visualization', 'quantization', 'windows', 'images', 'deploy',
 }  # fmt: skip
 ALLOWED = {
@@ -47,6 +48,10 @@ ALLOWED = {
         {'torch', 'mmengine', 'peft'},
     ),
     'heads': ({'errors', 'layers'}, {'torch', 'mmengine', 'mmcv', 'mmseg'}),
+    'questions': (
+        {'errors', 'files', 'backbones', 'heads'},
+        {'torch', 'mmengine', 'safetensors'},
+    ),
     'evaluation': ({'errors', 'layers', 'checkpoints', 'datasets'}, ANYTHING),
     'pretrain': (LOWER, ANYTHING),
     'visualization': ({'errors', 'evaluation'}, ANYTHING),

@@ -1,3 +1,6 @@
+from .asking import (
+    ask_files as ask_files,
+)
 from .configs import (
     get_config as get_config,
     list_models as list_models,

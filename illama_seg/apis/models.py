@@ -157,10 +157,11 @@ def dataset_meta(model: nn.Module) -> dict[str, Any]:
 def annotation_ids(meta: dict) -> np.ndarray:
     """Return the id of each class in the annotations, (num_classes,) uint8.
 
-    ADE20K's annotations count from 1; a data set of some of its classes keeps its ids.
+    ADE20K's annotations count from 1; a data set of some of its classes keeps its ids;
+    of united classes the first one's id stands for all.
     """
     ids = np.arange(len(meta['classes']), dtype=np.uint8)
-    for old, new in (meta.get('label_map') or {}).items():
+    for old, new in sorted((meta.get('label_map') or {}).items(), reverse=True):
         if new != 255:
             ids[new] = old
     return ids + bool(meta.get('reduce_zero_label'))

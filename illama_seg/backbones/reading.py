@@ -18,9 +18,9 @@ from illama_seg.backbones.sequence import (
     class_token,
     has_row_positions,
     mask_of_band,
-    positions,
     rotary_of,
     run_block,
+    with_positions,
 )
 from illama_seg.errors import UserError
 from illama_seg.layers import Keys, join_class_slot
@@ -72,11 +72,7 @@ def read(
     elif is_whole and has_row_positions(backbone):
         total_rows = rows
     _check_band(backbone, reading, x, (first, rows, width), total_rows)
-    if backbone.pos_embed is not None:
-        by_rows = has_row_positions(backbone)
-        grid = (total_rows or rows if by_rows else rows), width
-        skip = first * width if by_rows else 0
-        x = x + positions(backbone, grid)[:, skip : skip + rows * width]
+    x = with_positions(backbone, x, width, first, total_rows)
     # Eq. 2 and a bidirectional mask read the class token too.
     has_class_token = backbone.attn_mask in ('soft', 'bidirectional')
     if has_class_token:

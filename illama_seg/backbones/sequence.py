@@ -29,6 +29,29 @@ def has_row_positions(backbone: Any) -> bool:
     return backbone.pos_embed is not None and backbone.pos_axes == 'grid'
 
 
+def with_positions(
+    backbone: Any, x: Tensor, width: int, first: int = 0, total_rows: int | None = None
+) -> Tensor:
+    """Add learnable positions, if there are any, to the patches of a band.
+
+    Args:
+        backbone: whose.
+        x: (B, rows * width, C), embedded patches.
+        width: patches in a row.
+        first: first row of the band.
+        total_rows: rows of the whole image; by default the band's.
+
+    Returns:
+        (B, rows * width, C).
+    """
+    if backbone.pos_embed is None:
+        return x
+    if not has_row_positions(backbone):
+        first, total_rows = 0, None
+    grid = total_rows or x.size(1) // width, width
+    return x + positions(backbone, grid)[:, first * width :][:, : x.size(1)]
+
+
 def class_token(backbone: Any) -> Tensor:
     """Return the class token with its learnable position, (1, 1, C)."""
     if backbone.pos_embed is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os.path as osp
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mmengine.fileio import isdir, list_dir_or_file
 from mmengine.registry import DATASETS
@@ -27,20 +27,40 @@ class CheckedSegDataset(BaseSegDataset):
     arguments are those of mmseg's ``BaseSegDataset``, with one or more ``img_suffix``;
     ``data_prefix.seg_map_path`` may be None, as for images without annotations.
 
+    Args:
+        img_suffix: ends of the images' names.
+        groups: name of a new class -> names of the classes that it unites; a class in
+            no group is ignored.
+        lazy_init: list the files later, by ``full_init``.
+        kwargs: of mmseg's ``BaseSegDataset``.
+
     Raises:
         MissingFileError: a folder, a list or an annotation is missing; the message
             shows the expected layout and how to get the data.
-        UserError: no image is in the folder; a file or list cannot be read.
+        UserError: no image is in the folder; a file or list cannot be read; a group
+            names no class, or one of another group.
     """
 
     HOW_TO_GET = ''
 
-    def __init__(self, img_suffix: str | Sequence[str] = '.jpg', **kwargs) -> None:
+    def __init__(
+        self,
+        img_suffix: str | Sequence[str] = '.jpg',
+        groups: Mapping[str, Sequence[str]] | None = None,
+        lazy_init: bool = False,
+        **kwargs,
+    ) -> None:
         suffixes = (img_suffix,) if isinstance(img_suffix, str) else tuple(img_suffix)
         if 'data_prefix' in kwargs:  # mmengine joins strings only
             given = kwargs['data_prefix'].items()
             kwargs['data_prefix'] = {k: v for k, v in given if v is not None}
-        super().__init__(img_suffix=suffixes, **kwargs)
+        later = lazy_init or groups is not None
+        super().__init__(img_suffix=suffixes, lazy_init=later, **kwargs)
+        if groups is not None:
+            self._metainfo.update(grouped(self._metainfo, groups))
+            self.label_map = self._metainfo['label_map']
+        if later and not lazy_init:
+            self.full_init()
 
     def load_data_list(self) -> list[dict]:
         """List the pairs of image and annotation by name, or in the list's order."""
@@ -97,6 +117,39 @@ class CheckedSegDataset(BaseSegDataset):
                 f'cannot read sample {idx}, {" with ".join(files)}: '
                 f'{type(error).__name__}: {str(error) or f"at `{line}`"}'
             ) from error
+
+
+def grouped(meta: Mapping, groups: Mapping[str, Sequence[str]]) -> dict:
+    """Return the metadata of a data set whose classes are united.
+
+    Args:
+        meta: of the data set.
+        groups: name of a new class -> names of classes.
+
+    Returns:
+        ``classes``, ``palette`` (the first of each group) and ``label_map``.
+
+    Raises:
+        UserError: if a group names no class, or one of another group.
+    """
+    classes = meta['classes']
+    numbers: dict[str, int] = {}
+    for number, (group, names) in enumerate(groups.items()):
+        for name in names:
+            if name not in classes or name in numbers:
+                found = 'is in two groups' if name in numbers else 'is no class'
+                raise UserError(
+                    f'groups.{group}: {name!r} {found}, expected each once at most of '
+                    f'{", ".join(classes)}'
+                )
+            numbers[name] = number
+        if not names:
+            raise UserError(f'groups.{group}=[]: expected names of classes')
+    label_map = dict(meta['label_map'] or {})
+    for old, name in enumerate(classes):
+        label_map[old] = numbers.get(name, IGNORED)
+    palette = [meta['palette'][classes.index(names[0])] for names in groups.values()]
+    return dict(classes=tuple(groups), palette=palette, label_map=label_map)
 
 
 def list_files(

@@ -14,7 +14,9 @@ PICTURE = (ROOT / 'docs' / 'architecture.svg').read_text()
 (EMBEDDED,) = re.findall('<dc:description>(.*)</dc:description>', PICTURE)
 SHOWN = json.loads(html.unescape(EMBEDDED))
 # Imported everywhere, so without a place in the picture.
-SMALL = {'files', '__init__', 'errors', 'images', 'quiet', 'version', 'windows'}
+SMALL = {
+    'files', '__init__', 'errors', 'images', 'questions', 'quiet', 'version', 'windows'
+}  # fmt: skip
 TOOLS = [*(ROOT / 'tools').rglob('*.py')]
 
 

@@ -1,0 +1,26 @@
+"""A question to the micro iLLaMA of CamVid's 11 classes: road or not.
+
+python tools/train.py configs/queries/illama_micro_road_camvid.py
+
+One class token, one map of logits. Backbone: illama_micro_queries_camvid.py, seed 0,
+frozen; of it 0.8 % are trained.
+"""
+
+_base_ = ['illama_micro_categories_camvid.py']
+
+# fmt: off
+other = [
+    'Sky', 'Building', 'Pole', 'Pavement', 'Tree', 'SignSymbol', 'Fence', 'Car',
+    'Pedestrian', 'Bicyclist',
+]
+# fmt: on
+groups = dict(_delete_=True, other=other, road=['Road'])
+model = dict(
+    backbone=dict(num_queries=1),
+    decode_head=dict(
+        num_classes=2, out_channels=1, loss_decode=dict(use_sigmoid=True)
+    ),
+)
+train_dataloader = dict(dataset=dict(groups=groups))
+val_dataloader = dict(dataset=dict(groups=groups))
+test_dataloader = val_dataloader
