@@ -115,7 +115,7 @@ class Question(nn.Module):
         try:
             with safe_open(path, 'pt') as file:
                 note = (file.metadata() or {}).get(KEY)
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # noqa: SIM118
             if note is None:
                 raise UserError(
                     f'{path} holds weights, but is no question: expected a file of '

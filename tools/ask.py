@@ -4,8 +4,8 @@
 
 CONFIG and CHECKPOINT are of the backbone that the questions were trained with; its own
 head is not used. Each image is read once, whole. Writes OUT/QUESTION/NAME_labels.png
-(class numbers), OUT/QUESTION/NAME_overlay.jpg and OUT/asked.json (seconds, share of each
-class). Questions: tools/checkpoints/question.py.
+(class numbers), OUT/QUESTION/NAME_overlay.jpg and OUT/asked.json (seconds, share of
+each class). Questions: tools/checkpoints/question.py.
 """
 
 import argparse

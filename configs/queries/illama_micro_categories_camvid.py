@@ -1,4 +1,4 @@
-"""A question to the micro iLLaMA of CamVid's 11 classes: the 7 categories of Cityscapes.
+"""A question to the micro iLLaMA of CamVid: the 7 categories of Cityscapes.
 
 python tools/train.py configs/queries/illama_micro_categories_camvid.py
 
@@ -24,8 +24,26 @@ model = dict(
     ),
     decode_head=dict(channels=32, num_classes=7, loss_decode=dict(class_weight=None)),
 )
-train_dataloader = dict(dataset=dict(groups=groups))
-val_dataloader = dict(dataset=dict(groups=groups))
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='CheckAnnotations', num_classes=7),
+    dict(
+        type='RandomResize', scale=(480, 360), ratio_range=(0.8, 2.0), keep_ratio=True
+    ),
+    dict(type='RandomCrop', crop_size=(288, 384), cat_max_ratio=0.75),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PhotoMetricDistortion'),
+    dict(type='PackSegInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='CheckAnnotations', num_classes=7),
+    dict(type='PackSegInputs'),
+]
+train_dataloader = dict(dataset=dict(groups=groups, pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(groups=groups, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 max_iters = 240
 param_scheduler = [

@@ -21,6 +21,24 @@ model = dict(
         num_classes=2, out_channels=1, loss_decode=dict(use_sigmoid=True)
     ),
 )
-train_dataloader = dict(dataset=dict(groups=groups))
-val_dataloader = dict(dataset=dict(groups=groups))
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='CheckAnnotations', num_classes=2),
+    dict(
+        type='RandomResize', scale=(480, 360), ratio_range=(0.8, 2.0), keep_ratio=True
+    ),
+    dict(type='RandomCrop', crop_size=(288, 384), cat_max_ratio=0.75),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PhotoMetricDistortion'),
+    dict(type='PackSegInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='CheckAnnotations', num_classes=2),
+    dict(type='PackSegInputs'),
+]
+train_dataloader = dict(dataset=dict(groups=groups, pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(groups=groups, pipeline=test_pipeline))
 test_dataloader = val_dataloader

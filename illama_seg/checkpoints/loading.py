@@ -17,6 +17,7 @@ from illama_seg.layers.architectures import ARCHITECTURES
 from illama_seg.layers.pos_embed import resize_pos_embed
 
 _PATCHES = 'patch_embed.proj.weight'
+_QUERIES = 'query_offsets'
 
 
 def load_released(source: Checkpoint | str | Path) -> dict[str, Tensor]:
@@ -52,7 +53,7 @@ def load_into_backbone(
     channels, see :func:`adapt_channels`.
     The positional embedding is resized to ``backbone.grid_size``, from the grid noted
     in our own .pth files, else from a square one; tensors are cast to the dtype of
-    the parameters. A classifier (``head``) of another number of classes is left out.
+    the parameters. A classifier (``head``) or queries of another number are left out.
     Logs the report; missing keys, unexpected keys and a classifier that is left out
     are also logged as warnings.
 
@@ -118,12 +119,13 @@ def sort_keys(
             report.matched.append(key)
         else:
             shapes = tuple(value.shape), tuple(target[key].shape)
-            left_out = key.startswith('head.') and value.shape[1:] == shapes[1][1:]
+            of_labels = key.startswith(('head.', _QUERIES))
+            left_out = of_labels and value.shape[1:] == shapes[1][1:]
             (report.left_out if left_out else report.mismatched).append((key, *shapes))
     # Adapters of a model that starts from weights without any do nothing at first;
     # queries start as class tokens.
     new = () if any(map(is_lora, weights)) else filter(is_lora, target)
-    known = {*weights, *new, 'query_offsets'}
+    known = {*weights, *new, _QUERIES}
     report.missing = [key for key in target if key not in known]
     if any(map(is_lora, report.unexpected)):
         raise UserError(
@@ -226,15 +228,15 @@ def _fit_pos_embed(
 def _is_not_built(key: str, target: Mapping[str, Tensor]) -> bool:
     """Return True for a released file's key that the model's options leave out.
 
-    Such keys are the classifier, the final norm (with feature maps as output) and the
-    blocks after the last output.
+    Such keys are the classifier, the queries, the final norm (with feature maps as
+    output) and the blocks after the last output.
     """
     if key.startswith('blocks.'):
         index = key.split('.')[1]
         return index.isdecimal() and int(index) >= _num_blocks(target)
     if key.startswith('norm.'):
         return 'norm.weight' not in target
-    return key.startswith('head.')
+    return key.startswith(('head.', _QUERIES))
 
 
 def _explain_mismatch(

@@ -5,6 +5,7 @@ from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
 from PIL import Image
 
 import illama_seg  # noqa: F401 (registers the data sets)
+from illama_seg.apis.models import annotation_ids
 from illama_seg.errors import UserError
 
 LOAD = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
@@ -219,3 +220,35 @@ def test_an_error_without_text_is_said_by_the_line_that_failed(root):
     dataset.pipeline.transforms.append(odd)
     with pytest.raises(UserError, match='AssertionError: at `raise AssertionError`'):
         dataset.prepare_data(0)
+
+
+GROUPS = dict(above=['Sky', 'Tree'], ground=['Road', 'Pavement'])
+
+
+def test_groups_unite_classes_and_ignore_the_others(root):
+    labels = np.arange(12, dtype=np.uint8).repeat(4)[:54].reshape(6, 8)
+    for name in 'ab':
+        write(root, name, image=np.zeros((6, 8, 3), np.uint8), labels=labels)
+    dataset = build(root, 'camvid', groups=GROUPS)
+    assert dataset.metainfo['classes'] == ('above', 'ground')
+    assert dataset.metainfo['palette'] == [[128, 128, 128], [128, 64, 128]]
+    found = dataset[0]['gt_seg_map']
+    expected = np.full((6, 8), 255)
+    for number, ids in enumerate([(0, 5), (3, 4)]):
+        expected[np.isin(labels, ids)] = number
+    assert (found == expected).all()
+    # Predictions are written with the first id of each group.
+    assert annotation_ids(dataset.metainfo).tolist() == [0, 3]
+
+
+@pytest.mark.parametrize(
+    ('groups', 'message'),
+    [
+        (dict(a=['Sky'], b=['Sky']), "groups.b: 'Sky' is in two groups"),
+        (dict(a=['sky']), "groups.a: 'sky' is no class, expected .* Sky, Building"),
+        (dict(a=['Sky'], b=[]), r'groups.b=\[\]: expected names'),
+    ],
+)
+def test_groups_that_fit_no_class_are_named(root, groups, message):
+    with pytest.raises(UserError, match=message):
+        build(root, 'camvid', groups=groups)

@@ -3,8 +3,8 @@
     python tools/checkpoints/question.py CONFIG CHECKPOINT OUT
 
 The checkpoint is of an iLLaMA with num_queries and a ClassTokenHead, trained with a
-frozen backbone (configs/queries/). OUT, a .safetensors file, holds the queries, the head
-and the names of the classes: kilobytes, for tools/ask.py.
+frozen backbone (configs/queries/). OUT, a .safetensors file, holds the queries, the
+head and the names of the classes: kilobytes, for tools/ask.py.
 """
 
 import argparse
