@@ -266,6 +266,11 @@ class ILLaMA(BaseModule):
         """Share of the future that the soft mask lets through."""
         return self._rate.item()
 
+    @property
+    def soft_mask_norm(self) -> float:
+        """Power of the sums that divide the rows of the soft mask."""
+        return 0.0 if self._norm is None else self._norm.item()
+
     def get_layer_depth(self, name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter for layer-wise learning rate decay.
 

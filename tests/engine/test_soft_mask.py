@@ -117,7 +117,7 @@ def test_the_rate_is_linspace_over_the_updates_before_the_cutoff(
     unit = 1 if by_epoch else length
     hook = SoftMaskHook(mode, cutoff * unit, by_epoch)
     hook.before_train(FakeRunner(length, total, accumulate))
-    found = [hook.rate_at(iteration) for iteration in range(total)]
+    found = [hook.values_at(iteration)[0] for iteration in range(total)]
     wanted = expected(mode, cutoff * length, total, accumulate)
     np.testing.assert_allclose(found, wanted, atol=1e-12)
 
@@ -194,7 +194,7 @@ def test_new_rates_compile_nothing_anew():
     hook.before_train(runner)
     outputs = []
     for runner.iter in range(6):
-        hook._set(runner, hook.rate_at(runner.iter))
+        hook._set(runner, hook.values_at(runner.iter))
         outputs.append(compiled(torch.linspace(-1, 1, 48).view(1, 3, 4, 4))[0])
         if runner.iter == 0:
             frames = counter.frame_count
@@ -246,3 +246,42 @@ def test_the_visualizers_own_backends_all_get_the_scalar(tmp_path):
         0.333,
         0,
     ]
+
+
+def test_the_schedule_ends_at_the_values_of_the_config(tmp_path):
+    """Any way: here the mask opens while the sums begin to divide."""
+    hook = dict(type='SoftMaskHook', mode='linear', cutoff=2, rate=0.2, norm=0.75)
+    model = Classifier()
+    model.backbone.set_soft_mask_rate(0.8)
+    model.backbone.set_soft_mask_norm(0.25)
+    runner = train(tmp_path, hook, epochs=3, model=model)
+    (log,) = tmp_path.glob('*/vis_data/scalars.json')
+    lines = [json.loads(line) for line in log.open()]
+    for name, first, last in (('rate', 0.2, 0.8), ('norm', 0.75, 0.25)):
+        wanted = [*np.linspace(first, last, 2 * EPOCH), *[last] * EPOCH]
+        found = [line[f'soft_mask_{name}'] for line in lines]
+        np.testing.assert_allclose(found, wanted, atol=1e-12)
+    backbone = runner.model.backbone
+    assert (backbone.soft_mask_rate, backbone.soft_mask_norm) == (0.8, 0.25)
+    backbone.set_soft_mask_rate(0.0)
+    runner.call_hook('before_test')
+    assert backbone.soft_mask_rate == 0.8
+
+
+def test_eq_2_becomes_eq_1_while_it_trains(tmp_path):
+    hook = dict(type='SoftMaskHook', mode='linear', cutoff=3, rate=0.0, norm=0.0)
+    model = Classifier()
+    model.backbone.set_soft_mask_norm(1.0)
+    trained = train(tmp_path, hook, model=model).model.backbone
+    strict = ILLaMA(
+        ARCH, 4, 2, out_indices=-1, out_type='cls_token', attn_mask='strict'
+    )
+    strict.load_state_dict(trained.state_dict())
+    images = torch.randn(2, 3, 4, 8)
+    torch.testing.assert_close(strict(images), trained(images))
+
+
+@pytest.mark.parametrize('name', ['rate', 'norm'])
+def test_values_out_of_range_are_named(name):
+    with pytest.raises(ValueError, match=f'{name}=1.5: expected a number in'):
+        SoftMaskHook('linear', 1, **{name: 1.5})

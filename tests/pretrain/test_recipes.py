@@ -106,6 +106,7 @@ class Recorder(BaseModel):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
         self.rate, self.seen = 0.0, []
+        self.soft_mask_rate = self.soft_mask_norm = 0.0  # of the config
 
     def set_soft_mask_rate(self, rate):
         self.rate = rate
