@@ -6,6 +6,7 @@
 # make roadmap install, train the steps from ViT to iLLaMA on handwritten digits
 # make pretrain-demo  install, pretrain on crops of scenes, segment with and without it
 # make web     install, show the demo's model on a web page; make web MODEL=FILE_OR_DIR
+# make stream-demo  install, train a model that labels rows as they arrive, an animation
 # make bench   install, time attention, backbone, whole segmentors and the training step
 # make check   install, check format, lint and types, run the tests
 PYTHON ?= python3
@@ -13,6 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := work_dirs/demo
 PRETRAIN := work_dirs/pretrain_demo
+STREAM := work_dirs/stream_demo
 SMALL := data/scenes_small
 # A process for each core; the tests of a file share what is slow to make.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
@@ -25,8 +27,8 @@ PROCESSOR_TESTS := tests/machine tests/layers tests/heads tests/backbones tests/
   tests/engine tests/benchmarks tests/deploy tests/apis/test_quantize.py \
   tests/studies/test_benchmark.py tests/apis/runs/test_overview.py tests/tools/test_doctor.py
 
-.PHONY: demo web test test-slow test-avx2 check roadmap pretrain-demo bench install \
-  clean-demo clean-pretrain-demo clean-roadmap
+.PHONY: demo web test test-slow test-avx2 check roadmap pretrain-demo stream-demo bench \
+  install clean-demo clean-pretrain-demo clean-roadmap clean-stream-demo
 
 install: $(VENV)/installed
 
@@ -64,6 +66,17 @@ web: install $(if $(MODEL),,$(DEMO)/last_checkpoint)
 $(DEMO)/last_checkpoint:
 	$(MAKE) demo
 
+stream-demo: install
+	@echo '== demo data: procedural scenes'
+	$(BIN)/python tools/data/make_scenes.py --out data/scenes
+	@echo '== a model that reads rows as they arrive (a finished run is kept)'
+	$(BIN)/python tools/train.py configs/queries/illama_demo_queries.py \
+	  --work-dir $(STREAM) $(if $(wildcard $(STREAM)/last_checkpoint),--resume)
+	@echo '== a scene, row by row'
+	$(BIN)/python tools/stream.py configs/queries/illama_demo_queries.py \
+	  $(STREAM)/iter_900.pth data/scenes/images/validation/scene_00000003.jpg \
+	  --out $(STREAM)/streamed --animation
+
 pretrain-demo: install
 	@echo '== data: scenes to segment, crops of other scenes to classify'
 	$(BIN)/python tools/data/make_scenes.py --out data/scenes
@@ -100,6 +113,9 @@ clean-pretrain-demo:
 
 clean-roadmap:
 	rm -rf work_dirs/roadmap
+
+clean-stream-demo:
+	rm -rf $(STREAM)
 
 test: install
 	@echo '== tests'

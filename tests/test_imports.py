@@ -54,7 +54,7 @@ ALLOWED = {
     ),
     'evaluation': ({'errors', 'layers', 'checkpoints', 'datasets'}, ANYTHING),
     'pretrain': (LOWER, ANYTHING),
-    'visualization': ({'errors', 'evaluation'}, ANYTHING),
+    'visualization': ({'errors', 'files', 'evaluation'}, ANYTHING),
     'quantization': (
         {'errors', 'layers', 'backbones'},
         {'torch', 'mmengine', 'torchao'},

@@ -20,6 +20,9 @@ def parse_args() -> argparse.Namespace:
         '--rows-at-once', type=int, help='rows that arrive together; else a band'
     )
     parser.add_argument(
+        '--animation', action='store_true', help='write DIR/NAME_stream.gif too'
+    )
+    parser.add_argument(
         '--cfg-options',
         nargs='+',
         action='extend',
@@ -39,7 +42,7 @@ def main(args: argparse.Namespace) -> None:
 
     cfg = load_config(args.config, parse_cfg_options(args.cfg_options))
     model = load_segmentor(cfg, args.checkpoint, args.device)
-    numbers = stream_file(model, args.file, args.out, args.rows_at_once)
+    numbers = stream_file(model, args.file, args.out, args.rows_at_once, args.animation)
     print(
         f'{len(numbers["bands"])} bands of {numbers["band_rows"]} rows: labels '
         f'{1e3 * numbers["median_seconds"]:.1f} ms after the last row of a band '

@@ -22,6 +22,7 @@ from illama_seg.apis.video import is_video, open_video, video_frames
 from illama_seg.errors import UserError
 from illama_seg.files import write_whole
 from illama_seg.visualization.overlays import overlay
+from illama_seg.visualization.streams import animate_stream
 
 
 @dataclass
@@ -32,15 +33,21 @@ class Band:
         rows: rows of pixels whose labels were given, with this band.
         seconds: from the last row of the band to its labels.
         kept_rows: rows of patches whose keys and values are kept.
+        kept_bytes: memory of these.
     """
 
     rows: int
     seconds: float
     kept_rows: int
+    kept_bytes: int
 
 
 def stream_file(
-    model: nn.Module, path: str | Path, out: str | Path, rows_at_once: int | None = None
+    model: nn.Module,
+    path: str | Path,
+    out: str | Path,
+    rows_at_once: int | None = None,
+    animation: bool = False,
 ) -> dict[str, Any]:
     """Segment an image row by row; or a video, whose frames are the next rows each.
 
@@ -52,6 +59,7 @@ def stream_file(
         path: image, or video of lines, such as a line camera's.
         out: folder.
         rows_at_once: rows of pixels that arrive together; a band by default.
+        animation: write ``out/NAME_stream.gif``, the image while its rows arrive.
 
     Returns:
         ``band_rows``, ``median_seconds`` and ``slowest_seconds`` of a band, and
@@ -96,7 +104,15 @@ def stream_file(
         slowest_seconds=max(seconds),
         bands=[vars(band) for band in bands],
     )
-    _write(model, out / path.stem, np.concatenate(rows), labels)
+    image = np.concatenate(rows)
+    found = np.concatenate([part for part in labels if len(part)])
+    if image.shape[2] != 3:
+        image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+    _write(model, out / path.stem, image, found)
+    if animation:
+        palette = dataset_meta(model)['palette']
+        target = out / f'{path.stem}_stream.gif'
+        animate_stream(target, image, found, palette, bands)
     write_whole(out / f'{path.stem}_stream.json', json.dumps(numbers, indent=1))
     return numbers
 
@@ -106,7 +122,8 @@ def _note(
 ) -> None:
     if given:
         seconds = time.perf_counter() - start
-        bands.append(Band(segmentor.rows, seconds, segmentor.kept_rows))
+        kept = segmentor.kept_rows, segmentor.kept_bytes
+        bands.append(Band(segmentor.rows, seconds, *kept))
 
 
 def _lines(path: Path, rows_at_once: int | None) -> Iterator[np.ndarray]:
@@ -119,11 +136,9 @@ def _lines(path: Path, rows_at_once: int | None) -> Iterator[np.ndarray]:
         reader.release()
 
 
-def _write(model: nn.Module, stem: Path, image: np.ndarray, parts: list) -> None:
+def _write(model: nn.Module, stem: Path, image: np.ndarray, labels: np.ndarray) -> None:
     meta = dataset_meta(model)
-    labels = np.concatenate([part for part in parts if len(part)])
     write_image(stem.with_name(f'{stem.name}_labels.png'), annotation_ids(meta)[labels])
-    picture = image if image.shape[2] == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
-    painted = overlay(picture, labels, meta['palette'], 0.5)
+    painted = overlay(image, labels, meta['palette'], 0.5)
     suffix = '.jpg' if max(painted.shape) < 65_500 else '.png'
     write_image(stem.with_name(f'{stem.name}_overlay{suffix}'), painted)

@@ -65,6 +65,12 @@ class StreamSegmentor:
         """Number of rows of patches whose keys and values are kept."""
         return 0 if self._reading is None else self._reading.kept_rows
 
+    @property
+    def kept_bytes(self) -> int:
+        """Memory of the keys and values that are kept."""
+        keys = () if self._reading is None else self._reading.keys
+        return sum(part.nbytes for pair in keys for part in pair)
+
     def push(self, rows: np.ndarray) -> np.ndarray:
         """Take the next rows of the image.
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.registry import MODELS, DefaultScope
+from PIL import Image
 from tiny_run import ROOT, run_tool
 
 from illama_seg.apis import StreamSegmentor, load_config, load_segmentor
@@ -77,6 +78,22 @@ def test_an_image_is_segmented_by_rows(saved, image, tmp_path, rows, capsys):
     assert [band['rows'] for band in bands] == [8, 16, 24, 32, 40, 45]
     assert [band['kept_rows'] for band in bands] == [1, 2, 3, 4, 5, 6]
     assert all(band['seconds'] > 0 for band in bands)
+
+
+def test_the_animation_shows_the_rows_arrive(saved, image, tmp_path):
+    cv2.imwrite(str(tmp_path / 'a.png'), image)
+    out = tmp_path / 'out'
+    run_tool('stream', *saved, tmp_path / 'a.png', '--out', out, '--animation')
+    with Image.open(out / 'a_stream.gif') as animation:
+        assert animation.n_frames == 1 + 6  # nothing, and six bands
+        frames = []
+        for number in (0, 3, 6):
+            animation.seek(number)
+            frames.append(np.asarray(animation.convert('RGB')).astype(int))
+    # What is not there yet is grey; it becomes less.
+    grey = [(abs(frame - 235).max(axis=2) < 8).sum() for frame in frames]
+    assert grey[0] > grey[1] > grey[2]
+    assert (out / 'a_stream.gif').stat().st_size < 2**20
 
 
 def test_the_frames_of_a_video_are_the_next_rows(saved, image, tmp_path):
