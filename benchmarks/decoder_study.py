@@ -210,8 +210,8 @@ def scores(results: Path) -> dict[tuple[str, str], dict[int, dict]]:
 
 def spread(values: Sequence[float]) -> str:
     """Mean and sample deviation."""
-    deviation = statistics.stdev(values) if len(values) > 1 else float('nan')
-    return f'{statistics.fmean(values):.1f} ± {deviation:.1f}'
+    mean = f'{statistics.fmean(values):.1f}'
+    return f'{mean} ± {statistics.stdev(values):.1f}' if len(values) > 1 else mean
 
 
 def report(results: Path) -> str:
@@ -268,7 +268,8 @@ def draw(results: Path, path: Path) -> None:
                 curves.append(np.nanmean(iou, axis=1))
             axis.plot(np.mean(curves, axis=0), height, label=GROUPS[key[0]].title)
         axis.set(title=title, xlabel='mean IoU of the classes there, %')
-        axis.legend(loc='lower right', fontsize=8)
+        if axis.lines:
+            axis.legend(loc='lower right', fontsize=8)
     axes[0].set(ylabel='height in the image, 0 at the top')
     axes[0].invert_yaxis()
     figure.tight_layout()
