@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from illama_seg.backbones import ILLaMA, Reading
+from illama_seg.backbones.sequence import needs_height
 from illama_seg.errors import UserError
 from illama_seg.heads import ClassTokenHead, LinearHead
 
@@ -48,11 +49,11 @@ class StreamSegmentor:
         chunk = backbone.chunk_rows if backbone.attn_mask == 'chunked' else 1
         self.band_rows = chunk * self._patch
         self._total = None if height is None else -(-height // self._patch)
-        by_rows = backbone.pos_embed is not None and backbone.pos_axes == 'grid'
-        if self._total is None and by_rows:
+        if self._total is None and needs_height(backbone):
             raise UserError(
-                'the positional embedding is resized to the whole image: expected '
-                "its height, or a model with model.backbone.pos_axes='columns'"
+                'the positions are scaled to the whole image: expected its height, or '
+                "a model with model.backbone.pos_axes='columns' and rotary_grid="
+                "'raster' or 'neighbour'"
             )
         self.rows = 0
         self._reading: Reading | None = None

@@ -1,6 +1,7 @@
 """Checks of the backbone's arguments."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -61,6 +62,25 @@ def check_images(x: Tensor, in_channels: int) -> None:
 def check_rows(option: str, value: int | None, lowest: int = 1) -> None:
     if value is not None and value < lowest:
         raise UserError(f'ILLaMA {option}={value}: expected {lowest} or more, or None')
+
+
+def check_rotary(kind: str, img_size: Any, with_rotary: bool, head_dim: int) -> None:
+    """Refuse rotary positions that have no effect, or no place."""
+    if kind == 'raster' and img_size is not None:
+        raise UserError(
+            f"ILLaMA rotary_img_size={img_size} has no effect with rotary_grid='raster'"
+            ': expected None, or another rotary_grid'
+        )
+    if kind != 'raster' and not with_rotary:
+        raise UserError(
+            f'ILLaMA rotary_grid={kind!r} has no effect with with_rotary=False: '
+            "expected 'raster'"
+        )
+    if kind == 'axial' and head_dim % 4:
+        raise UserError(
+            f"ILLaMA rotary_grid='axial' with heads of {head_dim} channels: expected a "
+            'multiple of 4 (embed_dims / num_heads)'
+        )
 
 
 def check_together(

@@ -14,6 +14,7 @@ from illama_seg.backbones.arguments import (
     check_choice,
     check_frozen_stages,
     check_images,
+    check_rotary,
     check_rows,
     check_together,
     resolve_grid,
@@ -35,6 +36,7 @@ from illama_seg.layers import (
     FFNS,
     MASKS,
     NORMS,
+    ROTARY_GRIDS,
     Block,
     PatchEmbed,
     SoftMask,
@@ -85,6 +87,12 @@ class ILLaMA(BaseModule):
             every column, the same in all rows: an image may then have any number of
             rows. Positions of a grid are averaged over the rows when they are loaded.
         with_rotary: turn queries and keys by rotary positions.
+        rotary_grid: places of the patches of an image of another size than in training:
+            'raster' counts them (the released models), 'scaled' and 'neighbour' keep
+            rows and columns where they were, 'axial' has two positions, see
+            :func:`illama_seg.layers.grid_table`.
+        rotary_img_size: side, or (height, width), in pixels, of the images that the
+            rotary positions were trained on; ``img_size`` by default.
         frozen_stages: -1 trains everything, 0 freezes the embeddings, k also the first
             k blocks: no gradient, and no stochastic depth in them.
         lora: ``dict(r=8, lora_alpha=16)`` freezes all weights and trains adapters of
@@ -130,6 +138,8 @@ class ILLaMA(BaseModule):
         memory_rows: int | None = None,
         num_queries: int = 0,
         soft_mask_norm: float = 0.0,
+        rotary_grid: str = 'raster',
+        rotary_img_size: int | tuple[int, int] | None = None,
     ) -> None:
         super().__init__(init_cfg)
         check_choice('out_type', out_type, ('featmap', 'cls_token', 'raw'))
@@ -138,6 +148,7 @@ class ILLaMA(BaseModule):
         check_choice('norm', norm, tuple(NORMS))
         check_choice('cls_position', cls_position, ('last', 'first'))
         check_choice('pos_axes', pos_axes, ('grid', 'columns'))
+        check_choice('rotary_grid', rotary_grid, ROTARY_GRIDS)
         check_together(
             attn_mask=attn_mask,
             cls_position=cls_position,
@@ -162,6 +173,9 @@ class ILLaMA(BaseModule):
         self.pos_axes, self.memory_rows = pos_axes, memory_rows
         self.chunk_rows = chunk_rows
         self.grid_size = resolve_grid(img_size, patch_size)
+        check_rotary(rotary_grid, rotary_img_size, with_rotary, embed_dims // num_heads)
+        self.rotary_grid = rotary_grid
+        self.train_grid = resolve_grid(rotary_img_size or img_size, patch_size)
         if pos_axes == 'columns':
             self.grid_size = 1, self.grid_size[1]
         # A tensor, always on the CPU: a schedule recompiles nothing.
@@ -376,7 +390,7 @@ class ILLaMA(BaseModule):
         x = join_class_slot(x, cls_token, self.cls_position)
         if self.pos_embed is not None:
             x = x + positions(self, grid)
-        rotary = rotary_of(self, x.size(1), x.device)
+        rotary = rotary_of(self, (0, grid[0]), grid, x.device, self.cls_position)
         rate, seen = self.soft_mask(), mask_of_image(self, grid, x.device)
         indices = self.out_indices if out_indices is None else out_indices
         outputs = []

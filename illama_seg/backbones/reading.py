@@ -16,8 +16,8 @@ from torch import Tensor
 from illama_seg.backbones.sequence import (
     as_map,
     class_token,
-    has_row_positions,
     mask_of_band,
+    needs_height,
     rotary_of,
     run_block,
     with_positions,
@@ -69,7 +69,7 @@ def read(
     is_whole = reading is None and total_rows in (None, rows)
     if reading:
         total_rows = reading.total_rows
-    elif is_whole and has_row_positions(backbone):
+    elif is_whole and needs_height(backbone):
         total_rows = rows
     _check_band(backbone, reading, x, (first, rows, width), total_rows)
     x = with_positions(backbone, x, width, first, total_rows)
@@ -78,12 +78,13 @@ def read(
     if has_class_token:
         cls_token = class_token(backbone).expand(len(x), -1, -1)
         x = join_class_slot(x, cls_token, 'last')
-    rotary = rotary_of(backbone, x.size(1), x.device, first * width)
+    grid, band = (total_rows or first + rows, width), (first, first + rows)
+    position = 'last' if has_class_token else None
+    rotary = rotary_of(backbone, band, grid, x.device, position)
     memory, rate, seen = backbone.memory_rows, backbone.soft_mask(), None
     is_plain = backbone.attn_mask == 'strict' and reading is None and memory is None
     if not (has_class_token or is_plain):  # else a block has its own mask
         kept_from = first - reading.kept_rows if reading else 0
-        band = first, first + rows
         seen = mask_of_band(backbone, band, width, x.device, kept_from)
     maps, kept = [], []
     pasts = reading.keys if reading else [None] * len(backbone.blocks)
@@ -109,7 +110,8 @@ def ask(reading: Reading, offsets: Tensor) -> Tensor:
     backbone, width = reading.backbone, reading.width
     batch = reading.keys[0].k.size(0)
     x = (class_token(backbone) + offsets).expand(batch, -1, -1)
-    rotary = rotary_of(backbone, 1, x.device, reading.rows * width)
+    end = reading.rows, reading.rows
+    rotary = rotary_of(backbone, end, (reading.rows, width), x.device, 'last')
     for block, keys in zip(backbone.blocks, reading.keys, strict=True):
         x, _ = run_block(backbone, block, x, rotary, 0.0, image=keys)
     return x

@@ -8,6 +8,8 @@ from torch.utils.checkpoint import checkpoint
 
 from illama_seg.layers import (
     Keys,
+    class_table,
+    grid_table,
     resize_pos_embed,
     rotary_table,
     seen_keys,
@@ -27,6 +29,12 @@ def positions(backbone: Any, grid: tuple[int, int]) -> Tensor:
 def has_row_positions(backbone: Any) -> bool:
     """Return whether a learnable position depends on the number of rows."""
     return backbone.pos_embed is not None and backbone.pos_axes == 'grid'
+
+
+def needs_height(backbone: Any) -> bool:
+    """Return whether any position depends on the number of rows."""
+    scaled = backbone.with_rotary and backbone.rotary_grid in ('scaled', 'axial')
+    return scaled or has_row_positions(backbone)
 
 
 def with_positions(
@@ -60,13 +68,38 @@ def class_token(backbone: Any) -> Tensor:
 
 
 def rotary_of(
-    backbone: Any, num_tokens: int, device: torch.device, first: int = 0
+    backbone: Any,
+    rows: tuple[int, int],
+    grid: tuple[int, int],
+    device: torch.device,
+    cls_position: str | None = None,
 ) -> Tensor | None:
-    """Return the rotary table of tokens from position ``first`` on, if there is one."""
+    """Return the rotary table of the patches of some rows, if there is one.
+
+    Args:
+        backbone: whose.
+        rows: first row, and the one after the last.
+        grid: (rows, columns) of the whole image.
+        device: of the table.
+        cls_position: 'first' or 'last' where a class token is among them, else None.
+
+    Returns:
+        (n, d / 2, 2) for n tokens.
+    """
     if not backbone.with_rotary:
         return None
     head_dim = backbone.embed_dims // backbone.num_heads
-    return rotary_table(num_tokens, head_dim, device, first)
+    kind = backbone.rotary_grid
+    if kind == 'raster':
+        count = (rows[1] - rows[0]) * grid[1] + (cls_position is not None)
+        return rotary_table(count, head_dim, device, rows[0] * grid[1])
+    trained, options = backbone.train_grid, dict(head_dim=head_dim, device=device)
+    patches = grid_table(kind, rows, grid, trained, **options)
+    if cls_position is None:
+        return patches
+    token = class_table(kind, trained, **options)
+    parts = [patches, token] if cls_position == 'last' else [token, patches]
+    return torch.cat(parts)
 
 
 def mask_of_band(

@@ -194,6 +194,7 @@ def _check_parts(backbone: ILLaMA) -> None:
         'attn_mask': (backbone.attn_mask, 'strict'),
         'cls_position': (backbone.cls_position, 'last'),
         'with_rotary': (backbone.with_rotary, True),
+        'rotary_grid': (backbone.rotary_grid, 'raster'),
         'memory_rows': (backbone.memory_rows, None),
         'lora': (backbone.lora, None),
         'ffn': ('swiglu' if hasattr(block.mlp, 'fc3') else 'mlp', 'swiglu'),

@@ -27,7 +27,13 @@ from illama_seg.layers.linear_layer import (
 )
 from illama_seg.layers.mlp import MLP
 from illama_seg.layers.pos_embed import PatchEmbed, join_class_slot, resize_pos_embed
-from illama_seg.layers.rotary import apply_rotary, rotary_table
+from illama_seg.layers.rotary import (
+    ROTARY_GRIDS,
+    apply_rotary,
+    class_table,
+    grid_table,
+    rotary_table,
+)
 from illama_seg.layers.seen import seen_keys, with_class_token
 from illama_seg.layers.swiglu import SwiGLU, swiglu_hidden_dims
 
@@ -37,6 +43,7 @@ __all__ = [
     'MLP',
     'NORMS',
     'NORM_EPS',
+    'ROTARY_GRIDS',
     'Block',
     'DropPath',
     'Keys',
@@ -51,7 +58,9 @@ __all__ = [
     'automatic_product',
     'causal_attention',
     'check_linear_asked',
+    'class_table',
     'conv_of_enlarged',
+    'grid_table',
     'join_class_slot',
     'linear',
     'make_norm',

@@ -107,6 +107,9 @@ def test_a_graph_for_any_size_is_the_model(tmp_path):
         dict(attn_mask='modified', cls_position='first'),
         dict(ffn='mlp', norm='layer', with_rotary=False),
         dict(with_pos_embed=False),
+        dict(rotary_grid='scaled'),
+        dict(rotary_grid='neighbour', attn_mask='strict'),
+        dict(rotary_grid='axial', attn_mask='bidirectional'),
     ],
     ids=str,
 )

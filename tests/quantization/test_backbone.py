@@ -45,6 +45,7 @@ VARIANTS = [dict(attn_mask=mask) for mask in MASKS if mask != 'modified'] + [
     dict(attn_mask='modified', cls_position='first'),
     dict(soft_mask_rate=0.5),
     dict(ffn='mlp', norm='layer'),
+    dict(rotary_grid='axial'),
 ]
 
 
