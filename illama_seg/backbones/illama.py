@@ -204,6 +204,8 @@ class ILLaMA(BaseModule):
         self.lora = lora
         if lora is not None:
             add_lora(self, lora)
+            if self.query_offsets is not None:
+                self.query_offsets.requires_grad_(True)
         self.frozen_stages = check_frozen_stages(frozen_stages, len(self.blocks))
         self._freeze()
 
@@ -313,6 +315,11 @@ class ILLaMA(BaseModule):
             UserError: if the mask is another than 'chunked', or rows is below 1.
         """
         check_rows('chunk_rows', rows)
+        if rows is None and self.memory_rows is not None:
+            raise UserError(
+                f'ILLaMA chunk_rows=None with memory_rows={self.memory_rows}: expected '
+                'a number of rows'
+            )
         if self.attn_mask != 'chunked':
             raise UserError(
                 f'ILLaMA chunk_rows={rows} has no effect with attn_mask='
@@ -376,7 +383,8 @@ class ILLaMA(BaseModule):
         Returns:
             One entry per out index. 'featmap': (B, C, ceil(H / P), ceil(W / P)) for
             patch size P; 'cls_token': (B, C); 'raw': (B, N + 1, C), N patches. With
-            queries, their tokens (B, num_queries, C) are one more.
+            queries, and without the argument ``out_indices``, their tokens
+            (B, num_queries, C) are one more.
 
         Raises:
             UserError: if ``x`` is not a batch of images of in_channels.

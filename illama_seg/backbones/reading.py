@@ -7,7 +7,6 @@ class token: see :meth:`illama_seg.backbones.ILLaMA.ask`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +25,7 @@ from illama_seg.errors import UserError
 from illama_seg.layers import Keys, join_class_slot
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reading:
     """An image, or its rows so far, as its backbone has read it.
 
@@ -37,7 +36,7 @@ class Reading:
         rows: number of rows of patches read.
         width: patches in a row.
         total_rows: rows of the whole image, None if that is not known.
-        maps: of the band that was read last, as the backbone returns them.
+        maps: (B, C, h, w) of the band that was read last, one for each out index.
         is_complete: no more rows can follow.
     """
 
@@ -66,26 +65,30 @@ def read(
     height = images.shape[2]
     x, (rows, width) = backbone.patch_embed(images)
     first = reading.rows if reading else 0
+    _check_total(reading, total_rows)
     is_whole = reading is None and total_rows in (None, rows)
     if reading:
         total_rows = reading.total_rows
     elif is_whole and needs_height(backbone):
         total_rows = rows
-    _check_band(backbone, reading, x, (first, rows, width), total_rows)
+    is_whole_band = height % patch == 0
+    band = first, rows, width, is_whole_band
+    _check_band(backbone, reading, x, band, total_rows)
     x = with_positions(backbone, x, width, first, total_rows)
     # Eq. 2 and a bidirectional mask read the class token too.
     has_class_token = backbone.attn_mask in ('soft', 'bidirectional')
     if has_class_token:
         cls_token = class_token(backbone).expand(len(x), -1, -1)
         x = join_class_slot(x, cls_token, 'last')
-    grid, band = (total_rows or first + rows, width), (first, first + rows)
+    grid = total_rows or first + rows, width
     position = 'last' if has_class_token else None
-    rotary = rotary_of(backbone, band, grid, x.device, position)
+    rotary = rotary_of(backbone, (first, first + rows), grid, x.device, position)
     memory, rate, seen = backbone.memory_rows, backbone.soft_mask(), None
     is_plain = backbone.attn_mask == 'strict' and reading is None and memory is None
     if not (has_class_token or is_plain):  # else a block has its own mask
         kept_from = first - reading.kept_rows if reading else 0
-        seen = mask_of_band(backbone, band, width, x.device, kept_from)
+        between = first, first + rows
+        seen = mask_of_band(backbone, between, width, x.device, kept_from)
     maps, kept = [], []
     pasts = reading.keys if reading else [None] * len(backbone.blocks)
     for index, (block, past) in enumerate(zip(backbone.blocks, pasts, strict=True)):
@@ -94,12 +97,15 @@ def read(
             keys = Keys(*(part[:, :, :-1] for part in keys))
         if memory is not None:
             forgotten = max(0, keys.k.size(2) - memory * width)
-            keys = Keys(*(part[:, :, forgotten:] for part in keys))
+            if forgotten:  # a copy: a part would hold on to all of it
+                keys = Keys(*(part[:, :, forgotten:].clone() for part in keys))
         kept.append(keys)
         if index in backbone.out_indices:
             patches = x[:, : rows * width]
             maps.append(as_map(patches, (rows, width)))
-    is_last = height % patch > 0 or first + rows == total_rows
+    is_last = not is_whole_band or first + rows == total_rows
+    if backbone.attn_mask == 'chunked' and backbone.chunk_rows:
+        is_last |= (first + rows) % backbone.chunk_rows > 0
     return Reading(
         backbone, tuple(kept), first + rows, width, total_rows, tuple(maps), is_last
     )
@@ -121,7 +127,7 @@ def _check_band(
     backbone: Any,
     reading: Reading | None,
     x: Tensor,
-    band: Sequence[int],
+    band: tuple[int, int, int, bool],
     total_rows: int | None,
 ) -> None:
     """Refuse what cannot be read.
@@ -129,7 +135,7 @@ def _check_band(
     Raises:
         UserError: says why.
     """
-    first, rows, width = band
+    first, rows, width, is_whole_band = band
     if backbone.cls_position != 'last' or backbone.attn_mask == 'modified':
         raise UserError(
             'a reading is of patches that see no class token before them: use cls_'
@@ -156,19 +162,41 @@ def _check_band(
             f'the image has {total_rows} rows of patches, and {first} were read: a '
             f'band of {rows} more does not fit; expected {total_rows - first} or fewer'
         )
+    chunk = backbone.chunk_rows
+    if in_parts and backbone.attn_mask == 'chunked':
+        is_last = total_rows in (None, first + rows) or not is_whole_band
+        if chunk is None or ((first + rows) % chunk and not is_last):
+            raise UserError(
+                f'bands of the mask chunked are whole chunks, chunk_rows={chunk}, but '
+                f'for the last one: {first} rows of patches were read before, and this '
+                f'band has {rows}'
+            )
     if reading is None:
         return
     if reading.backbone is not backbone:
-        raise UserError('the reading is of another backbone: read with that one')
+        raise UserError(
+            'reading= is of another backbone: expected one of this backbone, or None'
+        )
     batch = reading.keys[0].k.size(0)
     if (len(x), width) != (batch, reading.width):
         raise UserError(
             f'a band of {len(x)} images of {width} patches a row does not continue a '
             f'reading of {batch} images of {reading.width}'
         )
-    chunk = backbone.chunk_rows
-    if backbone.attn_mask == 'chunked' and (chunk is None or first % chunk):
+
+
+def _check_total(reading: Reading | None, total_rows: Any) -> None:
+    """Refuse a number of rows that is none, or another than before.
+
+    Raises:
+        UserError: names both.
+    """
+    if total_rows is None:
+        return
+    if type(total_rows) is not int or total_rows < 1:
+        raise UserError(f'total_rows={total_rows!r}: expected an integer from 1 on')
+    if reading is not None and total_rows != reading.total_rows:
         raise UserError(
-            f'bands of the mask chunked are whole chunks, chunk_rows={chunk}, but for '
-            f'the last one; {first} rows of patches were read before'
+            f'total_rows={total_rows}, but the first band was of an image of '
+            f'{reading.total_rows}: expected the same, or None'
         )

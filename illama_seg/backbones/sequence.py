@@ -57,7 +57,8 @@ def with_positions(
     if not has_row_positions(backbone):
         first, total_rows = 0, None
     grid = total_rows or x.size(1) // width, width
-    return x + positions(backbone, grid)[:, first * width :][:, : x.size(1)]
+    patches = positions(backbone, grid)[:, :-1]  # without the class token's
+    return x + patches[:, first * width : first * width + x.size(1)]
 
 
 def class_token(backbone: Any) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os.path as osp
 import traceback
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mmengine.fileio import isdir, list_dir_or_file
 from mmengine.registry import DATASETS
@@ -57,7 +58,9 @@ class CheckedSegDataset(BaseSegDataset):
         later = lazy_init or groups is not None
         super().__init__(img_suffix=suffixes, lazy_init=later, **kwargs)
         if groups is not None:
-            self._metainfo.update(grouped(self._metainfo, groups))
+            known = self.METAINFO.get('classes') or self._metainfo.get('classes') or ()
+            united = grouped(self._metainfo, groups, len(known))
+            self._metainfo.update(united)
             self.label_map = self._metainfo['label_map']
         if later and not lazy_init:
             self.full_init()
@@ -119,34 +122,48 @@ class CheckedSegDataset(BaseSegDataset):
             ) from error
 
 
-def grouped(meta: Mapping, groups: Mapping[str, Sequence[str]]) -> dict:
+def grouped(
+    meta: Mapping, groups: Mapping[str, Sequence[str]], num_ids: int
+) -> dict[str, Any]:
     """Return the metadata of a data set whose classes are united.
 
     Args:
         meta: of the data set.
         groups: name of a new class -> names of classes.
+        num_ids: number of classes in the files, of which ``meta`` may have some.
 
     Returns:
         ``classes``, ``palette`` (the first of each group) and ``label_map``.
 
     Raises:
-        UserError: if a group names no class, or one of another group.
+        UserError: if a group is no list of names, names no class, or one twice.
     """
-    classes = meta['classes']
+    classes = list(meta.get('classes') or ())
+    if not isinstance(groups, Mapping) or not groups:
+        raise UserError(
+            f'groups={groups}: expected a dict of new classes, '
+            "such as dict(ground=['road', 'sidewalk'])"
+        )
     numbers: dict[str, int] = {}
     for number, (group, names) in enumerate(groups.items()):
+        if not names or not isinstance(names, list | tuple):
+            raise UserError(
+                f'groups.{group}={names!r}: expected a list of names of classes'
+            )
         for name in names:
             if name not in classes or name in numbers:
-                found = 'is in two groups' if name in numbers else 'is no class'
+                found = 'is named twice' if name in numbers else 'is no class'
                 raise UserError(
                     f'groups.{group}: {name!r} {found}, expected each once at most of '
                     f'{", ".join(classes)}'
                 )
             numbers[name] = number
-        if not names:
-            raise UserError(f'groups.{group}=[]: expected names of classes')
-    label_map = dict(meta['label_map'] or {})
-    for old, name in enumerate(classes):
+    # Of some classes of a data set, label_map has their numbers.
+    before = meta.get('label_map') or {}
+    label_map = dict(before)
+    for old in range(num_ids):
+        number = before.get(old, old)
+        name = classes[number] if number < len(classes) else ''
         label_map[old] = numbers.get(name, IGNORED)
     palette = [meta['palette'][classes.index(names[0])] for names in groups.values()]
     return dict(classes=tuple(groups), palette=palette, label_map=label_map)

@@ -9,7 +9,7 @@ it holds queries, keys and values in three layers.
 A ``LlamaModel`` knows no images: it takes the patches of :func:`embed_images` as
 ``inputs_embeds``. Its only word, number 0, is the class token.
 
-Needs transformers.
+Needs transformers 5.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from illama_seg.backbones.arguments import check_images
 from illama_seg.backbones.illama import ILLaMA
-from illama_seg.backbones.sequence import class_token, with_positions
+from illama_seg.backbones.sequence import class_token, needs_height, with_positions
 from illama_seg.errors import UserError
 from illama_seg.layers import NORM_EPS
 
@@ -42,7 +43,8 @@ def to_llama_model(backbone: ILLaMA) -> Any:
     """Make a ``LlamaModel`` with the weights of a backbone.
 
     Save it by its ``save_pretrained``. The final norm is that of the class token, or
-    has weights of one where the backbone has none.
+    has weights of one where the backbone has none. Learnable queries are not part of
+    it.
 
     Args:
         backbone: with the parts of LLaMA and a strictly causal mask.
@@ -109,12 +111,20 @@ def load_llama_model(backbone: ILLaMA, llama: Any) -> None:
     Args:
         backbone: with the parts of LLaMA and a strictly causal mask.
         llama: ``LlamaModel`` of the same size, from :func:`to_llama_model` or
-            ``LlamaModel.from_pretrained``.
+            ``LlamaModel.from_pretrained``; or a ``LlamaForCausalLM`` with one.
 
     Raises:
         UserError: if the two models differ in size or parts.
     """
     _check_parts(backbone)
+    library = _library()
+    if isinstance(llama, library.LlamaForCausalLM):
+        llama = llama.model
+    if not isinstance(llama, library.LlamaModel):
+        raise UserError(
+            f'llama is of {type(llama).__name__}: expected a LlamaModel, as from '
+            'LlamaModel.from_pretrained'
+        )
     config = llama.config
     found = dict(
         hidden_size=backbone.embed_dims,
@@ -122,6 +132,7 @@ def load_llama_model(backbone: ILLaMA, llama: Any) -> None:
         num_hidden_layers=len(backbone.blocks),
         num_attention_heads=backbone.num_heads,
         num_key_value_heads=backbone.num_heads,
+        head_dim=backbone.embed_dims // backbone.num_heads,
         rms_norm_eps=NORM_EPS,
         attention_bias=True,
         mlp_bias=False,
@@ -134,7 +145,11 @@ def load_llama_model(backbone: ILLaMA, llama: Any) -> None:
                 f'the LlamaModel has {name}={value}: the backbone takes {expected}'
             )
     rotary = config.rope_parameters
-    if rotary.get('rope_theta') != 10_000.0 or rotary.get('rope_type') != 'default':
+    whole = rotary.get('partial_rotary_factor', 1.0) == 1.0
+    plain = (
+        rotary.get('rope_theta') == 10_000.0 and rotary.get('rope_type') == 'default'
+    )
+    if not (whole and plain):
         raise UserError(
             f'the LlamaModel has rope_parameters={rotary}: the backbone takes the '
             "rope_type 'default' with rope_theta 10000"
@@ -169,8 +184,24 @@ def embed_images(
 
     Returns:
         (B, N, C), in raster order: ``inputs_embeds``.
+
+    Raises:
+        UserError: if the band lies outside the image, or the backbone is no LLaMA.
     """
-    x, (_, width) = backbone.patch_embed(images)
+    _check_parts(backbone)
+    check_images(images, backbone.patch_embed.proj.in_channels)
+    x, (rows, width) = backbone.patch_embed(images)
+    end = total_rows if total_rows is not None else rows
+    known = total_rows is not None or first_row == 0 or not needs_height(backbone)
+    if (
+        first_row < 0
+        or not known
+        or (total_rows is not None and first_row + rows > end)
+    ):
+        raise UserError(
+            f'first_row={first_row} of total_rows={total_rows}, a band of {rows}: '
+            'expected a band inside the image, and its rows of patches'
+        )
     return with_positions(backbone, x, width, first_row, total_rows)
 
 
@@ -179,7 +210,7 @@ def _library() -> Any:
         return importlib.import_module('transformers')
     except ImportError as error:
         raise UserError(
-            'a LlamaModel needs transformers: pip install transformers'
+            "a LlamaModel needs transformers 5: pip install 'transformers>=5'"
         ) from error
 
 
@@ -189,6 +220,11 @@ def _check_parts(backbone: ILLaMA) -> None:
     Raises:
         UserError: names the argument of the backbone.
     """
+    if not isinstance(backbone, ILLaMA):
+        raise UserError(
+            f'backbone is of {type(backbone).__name__}: expected an ILLaMA, such as '
+            'the backbone of a segmentor'
+        )
     block: Any = backbone.blocks[0]
     parts = {
         'attn_mask': (backbone.attn_mask, 'strict'),

@@ -80,7 +80,9 @@ def renormalised_attention(
     O = sum_j S_ij P_ij v_j / (sum_j S_ij P_ij)^b, with P and S of
     :func:`soft_causal_attention`. b = 0 is Eq. 2; a = 0 and b = 1 is Eq. 1, LLaMA's
     own; with a = 1 all sums are one, and b does nothing. The sums are the output for
-    values of one, a channel more: exact, also in the gradients, in O(N) memory.
+    values of one, in more channels: exact, also in the gradients, in O(N) memory.
+    Computed in float32 or wider: sums of rows that see little would vanish in half
+    precision.
 
     Args:
         q, k, v, soft_mask_rate, impl: see :func:`soft_causal_attention`.
@@ -89,20 +91,22 @@ def renormalised_attention(
     Returns:
         (B, h, N, d).
     """
-    dims = q.shape[-1]
+    dims, dtype = q.shape[-1], v.dtype
+    q, k, v = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (q, k, v))
     wide = dims + _MORE_CHANNELS
     ones = v.new_zeros(*v.shape[:-1], _MORE_CHANNELS)
     ones[..., 0] = 1
     more = (0, _MORE_CHANNELS)
     q = F.pad(q * (wide / dims) ** 0.5, more)  # they scale by their own width
-    out = soft_causal_attention(
-        q, F.pad(k, more), torch.cat([v, ones], dim=-1), soft_mask_rate, impl
-    )
-    sums = out[..., dims : dims + 1].to(torch.promote_types(out.dtype, torch.float32))
+    with torch.autocast(q.device.type, enabled=False):
+        out = soft_causal_attention(
+            q, F.pad(k, more), torch.cat([v, ones], dim=-1), soft_mask_rate, impl
+        )
+    sums = out[..., dims : dims + 1]
     # The square of a smaller one would be zero in the gradient.
     sums = sums.clamp_min(torch.finfo(sums.dtype).tiny ** 0.5)
     power = -torch.as_tensor(soft_mask_norm, dtype=sums.dtype)
-    return (out[..., :dims] * sums**power).to(out.dtype)
+    return (out[..., :dims] * sums**power).to(dtype)
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -241,12 +241,29 @@ def test_groups_unite_classes_and_ignore_the_others(root):
     assert annotation_ids(dataset.metainfo).tolist() == [0, 3]
 
 
+def test_groups_of_some_classes_keep_the_ids_of_the_files(root):
+    labels = np.arange(12, dtype=np.uint8).repeat(4)[:48].reshape(6, 8)
+    for name in 'ab':
+        write(root, name, image=np.zeros((6, 8, 3), np.uint8), labels=labels)
+    some = dict(classes=('Road', 'Sky'))
+    groups = dict(ground=['Road'], above=['Sky'])
+    found = build(root, 'camvid', metainfo=some, groups=groups)[0]['gt_seg_map']
+    expected = np.full((6, 8), 255)
+    expected[labels == 3], expected[labels == 0] = 0, 1
+    assert (found == expected).all()
+
+
 @pytest.mark.parametrize(
     ('groups', 'message'),
     [
-        (dict(a=['Sky'], b=['Sky']), "groups.b: 'Sky' is in two groups"),
+        (dict(a=['Sky'], b=['Sky']), "groups.b: 'Sky' is named twice"),
+        (dict(a=['Sky', 'Sky']), "groups.a: 'Sky' is named twice"),
+        (dict(a='Sky'), "groups.a='Sky': expected a list"),
+        (dict(a=None), 'groups.a=None: expected a list'),
+        ({}, 'groups={}: expected a dict'),
+        (['Sky'], r"groups=\['Sky'\]: expected a dict"),
         (dict(a=['sky']), "groups.a: 'sky' is no class, expected .* Sky, Building"),
-        (dict(a=['Sky'], b=[]), r'groups.b=\[\]: expected names'),
+        (dict(a=['Sky'], b=[]), r'groups.b=\[\]: expected a list'),
     ],
 )
 def test_groups_that_fit_no_class_are_named(root, groups, message):

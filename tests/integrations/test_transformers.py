@@ -162,6 +162,7 @@ def test_what_is_no_llama_is_refused(options, name):
         (dict(num_key_value_heads=1), 'num_key_value_heads'),
         (dict(attention_bias=False), 'attention_bias'),
         (dict(rms_norm_eps=1e-5), 'rms_norm_eps'),
+        (dict(head_dim=16), 'head_dim'),
         (dict(rope_parameters=dict(rope_type='default', rope_theta=5e5)), 'rope_para'),
     ],
 )
@@ -170,5 +171,32 @@ def test_a_model_of_another_form_is_refused(options, name):
     config = transformers.LlamaConfig(
         **(to_llama_model(backbone).config.to_dict() | options)
     )
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
     with pytest.raises(UserError, match=name):
         load_llama_model(backbone, transformers.LlamaModel(config))
+    for key, value in backbone.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
+def test_a_causal_language_model_has_one_inside():
+    backbone, other = build(), build(seed=5)
+    config = to_llama_model(backbone).config
+    whole = transformers.LlamaForCausalLM(config)
+    whole.model.load_state_dict(to_llama_model(backbone).state_dict())
+    load_llama_model(other, whole)
+    for name, ours in backbone.blocks.state_dict().items():
+        assert torch.equal(ours, other.blocks.state_dict()[name]), name
+
+
+def test_other_models_are_named():
+    with pytest.raises(UserError, match='llama is of str: expected a LlamaModel'):
+        load_llama_model(build(), 'folder')
+    with pytest.raises(UserError, match='backbone is of Linear: expected an ILLaMA'):
+        to_llama_model(torch.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize('band', [(1, None), (-1, 4), (3, 4), (4, 4)])
+def test_a_band_outside_the_image_is_refused(band):
+    with pytest.raises(UserError, match='expected a band inside the image'):
+        embed_images(build(), image(2, 5), *band)
+    assert embed_images(build(pos_axes='columns'), image(2, 5), 9).shape == (2, 10, 24)

@@ -68,3 +68,18 @@ def test_a_row_whose_past_has_no_share_is_finite():
     out = renormalised_attention(q, k, v, 0.0, 1.0)
     out.sum().backward()
     assert out.isfinite().all() and q.grad.isfinite().all()
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_sharp_rows_do_not_vanish_in_half_precision(dtype):
+    q, k, v = (x.detach() for x in inputs(scale=1.0))
+    q = 6 * q
+    found = renormalised_attention(*(x.to(dtype) for x in (q, k, v)), 0.0, 1.0)
+    expected = causal_attention(*(x.to(dtype).double() for x in (q, k, v)))
+    assert found.dtype == dtype
+    assert (found.double() - expected).abs().max() < 4 * torch.finfo(dtype).eps * 3
+    with torch.autocast('cpu', torch.bfloat16):
+        again = renormalised_attention(*(x.float() for x in (q, k, v)), 0.0, 1.0)
+    torch.testing.assert_close(
+        again.double(), causal_attention(q, k, v), rtol=1e-4, atol=1e-4
+    )
