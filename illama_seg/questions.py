@@ -178,12 +178,18 @@ class Question(nn.Module):
             raise UserError(f'{path} is damaged, or no question: {error}') from error
         return question.eval()
 
-    def labels(self, logits: Tensor, size: Sequence[int]) -> Tensor:
+    def labels(
+        self,
+        logits: Tensor,
+        size: Sequence[int],
+        read_size: Sequence[int] | None = None,
+    ) -> Tensor:
         """Return class numbers of the pixels of an image.
 
         Args:
             logits: (B, K, h, w) from :func:`ask`.
             size: (height, width) of the image in pixels.
+            read_size: (height, width) in which it was read, if it was resized.
 
         Returns:
             (B, height, width) int64.
@@ -192,7 +198,10 @@ class Question(nn.Module):
         scale = self.arguments['patch_size'] // (4 if self.head.upscaling else 1)
         whole = [scale * side for side in logits.shape[2:]]
         logits = F.interpolate(logits.float(), whole, mode='bilinear')
-        logits = logits[:, :, : size[0], : size[1]]
+        height, width = read_size or size
+        logits = logits[:, :, :height, :width]
+        if (height, width) != tuple(size):
+            logits = F.interpolate(logits, tuple(size), mode='bilinear')
         if logits.size(1) == 1:
             return (logits.sigmoid() > self.head.threshold)[:, 0].long()
         return logits.argmax(1)
@@ -242,8 +251,8 @@ def ask(reading: Reading, questions: Sequence[Question]) -> list[Tensor]:
 
 def arguments_of(backbone: Any) -> dict[str, Any]:
     """Return the arguments that a backbone's outputs depend on, as JSON has them."""
-    found = {name: getattr(backbone, name) for name in ARGUMENTS}
-    found['patch_size'] = backbone.patch_embed.proj.stride[0]
+    found = {'patch_size': backbone.patch_embed.proj.stride[0]}
+    found |= {name: getattr(backbone, name) for name in ARGUMENTS}
     return json.loads(json.dumps(found))
 
 

@@ -21,19 +21,33 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--out', default='outputs', help='folder')
     parser.add_argument('--device', help="such as 'cpu'; else a GPU if there is one")
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action='extend',
+        metavar='KEY=VALUE',
+        help='override settings, such as model.backbone.memory_rows=8',
+    )
     return parser.parse_args()
 
 
 def main(args: argparse.Namespace) -> None:
-    from illama_seg.apis import ask_files, find_images, load_config, load_segmentor
+    from illama_seg.apis import (
+        ask_files,
+        find_images,
+        load_config,
+        load_segmentor,
+        parse_cfg_options,
+    )
 
     images = find_images(args.inputs, skip=args.out)
-    model = load_segmentor(load_config(args.config), args.checkpoint, args.device)
+    cfg = load_config(args.config, parse_cfg_options(args.cfg_options))
+    model = load_segmentor(cfg, args.checkpoint, args.device)
     numbers = ask_files(model, images, args.questions, args.out)
+    reading, asking = numbers['reading_seconds'], numbers['asking_seconds']
     print(
-        f'{len(images)} images read in {1e3 * numbers["reading_seconds"]:.1f} ms each, '
-        f'{len(args.questions)} questions asked in '
-        f'{1e3 * numbers["asking_seconds"]:.1f} ms (medians): {args.out}'
+        f'{args.out}: {len(images)} read in {1e3 * reading:.1f} ms each, '
+        f'{len(args.questions)} questions asked in {1e3 * asking:.1f} ms (medians)'
     )
 
 

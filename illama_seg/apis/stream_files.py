@@ -19,8 +19,10 @@ from illama_seg.apis.models import annotation_ids, dataset_meta
 from illama_seg.apis.streaming import StreamSegmentor
 from illama_seg.apis.user_errors import check_writable
 from illama_seg.apis.video import is_video, open_video, video_frames
+from illama_seg.backbones.sequence import needs_height
 from illama_seg.errors import UserError
 from illama_seg.files import write_whole
+from illama_seg.images import JPEG_SIDE
 from illama_seg.visualization.overlays import overlay
 from illama_seg.visualization.streams import animate_stream
 
@@ -51,6 +53,9 @@ def stream_file(
 ) -> dict[str, Any]:
     """Segment an image row by row; or a video, whose frames are the next rows each.
 
+    Rows and labels of the whole file are kept, to be written at its end; a
+    :class:`StreamSegmentor` alone keeps none.
+
     Writes ``out/NAME_labels.png`` (one channel, the ids of the annotations),
     ``out/NAME_overlay.jpg`` and ``out/NAME_stream.json``, the numbers returned.
 
@@ -73,7 +78,8 @@ def stream_file(
     path, out = Path(path), Path(out)
     check_writable(out)
     if is_video(path):
-        segmentor, height = StreamSegmentor(model), None
+        height = _rows_of(path) if needs_height(cast(Any, model).backbone) else None
+        segmentor = StreamSegmentor(model, height)
         pieces = _lines(path, rows_at_once)
     else:
         image = read_image(path, cast(Any, model).cfg.test_pipeline[0])
@@ -105,7 +111,7 @@ def stream_file(
         bands=[vars(band) for band in bands],
     )
     image = np.concatenate(rows)
-    found = np.concatenate([part for part in labels if len(part)])
+    found = np.concatenate(labels)
     if image.shape[2] != 3:
         image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     _write(model, out / path.stem, image, found)
@@ -126,6 +132,15 @@ def _note(
         bands.append(Band(segmentor.rows, seconds, *kept))
 
 
+def _rows_of(path: Path) -> int:
+    """Count the rows of all frames of a video, by reading it."""
+    reader = open_video(path)
+    try:
+        return sum(len(frame) for frame in video_frames(reader, path))
+    finally:
+        reader.release()
+
+
 def _lines(path: Path, rows_at_once: int | None) -> Iterator[np.ndarray]:
     reader = open_video(path)
     try:
@@ -140,5 +155,5 @@ def _write(model: nn.Module, stem: Path, image: np.ndarray, labels: np.ndarray) 
     meta = dataset_meta(model)
     write_image(stem.with_name(f'{stem.name}_labels.png'), annotation_ids(meta)[labels])
     painted = overlay(image, labels, meta['palette'], 0.5)
-    suffix = '.jpg' if max(painted.shape) < 65_500 else '.png'
+    suffix = '.jpg' if max(painted.shape) <= JPEG_SIDE else '.png'
     write_image(stem.with_name(f'{stem.name}_overlay{suffix}'), painted)

@@ -42,12 +42,15 @@ class StreamSegmentor:
     """
 
     def __init__(self, model: nn.Module, height: int | None = None) -> None:
-        self._model = cast(Any, model)
+        self._model = cast(Any, model).eval()
         backbone = self._model.backbone
         _check_model(self._model)
+        if height is not None and (type(height) is not int or height < 1):
+            raise UserError('expected a number of rows from 1 on', height=height)
         self._patch = backbone.patch_embed.proj.stride[0]
         chunk = backbone.chunk_rows if backbone.attn_mask == 'chunked' else 1
         self.band_rows = chunk * self._patch
+        self._height = height
         self._total = None if height is None else -(-height // self._patch)
         if self._total is None and needs_height(backbone):
             raise UserError(
@@ -59,6 +62,8 @@ class StreamSegmentor:
         self._reading: Reading | None = None
         self._above: Tensor | None = None
         self._waiting: list[np.ndarray] = []
+        self._width: int | None = None
+        self._is_finished = False
         self._device = next(model.parameters()).device
 
     @property
@@ -101,29 +106,35 @@ class StreamSegmentor:
     def finish(self) -> np.ndarray:
         """End the image: return the labels (m, W) of what makes no whole band."""
         pixels, self._waiting = self._waiting, []
+        self._is_finished = True
         if not pixels:
-            return np.empty((0, 0), np.uint8)
+            return np.empty((0, self._width or 0), np.uint8)
         return self._labels(np.concatenate(pixels))
 
     def _check(self, rows: np.ndarray) -> None:
         channels = self._model.backbone.patch_embed.proj.in_channels
-        fits = rows.ndim == 3 and rows.shape[2] == channels and 0 not in rows.shape
-        if not fits or rows.dtype != np.uint8:
+        shape, dtype = np.shape(rows), getattr(rows, 'dtype', type(rows).__name__)
+        fits = len(shape) == 3 and shape[2] == channels and shape[1] > 0
+        if not fits or dtype != np.uint8:
             raise UserError(
-                f'rows of shape {rows.shape} and dtype {rows.dtype}: expected (n, W, '
-                f'{channels}) and uint8'
+                f'rows of shape {shape} and dtype {dtype}: expected an array (n, W, '
+                f'{channels}) of uint8'
             )
-        before = self._waiting[-1].shape[1] if self._waiting else None
-        if self._reading is not None and before is None:
-            before = self._width
-        if before not in (None, rows.shape[1]):
+        if self._width not in (None, shape[1]):
             raise UserError(
-                f'rows of {rows.shape[1]} pixels: expected {before}, as those before'
+                f'rows of {shape[1]} pixels: expected {self._width}, as those before'
             )
+        given = self.rows + sum(map(len, self._waiting))
+        if self._is_finished or given + len(rows) > (self._height or np.inf):
+            raise UserError(
+                f'{len(rows)} rows more than the {given} so far: the image has ended '
+                f'(height={self._height}). Expected another StreamSegmentor'
+            )
+        self._width = shape[1]
 
     @torch.inference_mode()
     def _labels(self, pixels: np.ndarray) -> np.ndarray:
-        height, self._width = pixels.shape[:2]
+        height, width = pixels.shape[:2]
         model = self._model
         image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
         prepared = model.data_preprocessor(dict(inputs=[image]), False)['inputs']
@@ -140,7 +151,7 @@ class StreamSegmentor:
         step = self._patch * self._reading.maps[-1].size(2) // (logits.size(2) - skip)
         size = logits.size(2) * step, logits.size(3) * step
         logits = F.interpolate(logits, size, mode='bilinear')
-        logits = logits[:, :, skip * step :][:, :, :height, : self._width]
+        logits = logits[:, :, skip * step :][:, :, :height, :width]
         self.rows += height
         if logits.size(1) == 1:
             found = logits.sigmoid()[0, 0] > model.decode_head.threshold

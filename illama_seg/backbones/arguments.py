@@ -60,8 +60,10 @@ def check_images(x: Tensor, in_channels: int) -> None:
 
 
 def check_rows(option: str, value: int | None, lowest: int = 1) -> None:
-    if value is not None and value < lowest:
-        raise UserError(f'ILLaMA {option}={value}: expected {lowest} or more, or None')
+    if value is not None and (type(value) is not int or value < lowest):
+        raise UserError(
+            f'ILLaMA {option}={value!r}: expected an integer from {lowest} on, or None'
+        )
 
 
 def check_rotary(kind: str, img_size: Any, with_rotary: bool, head_dim: int) -> None:
@@ -114,7 +116,12 @@ def check_together(
         ),
         f'num_queries={num_queries}': (
             num_queries == 0
-            or (num_queries > 0 and out_type == 'featmap' and attn_mask != 'modified'),
+            or (
+                type(num_queries) is int
+                and num_queries > 0
+                and out_type == 'featmap'
+                and attn_mask != 'modified'
+            ),
             "0 or more, out_type='featmap' and another attn_mask than 'modified'",
         ),
         f'num_queries={num_queries} with memory_rows=0': (

@@ -31,7 +31,10 @@ class ChunkRowsHook(Hook):
     """
 
     def __init__(self, choices: Sequence[int | None], seed: int = 0) -> None:
-        if not choices or any(rows is not None and rows < 1 for rows in choices):
+        listed = isinstance(choices, Sequence) and len(choices) > 0
+        if not listed or any(
+            rows is not None and (type(rows) is not int or rows < 1) for rows in choices
+        ):
             raise UserError(
                 f'ChunkRowsHook choices={choices}: expected numbers of rows from 1 on, '
                 'and None for all'

@@ -41,8 +41,18 @@ class LinearHead(BaseDecodeHead):
         self.norm = nn.RMSNorm(in_channels, NORM_EPS)
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Maps, (B, C, h, w) the level -> logits (B, num_classes, h, w)."""
-        x = self._transform_inputs(inputs).permute(0, 2, 3, 1)
+        """Maps, (B, C, h, w) the level -> logits (B, num_classes, h, w).
+
+        Raises:
+            UserError: if the level is the tokens of queries.
+        """
+        level = self._transform_inputs(inputs)
+        if level.ndim != 4:
+            raise UserError(
+                f'LinearHead in_index={self.in_index} are the tokens of queries: set '
+                'model.backbone.num_queries=0, or the in_index of a map'
+            )
+        x = level.permute(0, 2, 3, 1)
         return self.cls_seg(self.norm(x).permute(0, 3, 1, 2))
 
 

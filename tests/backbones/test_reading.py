@@ -162,6 +162,50 @@ def test_without_memory_a_band_is_an_image_of_its_own():
     assert difference(model(image)[-1], torch.cat(alone, dim=2)) < 1e-10
 
 
+@pytest.mark.parametrize('rows', [1, 100])
+def test_a_memory_of_rows_bounds_what_is_held(rows):
+    model = build(torch.float32, attn_mask='strict', memory_rows=2, pos_axes='columns')
+    reading = None
+    with torch.no_grad():
+        for _ in range(4 if rows == 1 else 1):
+            reading = model.read(picture(rows, 3, torch.float32), reading)
+    for part in reading.keys[0]:
+        assert part.untyped_storage().nbytes() == part.nbytes == 2 * 24 * 6 * 4
+
+
+def test_a_chunk_that_is_not_whole_is_refused_unless_it_is_the_last():
+    model = build(attn_mask='chunked', chunk_rows=2)
+    with pytest.raises(
+        UserError, match='0 rows .* were read before, and this band has 1'
+    ):
+        model.read(picture(1, 4), total_rows=4)
+    model.set_chunk_rows(None)
+    with pytest.raises(UserError, match='chunk_rows=None'):
+        model.read(picture(2, 4), total_rows=4)
+
+
+@pytest.mark.parametrize('total', [5.5, -1, 0, '4'])
+def test_a_total_that_is_no_number_of_rows_is_refused(total):
+    with pytest.raises(UserError, match='total_rows=.*: expected an integer from 1'):
+        build(attn_mask='strict').read(picture(1, 4), total_rows=total)
+
+
+def test_another_total_than_before_is_refused():
+    model = build(attn_mask='strict')
+    reading = model.read(picture(1, 4), total_rows=4)
+    with pytest.raises(UserError, match='total_rows=9, but the first .* of 4'):
+        model.read(picture(1, 4), reading, total_rows=9)
+
+
+def test_queries_are_trained_beside_adapters_and_start_apart():
+    pytest.importorskip('peft')
+    model = build(attn_mask='strict', num_queries=2, lora=dict(r=2, lora_alpha=4))
+    assert model.query_offsets.requires_grad
+    model.init_weights()
+    first, second = model.query_offsets.detach()
+    assert first.std() > 0.01 and not torch.allclose(first, second)
+
+
 def test_columns_alone_or_no_positions_need_no_height():
     for options in (dict(pos_axes='columns'), dict(with_pos_embed=False)):
         model = build(attn_mask='strict', **options)
@@ -206,7 +250,7 @@ def half_open(mask):
 
 
 @pytest.mark.parametrize('mask', MASKS)
-def test_patches_are_bit_for_bit_the_same_with_and_without_queries(mask):
+def test_patches_are_bit_for_bit_those_of_a_reading_whatever_is_asked(mask):
     model = build(torch.float32, attn_mask=mask, num_queries=3)
     image = picture(5, 6, torch.float32)
     with torch.no_grad():

@@ -15,6 +15,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file, or name of a config')
     parser.add_argument('checkpoint', help='checkpoint file or URL')
     parser.add_argument('out', help='.safetensors file to write')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action='extend',
+        metavar='KEY=VALUE',
+        help='override settings, such as model.backbone.memory_rows=8',
+    )
     return parser.parse_args()
 
 
@@ -22,9 +29,10 @@ def main(args: argparse.Namespace) -> None:
     from pathlib import Path
 
     from illama_seg import Question
-    from illama_seg.apis import load_config, load_segmentor
+    from illama_seg.apis import load_config, load_segmentor, parse_cfg_options
 
-    model = load_segmentor(load_config(args.config), args.checkpoint, 'cpu')
+    cfg = load_config(args.config, parse_cfg_options(args.cfg_options))
+    model = load_segmentor(cfg, args.checkpoint, 'cpu')
     question = Question.of(model)
     question.save(args.out)
     size = Path(args.out).stat().st_size / 1024
