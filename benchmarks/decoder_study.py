@@ -9,6 +9,8 @@ frames, as tools/test.py does, and writes a file for each run into RESULTS. Then
 prints the tables of all files there are, and draws the IoU by height in the image.
 Needs CamVid (tools/data/prepare_camvid.py). About 10 minutes of a core for a run, 30
 with UperNet; to use two cores, run two groups side by side with OMP_NUM_THREADS=1.
+
+Over 300 lines: the table of all runs and contrasts.
 """
 
 import argparse
@@ -24,7 +26,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 from tqdm import tqdm
 
-from illama_seg.apis import load_config, load_segmentor, parse_cfg_options, predict
+from illama_seg.apis import (
+    StreamSegmentor,
+    load_config,
+    load_segmentor,
+    parse_cfg_options,
+    predict,
+)
 from illama_seg.datasets.labelled import LabelledImages
 from illama_seg.evaluation import ConfusionMatrix
 from illama_seg.files import write_whole
@@ -72,19 +80,18 @@ CHUNKS = {
     'rows 6': (f'{ROWS}6',),
     'rows all': (f'{ROWS}None',),
 }
-WHOLE = {
-    f'{name}, whole frames': (*options, 'model.test_cfg.mode=whole')
-    for name, options in CHUNKS.items()
-}
+WHOLE = 'model.test_cfg.mode=whole'
+STREAMED = 'rows 1, streamed'  # by StreamSegmentor, as rows arrive
 LATENCY = 'illama_micro_chunked_camvid'
 
 
 def own(rows: str) -> dict[str, Sequence[str]]:
-    """Return the two evaluations of a group of one latency."""
-    return {
+    """Return the evaluations of a group of one latency."""
+    found: dict[str, Sequence[str]] = {
         f'rows {rows}': (),
-        f'rows {rows}, whole frames': ('model.test_cfg.mode=whole',),
+        f'rows {rows}, whole frames': (WHOLE,),
     }
+    return found | ({STREAMED: (WHOLE,)} if rows == '1' else {})
 
 
 GROUPS = {
@@ -96,7 +103,15 @@ GROUPS = {
         f'unmasked_{key}': Group(f'no causal mask, {title}', config, UNMASKED)
         for key, (title, config) in HEADS.items()
     },
-    'drawn': Group('drawn', LATENCY, (), evaluations={**CHUNKS, **WHOLE}),
+    'drawn': Group(
+        'drawn',
+        LATENCY,
+        evaluations={
+            **CHUNKS,
+            **{f'{name}, whole frames': (*o, WHOLE) for name, o in CHUNKS.items()},
+            STREAMED: (f'{ROWS}1', WHOLE),
+        },
+    ),
     'rows_1': Group('1 row alone', LATENCY, (*ALONE, f'{ROWS}1'), evaluations=own('1')),
     'rows_all': Group('all rows alone', LATENCY, ALONE, evaluations=own('all')),
     'isolated': Group(
@@ -125,10 +140,9 @@ CONTRASTS = [
     ('E2', ('drawn', 'rows 1'), ('rows_1', 'rows 1')),
     ('E2', ('drawn', 'rows all'), ('rows_all', 'rows all')),
     ('E2', ('drawn', 'rows 1'), ('drawn', 'rows all')),
-    (
-        'E2',
-        ('drawn', 'rows 1, whole frames'),
-        ('isolated', 'rows 1, whole frames'),
+    *(
+        ('E2', ('drawn', name), ('isolated', name))
+        for name in ('rows 1, whole frames', STREAMED)
     ),
     ('E3, primary', ('question_frozen', ''), ('question_full', '')),
 ]
@@ -154,7 +168,17 @@ def train(name: str, seed: int, work_dir: Path) -> Path:
     return work_dir / f'iter_{last}.pth'
 
 
-def evaluate(config: str, options: Sequence[str], checkpoint: Path) -> dict:
+def segment(model, image: np.ndarray, is_streamed: bool) -> np.ndarray:
+    """Return the labels of a frame, (H, W)."""
+    if not is_streamed:
+        return predict(model, image)
+    segmentor = StreamSegmentor(model, len(image))
+    return np.concatenate([segmentor.push(image), segmentor.finish()])
+
+
+def evaluate(
+    config: str, options: Sequence[str], checkpoint: Path, is_streamed: bool
+) -> dict:
     """Return the scores of a checkpoint, and the hits and unions by height."""
     cfg = load_config(ROOT / config, parse_cfg_options(list(options)))
     model = load_segmentor(cfg, checkpoint, fold=True)
@@ -162,7 +186,7 @@ def evaluate(config: str, options: Sequence[str], checkpoint: Path) -> dict:
     classes = model.dataset_meta['classes']
     parts = [ConfusionMatrix(classes) for _ in range(PARTS)]
     for image, label, _ in tqdm(pairs, ' '.join(options) or config, unit='image'):
-        predicted = predict(model, image)
+        predicted = segment(model, image, is_streamed)
         edges = np.linspace(0, len(label), PARTS + 1).round().astype(int)
         for part, top, end in zip(parts, edges[:-1], edges[1:], strict=True):
             part.update(label[top:end], predicted[top:end])
@@ -190,7 +214,9 @@ def run(name: str, seed: int, work_dirs: Path, results: Path) -> None:
         config=config,
         options=list(group.options),
         evaluations={
-            title: evaluate(config, (*group.options, *options), checkpoint)
+            title: evaluate(
+                config, (*group.options, *options), checkpoint, title == STREAMED
+            )
             for title, options in group.evaluations.items()
         },
     )

@@ -26,7 +26,6 @@ model = dict(
         in_channels=96,
         channels=96,
         num_classes=15,
-        upscale=True,
         dropout_ratio=0.0,
         align_corners=False,
         loss_decode=dict(

@@ -17,7 +17,12 @@ other = [
 groups = dict(_delete_=True, other=other, road=['Road'])
 model = dict(
     backbone=dict(num_queries=1),
-    decode_head=dict(num_classes=2, out_channels=1, loss_decode=dict(use_sigmoid=True)),
+    decode_head=dict(
+        num_classes=2,
+        out_channels=1,
+        threshold=0.5,
+        loss_decode=dict(use_sigmoid=True),
+    ),
 )
 train_pipeline = [
     dict(type='LoadImageFromFile'),

@@ -14,9 +14,14 @@ PATCH, CLASSES = 8, 4
 
 
 def build(kind='LinearHead', **backbone):
+    names = ('num_classes', 'out_channels', 'threshold')
+    given = {name: backbone.pop(name) for name in names if name in backbone}
+    if 'out_channels' in given:
+        given['loss_decode'] = dict(type='CrossEntropyLoss', use_sigmoid=True)
     options = dict(attn_mask='strict', pos_axes='columns') | backbone
     tokens = kind == 'ClassTokenHead'
     head = dict(type=kind, in_channels=24, num_classes=CLASSES, dropout_ratio=0.1)
+    head |= given
     config = dict(
         type='EncoderDecoder',
         data_preprocessor=dict(
@@ -134,6 +139,64 @@ def test_a_height_allows_positions_of_a_grid():
         StreamSegmentor(model)
 
 
+@pytest.mark.parametrize('kind', KINDS)
+def test_no_later_row_changes_what_a_whole_image_says_above(kind):
+    """The model itself, not the order of calls, hides what comes later."""
+    model, image = build(kind), picture(48, 24)
+    other = image.copy()
+    other[32:] = picture(48, 24, seed=1)[32:]
+    maps = []
+    with torch.no_grad():
+        for pixels in (image, other):
+            x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+            maps.append(model.backbone(x)[0])
+    torch.testing.assert_close(maps[0][:, :, :4], maps[1][:, :, :4])
+    assert not torch.allclose(maps[0][:, :, 4:], maps[1][:, :, 4:])
+
+
+def test_one_channel_has_the_threshold_of_its_head():
+    model, image = build(num_classes=2, out_channels=1, threshold=0.38), picture(24, 24)
+    labels, _ = stream(model, image, [24])
+    with torch.no_grad():
+        prepared = model.data_preprocessor(
+            dict(inputs=[torch.from_numpy(image.transpose(2, 0, 1).copy())])
+        )['inputs']
+        logits = model.decode_head(model.backbone(prepared))
+    # In the middle of a patch of the first band, logits are those of the patch's row.
+    share = logits.sigmoid()[0, 0, 0]
+    assert share.min() < 0.38 < share.max() < 0.5
+    found = labels[0].reshape(3, PATCH)[:, [3, 4]].mean(1)
+    np.testing.assert_array_equal(found > 0.5, (share > 0.38).numpy())
+
+
+def test_parts_join_also_where_the_last_band_is_whole():
+    model, image = build(), picture(16, 24)
+    segmentor = StreamSegmentor(model)
+    parts = [segmentor.push(image[:0]), segmentor.push(image), segmentor.finish()]
+    assert np.concatenate(parts).shape == (16, 24)
+    with pytest.raises(UserError, match='8 rows more than the 16 .* has ended'):
+        segmentor.push(image[:8])
+
+
+def test_rows_beyond_the_height_are_refused_before_any_is_read():
+    segmentor = StreamSegmentor(build(), height=16)
+    with pytest.raises(UserError, match='24 rows more than the 0 so far'):
+        segmentor.push(picture(24, 24))
+    assert segmentor.push(picture(16, 24)).shape == (16, 24)
+
+
+@pytest.mark.parametrize('height', ['24', 24.5, 0, -8])
+def test_a_height_that_is_no_number_of_rows_is_refused(height):
+    with pytest.raises(UserError, match='expected a number of rows'):
+        StreamSegmentor(build(), height)
+
+
+def test_a_model_in_training_streams_without_dropout():
+    model, image = build(), picture(16, 24)
+    expected, _ = stream(model, image, [16])
+    np.testing.assert_array_equal(stream(model.train(), image, [16])[0], expected)
+
+
 def test_what_is_kept_is_bounded():
     model = build(memory_rows=3)
     segmentor = StreamSegmentor(model)
@@ -154,6 +217,22 @@ def test_what_is_kept_is_bounded():
 def test_a_model_that_looks_ahead_is_refused(options, text):
     with pytest.raises(UserError, match=text):
         StreamSegmentor(build(**options))
+
+
+@pytest.mark.parametrize(
+    ('part', 'name', 'value', 'text'),
+    [
+        ('decode_head', 'align_corners', True, 'align_corners=True: expected False'),
+        ('data_preprocessor', 'test_cfg', dict(size=(64, 64)), 'pads the whole image'),
+        ('.', 'neck', torch.nn.Identity(), 'expected model.neck=None'),
+        ('.', 'decode_head', torch.nn.Identity(), 'Identity reads the rows below'),
+    ],
+)
+def test_parts_that_read_ahead_are_refused(part, name, value, text):
+    model = build()
+    setattr(model if part == '.' else getattr(model, part), name, value)
+    with pytest.raises(UserError, match=text):
+        StreamSegmentor(model)
 
 
 @pytest.mark.parametrize(

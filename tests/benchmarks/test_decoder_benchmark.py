@@ -16,7 +16,6 @@ import decoder_study as study
 @pytest.mark.slow
 def test_every_call_is_timed_and_the_stream_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, 'SIZE', (48, 64))
-    monkeypatch.setattr(benchmark, 'STREAM_ROWS', 160)
     monkeypatch.setattr(benchmark, 'MEMORY_ROWS', 2)
     stream = benchmark.stream
     monkeypatch.setattr(benchmark, 'stream', lambda: stream(160))

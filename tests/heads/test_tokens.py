@@ -168,3 +168,9 @@ def test_products_of_queries_are_counted(mask):
     counts = count_multiply_accumulates(model, (32, 48))
     assert counts.attention == products
     assert counts.linear == linear
+
+
+def test_a_linear_head_on_tokens_names_the_settings():
+    head = LinearHead(8, num_classes=3)
+    with pytest.raises(UserError, match=r'in_index=-1 are the tokens .*num_queries=0'):
+        head([torch.randn(1, 8, 2, 2), torch.randn(1, 3, 8)])

@@ -1,4 +1,4 @@
-"""A model of class tokens through every tool."""
+"""A model of class tokens through training, test, inference, report and export."""
 
 import json
 
