@@ -185,7 +185,7 @@ def test_a_backbone_that_was_trained_further_is_told(tmp_path, part):
     with torch.no_grad():
         illama_seg.ask(model.backbone.read(images), [question])
         parameter += 0.03 * scale * torch.randn_like(parameter)
-        with pytest.raises(UserError, match='1 of .* tensors differ'):
+        with pytest.raises(UserError, match=r'1 of .* tensors differ'):
             illama_seg.ask(model.backbone.read(images), [question])
 
 

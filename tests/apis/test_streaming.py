@@ -174,7 +174,7 @@ def test_parts_join_also_where_the_last_band_is_whole():
     segmentor = StreamSegmentor(model)
     parts = [segmentor.push(image[:0]), segmentor.push(image), segmentor.finish()]
     assert np.concatenate(parts).shape == (16, 24)
-    with pytest.raises(UserError, match='8 rows more than the 16 .* has ended'):
+    with pytest.raises(UserError, match=r'8 rows more than the 16 .* has ended'):
         segmentor.push(image[:8])
 
 

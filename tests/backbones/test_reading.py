@@ -176,7 +176,7 @@ def test_a_memory_of_rows_bounds_what_is_held(rows):
 def test_a_chunk_that_is_not_whole_is_refused_unless_it_is_the_last():
     model = build(attn_mask='chunked', chunk_rows=2)
     with pytest.raises(
-        UserError, match='0 rows .* were read before, and this band has 1'
+        UserError, match=r'0 rows .* were read before, and this band has 1'
     ):
         model.read(picture(1, 4), total_rows=4)
     model.set_chunk_rows(None)
@@ -186,14 +186,14 @@ def test_a_chunk_that_is_not_whole_is_refused_unless_it_is_the_last():
 
 @pytest.mark.parametrize('total', [5.5, -1, 0, '4'])
 def test_a_total_that_is_no_number_of_rows_is_refused(total):
-    with pytest.raises(UserError, match='total_rows=.*: expected an integer from 1'):
+    with pytest.raises(UserError, match=r'total_rows=.*: expected an integer from 1'):
         build(attn_mask='strict').read(picture(1, 4), total_rows=total)
 
 
 def test_another_total_than_before_is_refused():
     model = build(attn_mask='strict')
     reading = model.read(picture(1, 4), total_rows=4)
-    with pytest.raises(UserError, match='total_rows=9, but the first .* of 4'):
+    with pytest.raises(UserError, match=r'total_rows=9, but the first .* of 4'):
         model.read(picture(1, 4), reading, total_rows=9)
 
 
