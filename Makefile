@@ -156,6 +156,7 @@ bench: install
 	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/backbone.py
 	$(BIN)/python benchmarks/segmentor.py
+	$(BIN)/python benchmarks/decoder.py
 	$(BIN)/python benchmarks/pretrain.py
 	$(BIN)/python benchmarks/guards.py
 	$(BIN)/python benchmarks/threads.py
