@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from illama_seg.apis.images import read_image, write_image
 from illama_seg.apis.models import annotation_ids, dataset_meta
-from illama_seg.apis.streaming import StreamSegmentor
+from illama_seg.apis.streaming import StreamSegmentor, check_streams
 from illama_seg.apis.user_errors import check_writable
 from illama_seg.apis.video import is_video, open_video, video_frames
 from illama_seg.backbones.sequence import needs_height
@@ -76,6 +76,7 @@ def stream_file(
     if rows_at_once is not None and rows_at_once < 1:
         raise UserError('expected 1 or more', rows_at_once=rows_at_once)
     path, out = Path(path), Path(out)
+    check_streams(model)
     check_writable(out)
     if is_video(path):
         height = _rows_of(path) if needs_height(cast(Any, model).backbone) else None

@@ -30,7 +30,8 @@ class StreamSegmentor:
 
     Args:
         model: from :func:`load_segmentor`, with an ``ILLaMA`` whose ``attn_mask`` is
-            'strict' or 'chunked', and a ``LinearHead`` or ``ClassTokenHead``.
+            'strict' or 'chunked', and a ``LinearHead`` or ``ClassTokenHead``. It is set
+            to evaluation mode.
         height: rows of pixels of the image, for learnable positions of a grid.
 
     Attributes:
@@ -42,9 +43,9 @@ class StreamSegmentor:
     """
 
     def __init__(self, model: nn.Module, height: int | None = None) -> None:
+        check_streams(model)
         self._model = cast(Any, model).eval()
         backbone = self._model.backbone
-        _check_model(self._model)
         if height is not None and (type(height) is not int or height < 1):
             raise UserError('expected a number of rows from 1 on', height=height)
         self._patch = backbone.patch_embed.proj.stride[0]
@@ -160,13 +161,14 @@ class StreamSegmentor:
         return found.byte().cpu().numpy()
 
 
-def _check_model(model: Any) -> None:
-    """Refuse a model that looks ahead.
+def check_streams(model: Any) -> None:
+    """Refuse a model that looks ahead, or is no segmentor of this package.
 
     Raises:
         UserError: names the setting.
     """
-    backbone, head = model.backbone, model.decode_head
+    backbone = getattr(model, 'backbone', None)
+    head = getattr(model, 'decode_head', None)
     if not isinstance(backbone, ILLaMA) or backbone.attn_mask not in (
         'strict',
         'chunked',

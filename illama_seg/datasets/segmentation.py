@@ -158,7 +158,7 @@ def grouped(
                     f'{", ".join(classes)}'
                 )
             numbers[name] = number
-    # Of some classes of a data set, label_map has their numbers.
+    # A data set of some of its classes has their numbers in label_map.
     before = meta.get('label_map') or {}
     label_map = dict(before)
     for old in range(num_ids):

@@ -10,7 +10,8 @@ from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 from tiny_run import ROOT, run_tool
 
-from illama_seg.apis import StreamSegmentor, load_config, load_segmentor
+from illama_seg.apis import StreamSegmentor, load_config, load_segmentor, stream_file
+from illama_seg.errors import UserError
 
 CONFIG = """
 _base_ = ['{root}/configs/upernet_illama_tiny_ade20k.py']
@@ -90,7 +91,7 @@ def test_the_animation_shows_the_rows_arrive(saved, image, tmp_path):
         for number in (0, 3, 6):
             animation.seek(number)
             frames.append(np.asarray(animation.convert('RGB')).astype(int))
-    # What is not there yet is grey; it becomes less.
+    # Rows that have not arrived are grey; they become fewer.
     grey = [(abs(frame - 235).max(axis=2) < 8).sum() for frame in frames]
     assert grey[0] > grey[1] > grey[2]
     assert (out / 'a_stream.gif').stat().st_size < 2**20
@@ -115,3 +116,9 @@ def test_a_model_that_looks_ahead_is_named(tmp_path, image):
     saved = save(tmp_path, 'soft')
     with pytest.raises(SystemExit, match=r'looks ahead \(soft\)'):
         run_tool('stream', *saved, tmp_path / 'scene.png', '--out', tmp_path / 'out')
+
+
+@pytest.mark.parametrize('name', ['scene.png', 'lines.avi'])
+def test_a_model_of_another_kind_is_named_before_the_file_is_read(tmp_path, name):
+    with pytest.raises(UserError, match='expected an ILLaMA'):
+        stream_file(torch.nn.Linear(2, 2), tmp_path / name, tmp_path / 'out')
