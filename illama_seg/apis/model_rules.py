@@ -1,6 +1,8 @@
 """Parts of a segmentor's config that contradict each other, or the classes of the data.
 
 Each rule yields a sentence for each contradiction, with the option that fixes it.
+
+Over 300 lines: one rule after the other.
 """
 
 from __future__ import annotations
@@ -201,6 +203,31 @@ def levels(cfg: Config, classes: Classes) -> Iterator[str]:
             )
 
 
+def queries(cfg: Config, classes: Classes) -> Iterator[str]:
+    """Heads and necks that would take the tokens of queries for a map."""
+    backbone, neck = cfg.model.get('backbone') or {}, cfg.model.get('neck') or {}
+    if backbone.get('type') not in OURS or not backbone.get('num_queries'):
+        return
+    count = backbone['num_queries']
+    maps = len(listed(backbone.get('out_indices', (3, 5, 7, 11))))
+    tokens = f'the {count} tokens of model.backbone.num_queries={count}'
+    if neck:
+        yield (
+            f'model.neck ({neck.get("type")}) takes maps, not {tokens}: set model.neck='
+            'None, or model.backbone.num_queries=0'
+        )
+        return
+    for option, head in named(cfg.model, HEADS, 'model'):
+        if head.get('type') == 'ClassTokenHead':
+            continue
+        if {-1, maps} & set(listed(head.get('in_index', -1))):
+            yield (
+                f'{option}.in_index={head.get("in_index", -1)} ({head.get("type")}) '
+                f'are {tokens}: set {option}.in_index={maps - 1} for the last map, or '
+                'model.backbone.num_queries=0'
+            )
+
+
 def bands(cfg: Config, classes: Classes) -> Iterator[str]:
     """Compare the preprocessor and the augmentation with the number of channels."""
     takes = cfg.model.get('backbone', {}).get('in_channels', 3)
@@ -291,4 +318,13 @@ def listed(value: Any) -> list[Any]:
     return [*value] if isinstance(value, list | tuple) else [value]
 
 
-RULES = heads, losses, ignored_labels, annotation_classes, levels, bands, windows
+RULES = (
+    heads,
+    losses,
+    ignored_labels,
+    annotation_classes,
+    levels,
+    queries,
+    bands,
+    windows,
+)

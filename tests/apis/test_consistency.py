@@ -677,3 +677,33 @@ def test_a_data_set_without_names_is_refused():
     text = r'val_dataloader.dataset \(CheckedSegDataset\) names no classes: .*CLASSES'
     with pytest.raises(ValueError, match=text):
         check_names(dataset, 'val_dataloader.dataset')
+
+
+QUERIES = CONFIG.parent / 'queries' / 'illama_tiny_queries_ade20k.py'
+
+
+@pytest.mark.parametrize(
+    ('changes', 'text'),
+    [
+        (
+            dict(auxiliary_head=dict(type='FCNHead', in_channels=192, num_classes=150)),
+            'model.auxiliary_head.in_index=-1 (FCNHead) are the 150 tokens of '
+            'model.backbone.num_queries=150: set model.auxiliary_head.in_index=0',
+        ),
+        (
+            dict(decode_head=dict(type='LinearHead', in_index=1)),
+            'model.decode_head.in_index=1 (LinearHead) are the 150 tokens',
+        ),
+        (
+            dict(neck=dict(type='Feature2Pyramid', embed_dim=192, rescales=[1])),
+            'model.neck (Feature2Pyramid) takes maps, not the 150 tokens of',
+        ),
+    ],
+    ids=['auxiliary', 'linear', 'neck'],
+)
+def test_a_head_that_would_take_tokens_for_a_map_is_named(changes, text):
+    cfg = load_config(QUERIES)
+    names = dict(train=NAMES, val=NAMES)
+    assert not contradictions(cfg, names)
+    cfg.merge_from_dict(dict(model=changes))
+    assert any(text in found for found in contradictions(cfg, names))

@@ -65,6 +65,38 @@ def test_its_cost_and_calibration_are_measured(run, tmp_path):
     assert any((tmp_path / 'calibration').iterdir())
 
 
+def test_its_runs_are_compared(run, tmp_path):
+    run_tool('analysis/compare', run[2].parent, '--out', tmp_path)
+    assert json.loads((tmp_path / 'classes.json').read_text())
+    assert (tmp_path / 'images.png').is_file()
+
+
+def test_the_loss_around_it_is_drawn(run, tmp_path):
+    small = '--points', '3', '--num-images', '2'
+    run_tool('analysis/loss_landscape', *run[1:], '--out', tmp_path, *small)
+    assert json.loads((tmp_path / 'loss_landscape.json').read_text())
+
+
+def test_it_has_8_bits(run, tmp_path):
+    quantized = tmp_path / 'w8a8.pth'
+    run_tool('quantize', 'ptq', *run[1:], '--out', quantized, '--calib', '2')
+    out = tmp_path / 'eval.json'
+    run_tool('quantize', 'eval', *run[1:], quantized, '--out', out)
+    names = [row['precision'] for row in json.loads(out.read_text())['rows']]
+    assert names[0] == 'fp32' and names[-1] == 'W8A8, simulated'
+
+
+def test_a_page_shows_it(run):
+    pytest.importorskip('gradio')
+    from illama_seg.web import open_models
+
+    (model,) = open_models([run[2].parent])
+    path = sorted(images(run[0]).iterdir())[0]
+    segmentor = load_segmentor(load_config(run[1]), run[2], 'cpu')
+    labels = predict(segmentor, read_image(path))
+    np.testing.assert_array_equal(model.segment(path)[1], labels)
+
+
 @pytest.mark.parametrize(('kind', 'suffix'), [('onnx', 'onnx'), ('openvino', 'xml')])
 def test_it_is_exported_for_any_size(run, tmp_path, kind, suffix):
     pytest.importorskip('onnxscript')
