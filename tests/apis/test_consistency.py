@@ -705,5 +705,6 @@ def test_a_head_that_would_take_tokens_for_a_map_is_named(changes, text):
     cfg = load_config(QUERIES)
     names = dict(train=NAMES, val=NAMES)
     assert not contradictions(cfg, names)
-    cfg.merge_from_dict(dict(model=changes))
+    for part, values in changes.items():
+        cfg.model[part] = dict(cfg.model.get(part) or {}, **values)
     assert any(text in found for found in contradictions(cfg, names))
