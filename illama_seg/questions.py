@@ -253,6 +253,8 @@ def arguments_of(backbone: Any) -> dict[str, Any]:
     """Return the arguments that a backbone's outputs depend on, as JSON has them."""
     found = {'patch_size': backbone.patch_embed.proj.stride[0]}
     found |= {name: getattr(backbone, name) for name in ARGUMENTS}
+    if backbone.closed_blocks:
+        found['closed_blocks'] = backbone.closed_blocks
     return json.loads(json.dumps(found))
 
 

@@ -66,6 +66,16 @@ def check_rows(option: str, value: int | None, lowest: int = 1) -> None:
         )
 
 
+def check_last_blocks(value: int | None, attn_mask: str, num_layers: int) -> None:
+    if value is None:
+        return
+    if type(value) is not int or not 1 <= value <= num_layers or attn_mask != 'soft':
+        raise UserError(
+            f'ILLaMA soft_mask_blocks={value!r} with attn_mask={attn_mask!r}: expected '
+            f"1 to {num_layers} blocks with attn_mask='soft', or None for all"
+        )
+
+
 def check_rotary(kind: str, img_size: Any, with_rotary: bool, head_dim: int) -> None:
     """Refuse rotary positions that have no effect, or no place."""
     if kind == 'raster' and img_size is not None:

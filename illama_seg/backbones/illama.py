@@ -14,6 +14,7 @@ from illama_seg.backbones.arguments import (
     check_choice,
     check_frozen_stages,
     check_images,
+    check_last_blocks,
     check_rotary,
     check_rows,
     check_together,
@@ -30,7 +31,7 @@ from illama_seg.backbones.sequence import (
     run_block,
 )
 from illama_seg.backbones.weights import draw_weights, load_init_cfg
-from illama_seg.checkpoints import GRID_KEY
+from illama_seg.checkpoints import GRID_KEY, MASK_KEY
 from illama_seg.errors import UserError
 from illama_seg.layers import (
     FFNS,
@@ -75,6 +76,8 @@ class ILLaMA(BaseModule):
             causal, 1 bidirectional. The other masks have none.
         soft_mask_norm: power b of the sums that divide the rows of the soft mask: 0 is
             Eq. 2, 1 is Eq. 1 at rate 0.
+        soft_mask_blocks: number of blocks, the last ones, that have the rate; the ones
+            before stay at 0. None for all.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
         with_cp: recompute each block's activations in the backward pass.
         init_cfg: ``dict(type='Pretrained', checkpoint=PATH_OR_URL)`` takes a released
@@ -138,6 +141,7 @@ class ILLaMA(BaseModule):
         memory_rows: int | None = None,
         num_queries: int = 0,
         soft_mask_norm: float = 0.0,
+        soft_mask_blocks: int | None = None,
         rotary_grid: str = 'raster',
         rotary_img_size: int | tuple[int, int] | None = None,
     ) -> None:
@@ -183,6 +187,10 @@ class ILLaMA(BaseModule):
         self.set_soft_mask_rate(soft_mask_rate)
         self._norm: Tensor | None = None
         self.set_soft_mask_norm(soft_mask_norm)
+        check_last_blocks(soft_mask_blocks, attn_mask, num_layers)
+        self.closed_blocks = num_layers - (soft_mask_blocks or num_layers)
+        # For the checkpoints: a schedule may have moved the rate when one is written.
+        self.trained_mask = soft_mask_rate, soft_mask_norm, self.closed_blocks
 
         self.patch_embed = PatchEmbed(in_channels, embed_dims, patch_size)
         num_tokens = self.grid_size[0] * self.grid_size[1] + 1
@@ -200,7 +208,7 @@ class ILLaMA(BaseModule):
         )
         if out_type == 'cls_token':  # elsewhere it would never get a gradient
             self.norm = make_norm(norm, embed_dims)
-        self.register_state_dict_post_hook(_record_grid)
+        self.register_state_dict_post_hook(_record)
         self.lora = lora
         if lora is not None:
             add_lora(self, lora)
@@ -271,11 +279,14 @@ class ILLaMA(BaseModule):
         if self._norm is not None:
             self._norm.fill_(norm)
 
-    def soft_mask(self) -> Tensor | SoftMask:
-        """Return the rate, or rate and norm; they may change before a backward."""
-        if self._norm is None:
-            return self._rate.clone()
-        return SoftMask(self._rate.clone(), self._norm.clone())
+    def soft_mask(self, block: int) -> Tensor | SoftMask:
+        """Return the rate of a block, or rate and norm.
+
+        They are copies, since a schedule may go on before a backward.
+        """
+        is_closed = block < self.closed_blocks
+        rate = torch.zeros_like(self._rate) if is_closed else self._rate.clone()
+        return rate if self._norm is None else SoftMask(rate, self._norm.clone())
 
     @property
     def soft_mask_rate(self) -> float:
@@ -399,11 +410,11 @@ class ILLaMA(BaseModule):
         if self.pos_embed is not None:
             x = x + positions(self, grid)
         rotary = rotary_of(self, (0, grid[0]), grid, x.device, self.cls_position)
-        rate, seen = self.soft_mask(), mask_of_image(self, grid, x.device)
+        seen = mask_of_image(self, grid, x.device)
         indices = self.out_indices if out_indices is None else out_indices
         outputs = []
         for index, block in enumerate(self.blocks):
-            x = run_block(self, block, x, rotary, rate, seen)[0]
+            x = run_block(self, block, x, rotary, self.soft_mask(index), seen)[0]
             if index in indices:
                 outputs.append(self._output(x, grid))
             if index == indices[-1]:
@@ -419,6 +430,8 @@ class ILLaMA(BaseModule):
         return x
 
 
-def _record_grid(module: nn.Module, state: dict, prefix: str, metadata: dict) -> None:
-    """Keep the grid beside the weights: a number of patches does not tell it."""
+def _record(module: ILLaMA, state: dict, prefix: str, metadata: dict) -> None:
+    """Keep beside the weights what they do not tell: the grid, and the soft mask."""
     metadata[GRID_KEY] = module.grid_size
+    if module.attn_mask == 'soft':
+        metadata[MASK_KEY] = module.trained_mask

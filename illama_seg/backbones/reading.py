@@ -83,7 +83,7 @@ def read(
     grid = total_rows or first + rows, width
     position = 'last' if has_class_token else None
     rotary = rotary_of(backbone, (first, first + rows), grid, x.device, position)
-    memory, rate, seen = backbone.memory_rows, backbone.soft_mask(), None
+    memory, seen = backbone.memory_rows, None
     is_plain = backbone.attn_mask == 'strict' and reading is None and memory is None
     if not (has_class_token or is_plain):  # else a block has its own mask
         kept_from = first - reading.kept_rows if reading else 0
@@ -92,6 +92,7 @@ def read(
     maps, kept = [], []
     pasts = reading.keys if reading else [None] * len(backbone.blocks)
     for index, (block, past) in enumerate(zip(backbone.blocks, pasts, strict=True)):
+        rate = backbone.soft_mask(index)
         x, keys = run_block(backbone, block, x, rotary, rate, seen, past=past)
         if has_class_token:
             keys = Keys(*(part[:, :, :-1] for part in keys))

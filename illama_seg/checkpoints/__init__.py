@@ -5,7 +5,12 @@ from illama_seg.checkpoints.convert import ConvertReport, convert_checkpoint, ou
 from illama_seg.checkpoints.llama import select_llama_weights
 from illama_seg.checkpoints.loading import load_into_backbone, load_released
 from illama_seg.checkpoints.lora import is_lora, merge_adapters
-from illama_seg.checkpoints.reading import GRID_KEY, fetch_checkpoint, read_checkpoint
+from illama_seg.checkpoints.reading import (
+    GRID_KEY,
+    MASK_KEY,
+    fetch_checkpoint,
+    read_checkpoint,
+)
 from illama_seg.checkpoints.released import RELEASED, ReleasedFile
 from illama_seg.checkpoints.report import LoadReport
 from illama_seg.checkpoints.unpickling import CURVE
@@ -15,6 +20,7 @@ from illama_seg.checkpoints.writing import weights_path, write_weights
 __all__ = [
     'CURVE',
     'GRID_KEY',
+    'MASK_KEY',
     'RELEASED',
     'Checkpoint',
     'ConvertReport',

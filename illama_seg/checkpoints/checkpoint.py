@@ -12,7 +12,12 @@ from weakref import WeakValueDictionary
 
 from torch import Tensor
 
-from illama_seg.checkpoints.reading import GRID_KEY, fetch_checkpoint, read_checkpoint
+from illama_seg.checkpoints.reading import (
+    GRID_KEY,
+    MASK_KEY,
+    fetch_checkpoint,
+    read_checkpoint,
+)
 from illama_seg.errors import UserError
 
 _MAX_LISTED = 8
@@ -99,14 +104,25 @@ class Checkpoint:
     @property
     def grid(self) -> tuple[int, int] | None:
         """(h, w) of the positional embedding, if the file has a note that fits it."""
-        notes = getattr(self.container, '_metadata', None)
-        note = notes.get(self.prefix[:-1]) if isinstance(notes, Mapping) else None
-        grid = note.get(GRID_KEY) if isinstance(note, Mapping) else None
+        grid = self._note(GRID_KEY)
         positions = self.weights.get(f'{self.prefix}pos_embed')
         if positions is None or not isinstance(grid, tuple) or len(grid) != 2:
             return None
         fits = all(type(side) is int for side in grid)
         return grid if fits and positions.shape[1:2] == (math.prod(grid) + 1,) else None
+
+    @property
+    def soft_mask(self) -> tuple[float, float, int] | None:
+        """Rate, norm and closed blocks of the training's config, if they are noted."""
+        found = self._note(MASK_KEY)
+        numbers = isinstance(found, tuple) and len(found) == 3
+        return found if numbers else None  # type: ignore[return-value]
+
+    def _note(self, key: str) -> object:
+        """Return what a backbone noted beside its weights."""
+        notes = getattr(self.container, '_metadata', None)
+        note = notes.get(self.prefix[:-1]) if isinstance(notes, Mapping) else None
+        return note.get(key) if isinstance(note, Mapping) else None
 
     @property
     def dataset_meta(self) -> dict[str, Any]:

@@ -31,6 +31,7 @@ _LOGGER = logging.getLogger('illama_seg')
 # In the metadata of a backbone's state dict: the (h, w) of its positional embedding; in
 # that of a .safetensors file, which holds strings only, 'hxw'.
 GRID_KEY = 'grid_size'
+MASK_KEY = 'soft_mask'
 # OpenMMLab and torch hub end a name in the start of the file's sha256; eight digits
 # that read as a date are none. torch's own pattern takes the 83 of '-83.0.pth' for one.
 HASH_SUFFIX = re.compile(r'-(?!(?:19|20)\d{6}\.)([0-9a-f]{8,64})\.[A-Za-z]+$')

@@ -101,7 +101,25 @@ def all_weights(
         faults.append(
             f'{_PREFIX}pos_embed: the file has a grid of {noted}, the model {own}'
         )
+    _compare_masks(model, checkpoint)
     return weights, faults
+
+
+def _compare_masks(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Warn of a soft mask that is not the one of the training's config."""
+    own = getattr(getattr(model, 'backbone', None), 'trained_mask', None)
+    noted = checkpoint.soft_mask
+    if own is None or noted is None or tuple(own) == tuple(noted):
+        return
+    names = 'soft_mask_rate', 'soft_mask_norm', 'closed blocks'
+    pairs = zip(names, noted, own, strict=True)
+    differ = [f'{name} {file} (now {new})' for name, file, new in pairs if file != new]
+    logging.getLogger('illama_seg').warning(
+        '%s was trained for another soft mask: %s; use the model.backbone of the '
+        "training's config",
+        checkpoint,
+        ', '.join(differ),
+    )
 
 
 def _is_inner(key: str) -> bool:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from illama_seg.backbones import ILLaMA
+from illama_seg.errors import UserError
 
 VIT = dict(
     ffn='mlp',
@@ -177,3 +178,42 @@ def test_a_released_file_is_refused_by_a_plain_vit(golden_checkpoint):
     options = dict(out_indices=-1, init_cfg=init_cfg, **VIT)
     with pytest.raises(ValueError, match=r'mlp\.fc3'):
         ILLaMA(micro, 32, 8, **options).init_weights()
+
+
+@pytest.mark.parametrize('queries', [0, 2])
+def test_the_last_blocks_alone_may_be_open(queries):
+    """The first ones are those of a closed mask, the others of an open one."""
+    images = torch.randn(2, 3, 24, 40)
+
+    def maps(**options):
+        model = ILLaMA(
+            ARCH, (24, 32), 8, out_indices=(0, 1, 2), num_queries=queries, **options
+        )
+        generator = torch.Generator().manual_seed(0)
+        for parameter in model.parameters():
+            nn.init.normal_(parameter, std=0.3, generator=generator)
+        rates = [float(model.soft_mask(block)) for block in range(3)]
+        return model.eval()(images), rates
+
+    closed, _ = maps()
+    open_, _ = maps(soft_mask_rate=1.0)
+    found, rates = maps(soft_mask_rate=1.0, soft_mask_blocks=1)
+    assert rates == [0, 0, 1]
+    torch.testing.assert_close(found[:2], closed[:2])
+    assert not torch.allclose(found[2], closed[2], atol=1e-3)
+    assert not torch.allclose(found[2], open_[2], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(soft_mask_blocks=0),
+        dict(soft_mask_blocks=4),
+        dict(soft_mask_blocks=True),
+        dict(soft_mask_blocks=1, attn_mask='strict'),
+    ],
+    ids=str,
+)
+def test_blocks_that_a_mask_does_not_have_are_refused(options):
+    with pytest.raises(UserError, match=r'soft_mask_blocks=.* expected 1 to 3 blocks'):
+        ILLaMA(ARCH, out_indices=-1, **options)

@@ -25,6 +25,7 @@ from torch import nn
 from illama_seg.backbones import ILLaMA
 from illama_seg.checkpoints import (
     RELEASED,
+    all_weights,
     checkpoint,
     fetch_checkpoint,
     fingerprints,
@@ -770,3 +771,24 @@ def test_weights_of_four_channels_fit_no_other_number(tmp_path):
     assert load_into_backbone(Backbone(channels=4), path).adapted == []
     with pytest.raises(ValueError, match='in_channels'):
         load_into_backbone(Backbone(channels=3), path)
+
+
+def test_a_checkpoint_of_another_soft_mask_is_warned_of(tmp_path, caplog):
+    """The mask of the training's config, wherever a schedule was when it was saved."""
+
+    def model(**options):
+        whole = nn.Module()
+        arch = dict(embed_dims=8, num_layers=2, num_heads=2)
+        whole.backbone = ILLaMA(arch, 32, out_indices=-1, **options)
+        return whole
+
+    opened = model(soft_mask_rate=1.0, soft_mask_blocks=1)
+    opened.backbone.set_soft_mask_rate(0.25)
+    torch.save({'state_dict': opened.state_dict()}, tmp_path / 'opened.pth')
+    checkpoint = open_checkpoint(tmp_path / 'opened.pth')
+    assert not all_weights(model(soft_mask_rate=1.0, soft_mask_blocks=1), checkpoint)[1]
+    assert not caplog.records
+    assert not all_weights(model(), checkpoint)[1]
+    (record,) = caplog.records
+    assert 'soft_mask_rate 1.0 (now 0.0), closed blocks 1 (now 0)' in record.message
+    assert str(tmp_path / 'opened.pth') in record.message

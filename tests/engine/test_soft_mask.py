@@ -281,6 +281,25 @@ def test_eq_2_becomes_eq_1_while_it_trains(tmp_path):
     torch.testing.assert_close(strict(images), trained(images))
 
 
+def test_a_mask_that_opens_is_resumed_where_it_was():
+    """The rate of an iteration, whatever the model's was when the run stopped."""
+    for iteration, wanted in ((9, np.linspace(0, 1, 16)[9]), (17, 1.0)):
+        runner = FakeRunner(4, 20, iteration=iteration)
+        runner.model[0].set_soft_mask_rate(1.0)  # as its config has it
+        hook = SoftMaskHook('linear', 4, rate=0.0)
+        hook.before_train(runner)
+        assert runner.model[0].soft_mask_rate == wanted
+        hook.after_train(runner)
+        assert runner.model[0].soft_mask_rate == 1
+
+
+def test_at_once_is_a_cutoff_of_zero():
+    runner = FakeRunner(4, 20)
+    runner.model[0].set_soft_mask_rate(1.0)
+    SoftMaskHook('linear', 0, rate=0.0).before_train(runner)
+    assert runner.model[0].soft_mask_rate == 1
+
+
 @pytest.mark.parametrize('name', ['rate', 'norm'])
 def test_values_out_of_range_are_named(name):
     with pytest.raises(ValueError, match=f'{name}=1.5: expected a number in'):
