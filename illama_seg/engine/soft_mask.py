@@ -23,8 +23,8 @@ class SoftMaskHook(Hook):
     By default the rate a goes from 1 to 0, from bidirectional to causal, as in the
     paper. It goes the other way with ``rate=0`` and
     ``model.backbone.soft_mask_rate=1``: at once with ``cutoff=0``, in the last blocks
-    alone with ``model.backbone.soft_mask_blocks``. With ``norm``, the power b of the sums moves
-    along: from Eq. 2 to Eq. 1 by ``rate=0, norm=0`` and
+    alone with ``model.backbone.soft_mask_blocks``. With ``norm``, the power b of the
+    sums moves along: from Eq. 2 to Eq. 1 by ``rate=0, norm=0`` and
     ``model.backbone.soft_mask_norm=1``.
 
     Both are functions of the iteration alone, so a resumed run has the right ones.
@@ -32,9 +32,9 @@ class SoftMaskHook(Hook):
     over the parameter updates before the cutoff, both ends included, as
     ``numpy.linspace``. From the cutoff on they are the config's. Validation during
     training uses the current values; after training and in tests they are the
-    config's. Checkpoints hold the config's: a test with others warns. They are logged as the scalars
-    ``soft_mask_rate`` and ``soft_mask_norm``. A best checkpoint saved before the cutoff
-    may score much lower in a test.
+    config's. Checkpoints hold the config's: a test with others warns. They are logged
+    as the scalars ``soft_mask_rate`` and ``soft_mask_norm``. A best checkpoint saved
+    before the cutoff may score much lower in a test.
 
     Args:
         mode: 'constant' or 'linear'.
