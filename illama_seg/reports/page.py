@@ -22,7 +22,7 @@ from mmengine.config import Config
 from illama_seg.apis.work_dir import find_run
 from illama_seg.errors import MissingFileError
 from illama_seg.files import write_whole
-from illama_seg.reports.sections import SECTIONS
+from illama_seg.reports.sections import BOARD_SECTIONS, SECTIONS
 from illama_seg.reports.tables import is_number, page_tables
 from illama_seg.studies.tables import Section, Table
 from illama_seg.version import __version__
@@ -66,17 +66,10 @@ def write_page(run: str | Path, also: Sequence[str | Path] = ()) -> Path:
     ]
     shown = {part['title'] for part in parts}
     _distinguish(parts)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.tests['figure'] = is_number
-    text = environment.get_template(TEMPLATE).render(
+    text = _render(
         name=run.resolve().name,
         kind=kind,
+        about=f'Results of a {kind}.',
         summary=_summary(cfg, checkpoint),
         sections=parts,
         missing=[
@@ -87,11 +80,62 @@ def write_page(run: str | Path, also: Sequence[str | Path] = ()) -> Path:
             and section.kind in ('', kind)
         ],
         versions=_versions(run),
-        config=cfg.pretty_text,
+        configs={'All settings of the training': cfg.pretty_text},
     )
     path = run / 'report.html'
     write_whole(path, text)
     return path
+
+
+def write_board_page(out: str | Path) -> Path:
+    """Gather the tables and images of a leaderboard into ``leaderboard.html``.
+
+    Args:
+        out: folder of :func:`illama_seg.studies.run_leaderboard`.
+
+    Returns:
+        Path of the page, in the folder.
+
+    Raises:
+        MissingFileError: if the folder has no ``leaderboard.json``.
+    """
+    out = Path(out)
+    if not (out / 'leaderboard.json').is_file():
+        raise MissingFileError(f'{out} has no leaderboard.json: run the leaderboard')
+    numbers = json.loads((out / 'leaderboard.json').read_text())
+    names = [row['name'] for row in numbers['models']]
+    facts = dict(numbers['protocol'], seeds=', '.join(map(str, numbers['seeds'])))
+    parts = [
+        _part(section, out / section.files, {}, with_command=False)
+        for section in BOARD_SECTIONS
+        if (out / section.files).is_file()
+    ]
+    text = _render(
+        name=out.resolve().name,
+        kind='leaderboard',
+        about='Models beside each other: one recipe, the same seeds.',
+        summary=Table((), [(key, str(value)) for key, value in facts.items()]),
+        sections=parts,
+        missing=[],
+        versions=_versions(out),
+        configs={name: (out / name / f'{name}.py').read_text() for name in names},
+    )
+    path = out / 'leaderboard.html'
+    write_whole(path, text)
+    return path
+
+
+def _render(**values: Any) -> str:
+    """Fill the template of a page."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.tests['figure'] = is_number
+    return environment.get_template(TEMPLATE).render(**values)
 
 
 def _result_files(folders: Sequence[Path]) -> Iterator[tuple[Section, Path]]:
@@ -122,7 +166,9 @@ def _distinguish(parts: Sequence[dict]) -> None:
             part['title'] += f', {Path(part["file"]).parent.name}'
 
 
-def _part(section: Section, path: Path, names: dict[str, str]) -> dict[str, Any]:
+def _part(
+    section: Section, path: Path, names: dict[str, str], with_command: bool = True
+) -> dict[str, Any]:
     """Return the template's values for a file."""
     tables, problem = [], ''
     try:
@@ -134,7 +180,7 @@ def _part(section: Section, path: Path, names: dict[str, str]) -> dict[str, Any]
     return dict(
         title=section.title,
         about=section.about,
-        command=section.command.format(**names),
+        command=section.command.format(**names) if with_command else '',
         file=str(path),
         problem=problem,
         tables=tables,

@@ -1,10 +1,13 @@
 """Sections of the report's page in their order."""
 
+from dataclasses import replace
+
 from illama_seg.studies import benchmark, precision
 from illama_seg.studies.attention_rank import measure as attention_rank
 from illama_seg.studies.calibration import measure as calibration
 from illama_seg.studies.comparison import classes, curves, images
 from illama_seg.studies.complexity import measure as complexity
+from illama_seg.studies.leaderboard import board
 from illama_seg.studies.loss_landscape import measure as loss_landscape
 from illama_seg.studies.shape_bias import measure as shape_bias
 from illama_seg.studies.tables import Section
@@ -57,4 +60,11 @@ SECTIONS = (
     curves.SECTION,
     classes.SECTION,
     images.SECTION,
+)
+
+# A leaderboard's page has these.
+BOARD_SECTIONS = (
+    board.SECTION,
+    replace(curves.SECTION, title='Curves'),
+    replace(classes.SECTION, title='Classes'),
 )

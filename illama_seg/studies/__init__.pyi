@@ -6,6 +6,7 @@ from .calibration.measure import measure_calibration as measure_calibration
 from .comparison.curves import compare_runs as compare_runs
 from .comparison.images import compare_images as compare_images
 from .complexity.measure import compare_complexity as compare_complexity
+from .leaderboard.board import run_leaderboard as run_leaderboard
 from .loss_landscape.measure import measure_loss_landscape as measure_loss_landscape
 from .precision import compare_precisions as compare_precisions
 from .shape_bias.measure import measure_shape_bias as measure_shape_bias

@@ -10,6 +10,11 @@ from illama_seg.apis.user_errors import check_writable
 from illama_seg.apis.work_dir import Points, runs_in, scalars_of
 from illama_seg.errors import UserError
 from illama_seg.studies.common import mean_and_std, write_results
+from illama_seg.studies.comparison.protocol import (
+    as_lines,
+    differences,
+    protocols_in,
+)
 from illama_seg.studies.tables import Section, Table
 from illama_seg.visualization.curves import METRICS, draw_mean
 
@@ -28,7 +33,8 @@ SECTION = Section(
 def compare_runs(runs: Sequence[str | Path], out: str | Path) -> str:
     """Compare groups of runs that differ in their seeds only.
 
-    Writes ``compare.json`` and ``compare.png`` into ``out``.
+    Writes ``compare.json`` and ``compare.png`` into ``out``. Settings of data, crop,
+    length and inference that are not the same in all groups stand below the table.
 
     Args:
         runs: work dirs of trainings, or folders of work dirs; each is a group with the
@@ -46,9 +52,10 @@ def compare_runs(runs: Sequence[str | Path], out: str | Path) -> str:
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
         raise UserError(f'two runs of one name: {", ".join(names)}; rename a folder')
+    members = dict(zip(names, map(runs_in, folders), strict=True))
     groups = {
-        name: {run.name: scalars_of(run) for run in runs_in(folder)}
-        for name, folder in zip(names, folders, strict=True)
+        name: {run.name: scalars_of(run) for run in runs}
+        for name, runs in members.items()
     }
     every = [scalars for group in groups.values() for scalars in group.values()]
     metric = next((key for key in METRICS if all(key in run for run in every)), None)
@@ -67,9 +74,11 @@ def compare_runs(runs: Sequence[str | Path], out: str | Path) -> str:
     }
     out = Path(out)
     check_writable(out)
-    table = _table(summary, metric)
-    path = out / 'compare.json'
-    write_results(path, [table], metric=metric, summary=summary, curves=groups)
+    differ = differences(protocols_in(members))
+    note = f'These runs differ in more than the model:\n{as_lines(differ)}'
+    table = _table(summary, metric, note if differ else '')
+    results: dict = dict(metric=metric, summary=summary, curves=groups)
+    write_results(out / 'compare.json', [table], differences=differ, **results)
     _draw(groups, metric, out / 'compare.png')
     return str(table)
 
@@ -84,7 +93,7 @@ def _summary(curves: list[Points], best: Callable) -> dict:
     )
 
 
-def _table(summary: dict[str, dict], metric: str) -> Table:
+def _table(summary: dict[str, dict], metric: str, note: str) -> Table:
     title, unit = METRICS[metric]
     rows = []
     for name, row in summary.items():
@@ -98,7 +107,8 @@ def _table(summary: dict[str, dict], metric: str) -> Table:
             f'{loss["mean"]:.3f}' if loss else '-',
         ]
         rows.append([name, str(seeds), *cells])
-    return Table(['run', 'seeds', unit, f'{title}, %', 'best', 'loss'], rows)
+    heads = ['run', 'seeds', unit, f'{title}, %', 'best', 'loss']
+    return Table(heads, rows, note=note)
 
 
 def _draw(groups: dict[str, dict], metric: str, path: Path) -> None:
