@@ -3,6 +3,14 @@
 from illama_seg.datasets.annotations import CheckAnnotations
 from illama_seg.datasets.labelled import LabelledImages
 from illama_seg.datasets.preprocess import BandsPreProcessor
+from illama_seg.datasets.published import (
+    CheckedCityscapesDataset,
+    CheckedCOCOStuffDataset,
+    CheckedLoveDADataset,
+    CheckedPascalContextDataset,
+    CheckedPotsdamDataset,
+    CheckedVOCDataset,
+)
 from illama_seg.datasets.segmentation import (
     CamVidDataset,
     CheckedADE20KDataset,
@@ -15,7 +23,13 @@ __all__ = [
     'CamVidDataset',
     'CheckAnnotations',
     'CheckedADE20KDataset',
+    'CheckedCOCOStuffDataset',
+    'CheckedCityscapesDataset',
+    'CheckedLoveDADataset',
+    'CheckedPascalContextDataset',
+    'CheckedPotsdamDataset',
     'CheckedSegDataset',
+    'CheckedVOCDataset',
     'LabelledImages',
     'ScenesDataset',
 ]

@@ -9,6 +9,7 @@ from mmseg.datasets import BaseSegDataset
 
 from illama_seg.datasets.findings import Findings
 from illama_seg.datasets.lists import (
+    check_listed,
     has_list,
     listed_pairs,
     missing_files,
@@ -17,6 +18,7 @@ from illama_seg.datasets.lists import (
 from illama_seg.datasets.segmentation import (
     CheckedSegDataset,
     annotation_of,
+    list_annotations,
     list_files,
 )
 
@@ -45,7 +47,7 @@ def list_pairs(
         )
         findings.add(split, 'no annotations', text)
         return [(osp.join(img_dir, image), None) for image in images]
-    there = set(list_files(dataset, ann_dir, dataset.seg_map_suffix))
+    there = set(list_annotations(dataset, ann_dir))
     pairs: list[tuple[str, str | None]] = []
     for image in images:
         annotation = annotation_of(image, suffixes, dataset.seg_map_suffix)
@@ -87,6 +89,8 @@ def _checked_list(
 ) -> list[tuple[str, str | None]]:
     path, listed = dataset.ann_file, listed_pairs(dataset)
     lost, bare = missing_files(dataset, listed)
+    if len(lost) + len(bare) == len(listed):  # as where there is no folder
+        check_listed(dataset, listed)
     for sample in lost:
         text = f'{path}, line {sample.line}: no image {sample.image}. Add it, or remove'
         findings.add(split, 'listed, but not there', f'{text} the line', sample.image)

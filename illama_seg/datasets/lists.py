@@ -30,6 +30,12 @@ class Listed:
     annotation: str | None
 
 
+def how_to_get(dataset: BaseSegDataset) -> str:
+    """Return the data set's expected layout and source, if it knows them."""
+    text = getattr(dataset, 'HOW_TO_GET', '')
+    return f'\n\n{text}' if text else ''
+
+
 def has_list(dataset: BaseSegDataset) -> bool:
     """Tell a list from a folder, which mmseg takes for no list."""
     return bool(dataset.ann_file) and not osp.isdir(dataset.ann_file)
@@ -50,7 +56,8 @@ def read_lines(dataset: BaseSegDataset) -> list[str]:
     except FileNotFoundError as error:
         raise MissingFileError(
             'no such list: expected a text file with the name of an image in each '
-            'line, below data_prefix.img_path and without img_suffix',
+            'line, below data_prefix.img_path and without img_suffix'
+            f'{how_to_get(dataset)}',
             ann_file=path,
         ) from error
     except UnicodeDecodeError as error:
@@ -132,7 +139,8 @@ def check_listed(dataset: BaseSegDataset, samples: list[Listed]) -> None:
         f'{len(faults)} of {len(samples)} samples have no file:\n  '
         + '\n  '.join(faults[:_SHOWN])
         + f'{more}\nNames are below data_prefix.img_path and end before img_suffix '
-        'and seg_map_suffix: add the files, or remove the lines',
+        'and seg_map_suffix: add the files, or remove the lines'
+        f'{how_to_get(dataset)}',
         ann_file=dataset.ann_file,
     )
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 import os.path as osp
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from mmengine.fileio import isdir, list_dir_or_file
 from mmengine.registry import DATASETS
 from mmseg.datasets import ADE20KDataset, BaseSegDataset
 
 from illama_seg.datasets.annotations import IGNORED
-from illama_seg.datasets.lists import check_listed, has_list, listed_pairs
+from illama_seg.datasets.groups import grouped
+from illama_seg.datasets.lists import (
+    check_listed,
+    has_list,
+    how_to_get,
+    listed_pairs,
+)
 from illama_seg.errors import MissingFileError, UserError
 
 
@@ -29,11 +34,15 @@ class CheckedSegDataset(BaseSegDataset):
     ``data_prefix.seg_map_path`` may be None, as for images without annotations.
 
     Args:
-        img_suffix: ends of the images' names.
+        img_suffix: ends of the images' names; by default those of mmseg's class.
         groups: name of a new class -> names of the classes that it unites; a class in
             no group is ignored.
         lazy_init: list the files later, by ``full_init``.
         kwargs: of mmseg's ``BaseSegDataset``.
+
+    Attributes:
+        HOW_TO_GET: expected layout and source, for messages about missing files.
+        LABELS: expected labels and a usual mistake, for messages about wrong ones.
 
     Raises:
         MissingFileError: a folder, a list or an annotation is missing; the message
@@ -43,26 +52,30 @@ class CheckedSegDataset(BaseSegDataset):
     """
 
     HOW_TO_GET = ''
+    LABELS = ''
+    img_suffix: tuple[str, ...]
 
     def __init__(
         self,
-        img_suffix: str | Sequence[str] = '.jpg',
+        img_suffix: str | Sequence[str] | None = None,
         groups: Mapping[str, Sequence[str]] | None = None,
         lazy_init: bool = False,
         **kwargs,
     ) -> None:
-        suffixes = (img_suffix,) if isinstance(img_suffix, str) else tuple(img_suffix)
+        if img_suffix is not None:
+            kwargs['img_suffix'] = img_suffix
         if 'data_prefix' in kwargs:  # mmengine joins strings only
             given = kwargs['data_prefix'].items()
             kwargs['data_prefix'] = {k: v for k, v in given if v is not None}
-        later = lazy_init or groups is not None
-        super().__init__(img_suffix=suffixes, lazy_init=later, **kwargs)
+        super().__init__(lazy_init=True, **kwargs)
+        ends: str | Sequence[str] = self.img_suffix
+        self.img_suffix = (ends,) if isinstance(ends, str) else tuple(ends)
         if groups is not None:
             known = self.METAINFO.get('classes') or self._metainfo.get('classes') or ()
             united = grouped(self._metainfo, groups, len(known))
             self._metainfo.update(united)
             self.label_map = self._metainfo['label_map']
-        if later and not lazy_init:
+        if not lazy_init:
             self.full_init()
 
     def load_data_list(self) -> list[dict]:
@@ -113,60 +126,16 @@ class CheckedSegDataset(BaseSegDataset):
             files = [
                 sample[key] for key in ('img_path', 'seg_map_path') if key in sample
             ]
-            if any(file in str(error) for file in files):
-                raise UserError(str(error)) from error
+            text = str(error)
+            if any(file in text for file in files):
+                if self.LABELS and text.startswith(f'{sample.get("seg_map_path")}: '):
+                    text += f'. {self.LABELS}'
+                raise UserError(text) from error
             line = traceback.extract_tb(error.__traceback__)[-1].line
             raise UserError(
                 f'cannot read sample {idx}, {" with ".join(files)}: '
                 f'{type(error).__name__}: {str(error) or f"at `{line}`"}'
             ) from error
-
-
-def grouped(
-    meta: Mapping, groups: Mapping[str, Sequence[str]], num_ids: int
-) -> dict[str, Any]:
-    """Return the metadata of a data set whose classes are united.
-
-    Args:
-        meta: of the data set.
-        groups: name of a new class -> names of classes.
-        num_ids: number of classes in the files, of which ``meta`` may have some.
-
-    Returns:
-        ``classes``, ``palette`` (the first of each group) and ``label_map``.
-
-    Raises:
-        UserError: if a group is no list of names, names no class, or one twice.
-    """
-    classes = list(meta.get('classes') or ())
-    if not isinstance(groups, Mapping) or not groups:
-        raise UserError(
-            f'groups={groups}: expected a dict of new classes, '
-            "such as dict(ground=['road', 'sidewalk'])"
-        )
-    numbers: dict[str, int] = {}
-    for number, (group, names) in enumerate(groups.items()):
-        if not names or not isinstance(names, list | tuple):
-            raise UserError(
-                f'groups.{group}={names!r}: expected a list of names of classes'
-            )
-        for name in names:
-            if name not in classes or name in numbers:
-                found = 'is named twice' if name in numbers else 'is no class'
-                raise UserError(
-                    f'groups.{group}: {name!r} {found}, expected each once at most of '
-                    f'{", ".join(classes)}'
-                )
-            numbers[name] = number
-    # A data set of some of its classes has their numbers in label_map.
-    before = meta.get('label_map') or {}
-    label_map = dict(before)
-    for old in range(num_ids):
-        number = before.get(old, old)
-        name = classes[number] if number < len(classes) else ''
-        label_map[old] = numbers.get(name, IGNORED)
-    palette = [meta['palette'][classes.index(names[0])] for names in groups.values()]
-    return dict(classes=tuple(groups), palette=palette, label_map=label_map)
 
 
 def list_files(
@@ -211,12 +180,6 @@ def list_annotations(dataset: BaseSegDataset, folder: str) -> list[str]:
     return found
 
 
-def how_to_get(dataset: BaseSegDataset) -> str:
-    """Return the data set's expected layout and source, if it knows them."""
-    text = getattr(dataset, 'HOW_TO_GET', '')
-    return f'\n\n{text}' if text else ''
-
-
 def annotation_of(image: str, suffixes: Sequence[str], annotation_suffix: str) -> str:
     """Return the name of an image's annotation: its suffix replaces the image's."""
     suffix = max((s for s in suffixes if image.endswith(s)), key=len, default='')
@@ -240,9 +203,6 @@ It downloads http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.
 validation: train_dataloader.dataset.data_root=DIR \
 val_dataloader.dataset.data_root=DIR test_dataloader.dataset.data_root=DIR
 To see the program run without it: configs/upernet_illama_demo.py (`make demo`)."""
-
-    def __init__(self, reduce_zero_label: bool = True, **kwargs) -> None:
-        super().__init__(reduce_zero_label=reduce_zero_label, **kwargs)
 
 
 @DATASETS.register_module()

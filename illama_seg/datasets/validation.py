@@ -144,7 +144,7 @@ def _check_split(
     seen: dict[str, tuple[str, str]],
     findings: Findings,
 ) -> None:
-    table = _label_table(dataset)
+    table, hint = _label_table(dataset), getattr(dataset, 'LABELS', '')
     for facts in all_facts:
         faults = list(facts.faults)
         wrong = [n for n in facts.labels if is_wrong(n, table, len(split.classes))]
@@ -175,6 +175,8 @@ def _check_split(
         ):
             split.turned.append(facts.image)
         for kind, message in faults:
+            if hint and kind in ('label out of range', 'not class numbers'):
+                message += f'. {hint}'
             findings.add(split.name, kind, message, facts.image)
         if facts.labels and set(trained) == {IGNORED} and not wrong:
             text = (

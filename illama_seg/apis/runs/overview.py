@@ -8,16 +8,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmengine.dataset import ConcatDataset
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner, find_latest_checkpoint
+from mmseg.datasets import BaseSegDataset
 from torch import nn
 
 from illama_seg.apis.consistency import doubts
 from illama_seg.apis.runs.batches import fitting_rate, recipe_batch
 from illama_seg.checkpoints import LoadReport
+from illama_seg.datasets.lists import has_list
 from illama_seg.engine import (
     RehearsalHook,
     ResumeHook,
@@ -113,10 +116,18 @@ def _data(loader: Any) -> str:
     dataset = loader.dataset
     if isinstance(dataset, SeededDataset):
         dataset = dataset.dataset
-    folder = getattr(dataset, 'data_prefix', {}).get('img_path') or ''
-    folder = folder or getattr(dataset, 'data_root', '') or type(dataset).__name__
+    parts = dataset.datasets if isinstance(dataset, ConcatDataset) else [dataset]
+    places = ' and '.join(map(_place, parts))
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes') or ()
-    return f'{len(dataset):,} images, {len(classes)} classes: {folder}'
+    return f'{len(dataset):,} images, {len(classes)} classes: {places}'
+
+
+def _place(dataset: Any) -> str:
+    """Return the list of a data set's images, else their folder."""
+    if isinstance(dataset, BaseSegDataset) and has_list(dataset):
+        return dataset.ann_file
+    folder = getattr(dataset, 'data_prefix', {}).get('img_path') or ''
+    return folder or getattr(dataset, 'data_root', '') or type(dataset).__name__
 
 
 def _batch(runner: Runner, images: int) -> str:

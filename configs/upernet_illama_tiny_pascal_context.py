@@ -1,0 +1,29 @@
+r"""UperNet on iLLaMA-T, Pascal Context of 60 classes, 480x480.
+
+mmseg's crop and 80k iterations, Table 10's learning rate and weight decay (arXiv
+2404.06773, which has no figure for this data set), batch 16.
+Pretrained: the released illama-tiny-in1k-75.0.pth.
+Expected: not measured. Memory: not measured.
+
+1 GPU:  python tools/train.py configs/upernet_illama_tiny_pascal_context.py \
+            --cfg-options train_dataloader.batch_size=16
+4 GPUs: tools/dist_train.sh configs/upernet_illama_tiny_pascal_context.py 4
+Test:   python tools/test.py configs/upernet_illama_tiny_pascal_context.py \
+            CHECKPOINT --tta
+"""
+
+_base_ = ['upernet_illama_base_pascal_context.py']
+
+model = dict(
+    backbone=dict(
+        arch='tiny',
+        drop_path_rate=0.0,
+        init_cfg=dict(
+            checkpoint='https://huggingface.co/techmonsterwang/iLLaMA/resolve/main/'
+            'illama-tiny-in1k-75.0.pth'
+        ),
+    ),
+    neck=dict(embed_dim=192),
+    decode_head=dict(in_channels=[192] * 4, channels=192),
+    auxiliary_head=dict(in_channels=192),
+)
