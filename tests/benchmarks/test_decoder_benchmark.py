@@ -1,16 +1,14 @@
-"""benchmarks/decoder.py and decoder_study.py: what they run and write; no timings."""
+"""benchmarks/decoder.py: what it runs and writes; no timings."""
 
 import json
 import sys
 
-import numpy as np
 import pytest
 import torch
 from tiny_run import ROOT
 
 sys.path.insert(0, str(ROOT / 'benchmarks'))
 import decoder as benchmark
-import decoder_study as study
 
 
 @pytest.mark.slow
@@ -48,33 +46,3 @@ def test_bands_and_reading_again_compute_what_is_compared():
         for band in images.split(16, dim=2):
             reading = model.read(band, reading, None if reading else 3)
     torch.testing.assert_close(reading.maps[0], whole[:, :, 2:], rtol=1e-4, atol=1e-4)
-
-
-def test_every_group_of_the_study_has_a_config_and_every_contrast_two_groups():
-    for group in study.GROUPS.values():
-        assert (ROOT / study.CONFIGS / f'{group.config}.py').is_file()
-    for _, *sides in study.CONTRASTS:
-        for name, evaluation in sides:
-            assert evaluation in study.GROUPS[name].evaluations
-
-
-def test_contrasts_are_paired_by_seed_and_the_picture_is_drawn(tmp_path):
-    scores = {
-        ('strict_tokens', 0): 40.0,
-        ('strict_tokens', 1): 50.0,
-        ('strict_linear', 0): 41.0,
-        ('strict_linear', 1): 49.5,
-        ('strict_linear', 2): 9.0,
-    }
-    hits = np.full((study.PARTS, 11), 500).tolist()
-    unions = np.full((study.PARTS, 11), 2000).tolist()
-    for (group, seed), miou in scores.items():
-        evaluation = dict(mIoU=miou, hits=hits, unions=unions)
-        numbers = dict(group=group, seed=seed, evaluations={'': evaluation})
-        (tmp_path / f'{group}_{seed}.json').write_text(json.dumps(numbers))
-    text = study.report(tmp_path)
-    assert '| strict, class tokens |  | 45.0 ± 7.1 | 40.0, 50.0 |' in text
-    assert 'E1, primary: strict, class tokens minus strict, linear' in text
-    assert '-0.2 ± 1.1 | -1.0, +0.5 |' in text
-    study.draw(tmp_path, tmp_path / 'rows.png')
-    assert (tmp_path / 'rows.png').stat().st_size > 10_000
