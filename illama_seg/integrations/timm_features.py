@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from typing import Any
 
 import timm
+import torch
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
@@ -117,8 +118,8 @@ class TimmFeatures(BaseModule):
             )
         height, width = x.shape[2:]
         coarsest = max(self.strides)
-        pad_h, pad_w = -height % coarsest, -width % coarsest
-        if pad_h or pad_w:
+        pad_h, pad_w = (_ceil(side, coarsest) * coarsest - side for side in x.shape[2:])
+        if torch.compiler.is_compiling() or pad_h or pad_w:
             x = F.pad(x, (0, pad_w, 0, pad_h))
         maps = self.timm_model.forward_intermediates(
             x,
@@ -127,7 +128,7 @@ class TimmFeatures(BaseModule):
             intermediates_only=True,
         )
         return tuple(
-            level[:, :, : -(-height // stride), : -(-width // stride)]
+            level[:, :, : _ceil(height, stride), : _ceil(width, stride)]
             for level, stride in zip(maps, self.strides, strict=True)
         )
 
@@ -176,6 +177,10 @@ class TimmFeatures(BaseModule):
         self.timm_model.load_state_dict(fitting, strict=False)
         log_report(report, MMLogger.get_current_instance())
         return report
+
+
+def _ceil(size: int, step: int) -> int:
+    return (size + step - 1) // step  # torch.compile knows no -size // step
 
 
 def _build(model_name: str, options: dict[str, Any]) -> Any:
