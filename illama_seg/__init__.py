@@ -36,6 +36,7 @@ if find_spec('torch') is not None:
             image_loaders,
             mmengine_hub,
             mmengine_loading,
+            timm_features,
             timm_models,
             visualization_hook,
         )
@@ -54,6 +55,7 @@ __all__ = [
     'mmengine_loading',
     'pretrain',
     'quantization',
+    'timm_features',
     'timm_models',
     'visualization_hook',
 ]

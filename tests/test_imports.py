@@ -168,7 +168,7 @@ import illama_seg
 from mmengine import registry as r
 for registry, names in (
     (r.MODELS, ['ILLaMA', 'ImageClassifier', 'LinearClsHead', 'ClsDataPreprocessor']),
-    (r.MODELS, ['QuantizedILLaMA']),
+    (r.MODELS, ['QuantizedILLaMA', 'TimmFeatures']),
     (r.DATASETS, ['CheckedADE20KDataset', 'CamVidDataset', 'ImageFolderDataset']),
     (r.DATASETS, ['ImageNetDataset', 'ImageNet21KPDataset', 'DigitsDataset']),
     (r.DATASETS, ['CIFAR10Dataset', 'CIFAR100Dataset']),

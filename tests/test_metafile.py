@@ -59,10 +59,23 @@ def test_every_config_is_listed_once_in_the_metafile_of_its_folder():
             assert config.stem == model['Name'] and (ROOT / config).is_file()
 
 
+# A part of the name -> collection; else it is ours.
+PEERS = {
+    'convnext': 'ConvNeXt',
+    'deit3': 'DeiT III',
+    'dinov3': 'DINOv3',
+    'eva02': 'EVA-02',
+    'segformer': 'SegFormer',
+    'swin': 'Swin',
+    'visionllama': 'VisionLLaMA',
+    'vit': 'ViT',
+}
+
+
 @every_model
-def test_the_collection_is_ours_or_the_plain_vits(model):
-    plain = 'vit' in model['Name']
-    assert model['In Collection'] == ('ViT' if plain else 'iLLaMA')
+def test_the_collection_is_ours_or_the_peers(model):
+    parts = [collection for part, collection in PEERS.items() if part in model['Name']]
+    assert [model['In Collection']] == (parts or ['iLLaMA'])
     assert model['In Collection'] in COLLECTIONS
 
 

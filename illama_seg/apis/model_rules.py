@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
@@ -19,6 +20,8 @@ from illama_seg.layers.architectures import resolve_arch
 
 HEADS = 'decode_head', 'auxiliary_head'
 OURS = 'ILLaMA', 'QuantizedILLaMA'
+# Defaults.
+OUT_INDICES = dict.fromkeys(OURS, (3, 5, 7, 11)) | {'TimmFeatures': (0, 1, 2, 3)}
 PADDING = 'SegDataPreProcessor', 'BandsPreProcessor'
 MOST_CLASSES = 255  # 0 to 254
 Classes = Mapping[str, Sequence[str]]
@@ -166,21 +169,18 @@ def annotation_classes(cfg: Config, classes: Classes) -> Iterator[str]:
 def levels(cfg: Config, classes: Classes) -> Iterator[str]:
     """Channels and levels that the backbone hands on to neck and heads."""
     backbone, neck = cfg.model.get('backbone') or {}, cfg.model.get('neck') or {}
-    if backbone.get('type') not in OURS or neck.get('type') not in (
-        None, 'Feature2Pyramid'
-    ):  # fmt: skip
+    channels = channels_of(backbone)
+    if not channels or neck.get('type') not in (None, 'Feature2Pyramid'):
         return
-    width, *_ = resolve_arch(backbone.get('arch', 'base'))
-    indices = backbone.get('out_indices', (3, 5, 7, 11))
-    places = range(len(listed(indices)))
+    places = range(len(channels))
     rescales = neck.get('rescales', (4, 2, 1, 0.5))
-    hands_on = f'the backbone hands on {width} channels'
+    same = len({*channels}) == 1
+    hands_on = f'the backbone hands on {channels[0] if same else channels} channels'
+    indices = backbone.get('out_indices', OUT_INDICES[backbone['type']])
     outputs = f'model.backbone.out_indices={indices} are {len(places)} levels'
-    if neck and neck.get('embed_dim') != width:
-        yield (
-            f'model.neck.embed_dim={neck.get("embed_dim")}, but {hands_on}: set '
-            f'model.neck.embed_dim={width}'
-        )
+    if neck and any(neck.get('embed_dim') != width for width in channels):
+        fix = f'model.neck.embed_dim={channels[0]}' if same else 'model.neck=None'
+        yield f'model.neck.embed_dim={neck.get("embed_dim")}, but {hands_on}: set {fix}'
     if neck and len(rescales) != len(places):
         yield (
             f'{outputs}, but model.neck.rescales={rescales}: set as many in '
@@ -188,19 +188,35 @@ def levels(cfg: Config, classes: Classes) -> Iterator[str]:
         )
     for option, head in named(cfg.model, HEADS, 'model'):
         given, index = head.get('in_channels'), head.get('in_index', -1)
-        if given and any(number != width for number in listed(given)):
-            fitting = str(width if isinstance(given, int) else [width] * len(given))
-            yield (
-                f'{option}.in_channels={given}, but {hands_on}: set '
-                f'{option}.in_channels={fitting.replace(" ", "")}'
-            )
-        if any(
-            i not in places and i + len(places) not in places for i in listed(index)
-        ):
+        taken = listed(index)
+        if any(i not in places and i + len(places) not in places for i in taken):
             yield (
                 f'{option}.in_index={index}, but {outputs}: set '
                 f'{option}.in_index from 0 to {len(places) - 1}'
             )
+            continue
+        fitting = [channels[i] for i in taken]
+        numbers = listed(given) if given else fitting
+        if numbers != fitting and (
+            len(numbers) == len(fitting) or not {*numbers} <= {*channels}
+        ):
+            fix = str(fitting[0] if isinstance(given, int) else fitting)
+            yield (
+                f'{option}.in_channels={given}, but {hands_on}: set '
+                f'{option}.in_channels={fix.replace(" ", "")}'
+            )
+
+
+def channels_of(backbone: Mapping) -> list[int]:
+    """Return the channels of each map of a backbone of this package, else nothing."""
+    if backbone.get('type') == 'TimmFeatures':
+        with torch.device('meta'):
+            built: Any = MODELS.build({**backbone, 'init_cfg': None})
+        return built.channels
+    if backbone.get('type') not in OURS:
+        return []
+    width, *_ = resolve_arch(backbone.get('arch', 'base'))
+    return [width] * len(listed(backbone.get('out_indices', OUT_INDICES['ILLaMA'])))
 
 
 def queries(cfg: Config, classes: Classes) -> Iterator[str]:

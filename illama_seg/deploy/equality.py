@@ -14,6 +14,7 @@ from torch import nn
 
 from illama_seg.deploy.graph import Exportable, Size, to_onnx, to_openvino
 from illama_seg.deploy.runtime import ExportedModel, open_session
+from illama_seg.errors import UserError
 from illama_seg.evaluation import ConfusionMatrix
 
 
@@ -87,6 +88,13 @@ class Equality:
     def _compare(
         self, logits: Sequence[np.ndarray], labels: Sequence[np.ndarray]
     ) -> None:
+        shapes = [values.shape for values in logits]
+        if shapes[0] != shapes[1]:
+            raise UserError(
+                f'the file gives logits {shapes[1]} where the model gives {shapes[0]}: '
+                'converted, this model takes images of one size alone: leave dynamic '
+                'out'
+            )
         largest = float(np.abs(logits[0]).max())
         difference = float(np.abs(logits[0] - logits[1]).max())
         difference /= largest or 1

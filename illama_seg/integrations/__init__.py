@@ -11,8 +11,9 @@
 - ``mmengine_hub``: the configs of this package in ``mmengine.hub``.
 - ``timm_models``: the models in timm's registry.
 
-``transformers`` changes nothing: it converts a strictly causal backbone to a
-``LlamaModel`` and back.
+Two modules change nothing. ``timm_features`` is the backbone ``TimmFeatures``: any
+model of timm. ``transformers`` converts a strictly causal backbone to a ``LlamaModel``
+and back.
 
 Outside this room: ``illama_seg.machine.threads`` sets how OpenMP's threads wait, and
 ``illama_seg.quiet`` filters known warnings.

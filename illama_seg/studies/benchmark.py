@@ -26,6 +26,7 @@ from illama_seg.machine.choices import device_name
 from illama_seg.machine.precision import Precision, precision_with
 from illama_seg.studies.common import (
     build_model,
+    build_on_meta,
     check_at_least,
     image_channels,
     results_path,
@@ -156,8 +157,7 @@ def run_benchmark(
 
 
 def _counts(cfg: Config, shape: tuple[int, int]) -> list[dict]:
-    with torch.device('meta'):
-        model = build_model(cfg)
+    model = build_on_meta(cfg)
     segments = hasattr(model, 'decode_head')
     heads = (False, True) if getattr(model, 'auxiliary_head', None) else (False,)
     rows = []

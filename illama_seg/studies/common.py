@@ -130,6 +130,15 @@ def build_model(cfg: Config) -> nn.Module:
         return MODELS.build(cfg.model).eval()
 
 
+def build_on_meta(cfg: Config) -> nn.Module:
+    """Build the model in eval mode without memory for its weights."""
+    try:
+        with torch.device('meta'):
+            return build_model(cfg)
+    except RuntimeError:  # some of mmseg's backbones read numbers of a tensor
+        return build_model(cfg).to('meta')
+
+
 def training_shape(model: nn.Module) -> tuple[int, int]:
     """Return (height, width) in pixels of a model's training images."""
     parts: Any = model

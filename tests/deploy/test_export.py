@@ -369,6 +369,13 @@ def test_a_file_whose_logits_are_not_finite_is_a_fault(precision, annotated):
     assert any('not finite' in text for text in found.faults())
 
 
+def test_a_file_that_gives_other_sizes_is_an_error_of_the_user():
+    found = equality.Equality('float32', ['a', 'b'], True)
+    sizes = [np.ones((1, 2, 4, side)) for side in (4, 5)]
+    with pytest.raises(UserError, match='images of one size alone'):
+        found.add_size((64, 64), *sizes)
+
+
 def test_8_bits_without_annotations_are_judged_by_their_labels():
     found = equality.Equality('int8', ['a', 'b'], True)
     logits = np.ones((1, 2, 4, 4))

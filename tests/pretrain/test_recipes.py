@@ -78,6 +78,7 @@ SMALL = [
     'pretrain/illama_micro_digits',
     'pretrain/illama_micro_cifar10',
     'pretrain/illama_micro_scenes',
+    'pretrain/visionllama_micro_cifar10',
     'pretrain/vit_micro_cifar10',
 ]
 every_config = pytest.mark.parametrize('name', [*RECIPES, *SMALL])
@@ -315,11 +316,12 @@ def test_every_config_is_a_recipe_tested_here():
 
 
 @every_config
-def test_bases_are_our_own_and_a_vits_is_the_illama_beside_it(name):
+def test_bases_are_our_own_and_a_peers_is_the_illama_beside_it(name):
     path = CONFIGS / f'{name}.py'
     bases = bases_of(path)
-    if 'vit' in name:
-        twin = path.with_name(path.name.replace('vit', 'illama'))
+    kind, _, rest = path.name.partition('_')
+    if kind != 'illama':
+        twin = path.with_name(f'illama_{rest}')
         assert [path.parent / base for base in bases] == [twin]
         bases = bases_of(twin)
     for base in bases:

@@ -30,6 +30,7 @@ from illama_seg.engine import (
 from illama_seg.engine.schedule import updates_every
 from illama_seg.layers import (
     Linear,
+    PatchEmbed,
     SelfAttention,
     automatic_implementation,
     automatic_product,
@@ -269,8 +270,15 @@ def describe_linear_layers(
 
 
 def count_tokens(model: nn.Module, shape: Sequence[int] | None = None) -> int:
-    """Count the tokens of an image of (height, width), by default a training crop."""
-    backbones = (m for m in model.modules() if hasattr(m, 'patch_embed'))
+    """Count the tokens of an image of (height, width), by default a training crop.
+
+    A model with a backbone of another package has 0.
+    """
+    backbones = (
+        m
+        for m in model.modules()
+        if isinstance(getattr(m, 'patch_embed', None), PatchEmbed)
+    )
     backbone: Any = next(backbones, None)
     if backbone is None:
         return 0

@@ -8,7 +8,7 @@ modules do not see. torch counts two operations for each multiply-accumulate.
 mmseg's; both numbers are given.
 """
 
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,7 +24,8 @@ from illama_seg.layers import SelfAttention, attention_map, soft_causal_attentio
 from illama_seg.layers.attention_blocked import forward as blocked_forward
 from illama_seg.studies.common import image_channels
 
-_LINEAR = ('convolution', 'addmm', 'mm')
+_LINEAR = 'convolution', 'addmm', 'mm'
+_BATCHED = 'bmm', 'baddbmm'  # products of two activations
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class MultiplyAccumulates:
             are enlarged first, as papers count them.
         executed: products with weights that really run, and the small matrices by
             which ``EfficientUPerHead`` enlarges.
-        attention: the two products of every attention, with all N x N weights.
+        attention: the two products of every attention, with all N x N weights; of a
+            backbone of another package all batched products in it.
         auxiliary: products with weights in the auxiliary heads, used in training only.
     """
 
@@ -57,8 +59,8 @@ def count_multiply_accumulates(
     """Count one image's products; norms, activations and resizing are not counted.
 
     Args:
-        model: mmseg's ``EncoderDecoder`` or an ``ImageClassifier`` with a backbone of
-            this package, else a UserError; on 'meta' nothing is computed.
+        model: mmseg's ``EncoderDecoder`` or an ``ImageClassifier``, else a UserError;
+            on 'meta' nothing is computed.
         shape: (height, width) of the image.
     """
     parts: Any = model
@@ -90,7 +92,10 @@ def count_multiply_accumulates(
                 )
                 stack.callback(handle.remove)
         stack.enter_context(torch.no_grad())
-        with FlopCounterMode(display=False) as counter:
+        ours = any(isinstance(module, SelfAttention) for module in model.modules())
+        # torch does not count fused kernels.
+        by_formula = nullcontext() if ours else sdpa_kernel(SDPBackend.MATH)
+        with by_formula, FlopCounterMode(display=False) as counter:
             device = next(model.parameters()).device
             image = torch.zeros(1, image_channels(model), *shape, device=device)
             features = parts.backbone(image)
@@ -108,16 +113,16 @@ def count_multiply_accumulates(
             for other in auxiliary:
                 other(features)
     return MultiplyAccumulates(
-        linear=_linear(counter) + by_papers.get_total_flops() // 2,
-        executed=_linear(counter) + executed.get_total_flops() // 2,
-        attention=sum(products),
-        auxiliary=_linear(in_training),
+        linear=_products(counter) + by_papers.get_total_flops() // 2,
+        executed=_products(counter) + executed.get_total_flops() // 2,
+        attention=sum(products) if ours else _products(counter, _BATCHED),
+        auxiliary=_products(in_training),
     )
 
 
-def _linear(counter: FlopCounterMode) -> int:
+def _products(counter: FlopCounterMode, kinds: tuple[str, ...] = _LINEAR) -> int:
     counts = counter.get_flop_counts().get('Global', {})
-    operations = (n for op, n in counts.items() if str(op).split('.')[1] in _LINEAR)
+    operations = (n for op, n in counts.items() if str(op).split('.')[1] in kinds)
     return sum(operations) // 2
 
 
@@ -170,7 +175,7 @@ def count_self_attention(
         FlopCounterMode(display=False) as counter,
     ):
         attention(tokens, None, 0.0)
-    linear = _linear(counter)
+    linear = _products(counter)
     q = torch.zeros(1, num_heads, num_tokens, embed_dims // num_heads)
     with torch.no_grad(), FlopCounterMode(display=False) as kernel:
         blocked_forward(q, q, q, 0.0)

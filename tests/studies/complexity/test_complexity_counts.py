@@ -101,6 +101,33 @@ def test_totals_are_with_and_without_attention_and_auxiliary_heads():
     assert [macs.total(*pair, executed=True) for pair in pairs] == [2, 102, 12, 112]
 
 
+def test_a_backbone_of_timm_counts_as_by_hand():
+    config = dict(
+        type='EncoderDecoder',
+        backbone=dict(
+            type='TimmFeatures', model_name='deit_tiny_patch16_224', out_indices=(1,)
+        ),
+        decode_head=dict(
+            type='FCNHead',
+            in_channels=192,
+            in_index=0,
+            channels=6,
+            kernel_size=1,
+            num_convs=1,
+            concat_input=False,
+            num_classes=CLASSES,
+            norm_cfg=dict(type='BN'),
+        ),
+    )
+    with DefaultScope.overwrite_default_scope('mmseg'), torch.device('meta'):
+        model = MODELS.build(config)
+    found = count_multiply_accumulates(model, (32, 48))
+    patches, tokens = 6, 7
+    linear = patches * 192 * 3 * 16**2 + 2 * tokens * 12 * 192**2
+    linear += patches * (192 * 6 + 6 * CLASSES)
+    assert found == MultiplyAccumulates(linear, linear, 2 * 2 * tokens**2 * 192, 0)
+
+
 def test_the_model_is_left_as_it_was():
     model = classifier().train()
     for _ in range(2):
