@@ -161,30 +161,33 @@ def evaluate(
 
 
 def run(study: Study, name: str, seed: int, work_dirs: Path, results: Path) -> None:
-    """Train and evaluate a run, and write its file."""
-    path = results / f'{name}_{seed}.json'
-    if path.exists():
-        return
-    group = study.groups[name]
+    """Train and evaluate a run, and write its file.
+
+    A run that has a file is evaluated where an evaluation is new and its checkpoint is
+    still there.
+    """
+    path, group = results / f'{name}_{seed}.json', study.groups[name]
     if seed in group.shared:
         other = group.shared[seed]
         run(study, other, seed, work_dirs, results)
         numbers = json.loads((results / f'{other}_{seed}.json').read_text())
         write_whole(path, json.dumps(numbers | dict(group=name)) + '\n')
         return
-    checkpoint = train(group, seed, work_dirs / name / str(seed))
     config, options = f'configs/{group.config}.py', group.options_of(seed)
-    numbers = dict(
-        group=name,
-        seed=seed,
-        config=config,
-        options=options,
-        evaluations={
-            title: evaluate(config, options, checkpoint, evaluation)
-            for title, evaluation in group.evaluations.items()
-        },
-    )
-    write_whole(path, json.dumps(numbers) + '\n')
+    numbers = dict(group=name, seed=seed, config=config, options=options)
+    work_dir = work_dirs / name / str(seed)
+    known = {}
+    if path.exists():
+        known = json.loads(path.read_text())['evaluations']
+        is_complete = known.keys() >= group.evaluations.keys()
+        if is_complete or not any(work_dir.glob('iter_*.pth')):
+            return
+    checkpoint = train(group, seed, work_dir)
+    evaluations = {
+        title: known.get(title) or evaluate(config, options, checkpoint, evaluation)
+        for title, evaluation in group.evaluations.items()
+    }
+    write_whole(path, json.dumps(numbers | dict(evaluations=evaluations)) + '\n')
 
 
 def scores(results: Path) -> dict[Side, dict[int, dict]]:

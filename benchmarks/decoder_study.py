@@ -26,6 +26,12 @@ HEADS = {
 }
 WHOLE = 'model.test_cfg.mode=whole'
 STREAMED = 'rows 1, streamed'
+# Places on the grid of the training, where a frame is wider. Not in the plan.
+PLACED = 'neighbour positions'
+NEIGHBOUR = (
+    'model.backbone.rotary_grid=neighbour',
+    'model.backbone.rotary_img_size=(288,384)',
+)
 LATENCY = 'queries/illama_micro_chunked_camvid'
 
 
@@ -39,6 +45,9 @@ def at(rows: str, given: bool = True) -> dict[str, Evaluation]:
     }
     if rows == '1':
         found[STREAMED] = Evaluation((*options, WHOLE), streamed=True)
+        again = (*options, WHOLE, *NEIGHBOUR)
+        found[f'rows 1, whole frames, {PLACED}'] = Evaluation(again)
+        found[f'{STREAMED}, {PLACED}'] = Evaluation(again, streamed=True)
     return found
 
 
@@ -89,7 +98,12 @@ CONTRASTS = [
     ('E2', ('drawn', 'rows 1'), ('drawn', 'rows all')),
     *(
         ('E2', ('drawn', name), ('isolated', name))
-        for name in ('rows 1, whole frames', STREAMED)
+        for name in (
+            'rows 1, whole frames',
+            STREAMED,
+            f'rows 1, whole frames, {PLACED}',
+            f'{STREAMED}, {PLACED}',
+        )
     ),
     ('E3, primary', ('question_frozen', ''), ('question_full', '')),
 ]

@@ -1,9 +1,8 @@
 """UperNet on the micro iLLaMA of CIFAR-10, CamVid: what does the pretraining help?
 
-python tools/train.py configs/pretrain/illama_micro_cifar10.py
-python tools/train.py configs/upernet_illama_micro_camvid.py \
-    --cfg-options model.backbone.init_cfg.checkpoint=CHECKPOINT
+python tools/train.py configs/upernet_illama_micro_camvid.py
 From scratch: --cfg-options model.backbone.init_cfg=None
+The checkpoint is of configs/pretrain/illama_micro_cifar10.py.
 """
 
 _base_ = ['upernet_illama_tiny_camvid.py']
@@ -15,7 +14,7 @@ model = dict(
         init_cfg=dict(
             _delete_=True,
             type='Pretrained',
-            checkpoint='work_dirs/illama_micro_cifar10/epoch_20.pth',
+            checkpoint='models/illama_micro_cifar10_linear_seed0.safetensors',
         ),
     ),
     neck=dict(embed_dim=96),

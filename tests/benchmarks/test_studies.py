@@ -85,7 +85,9 @@ def test_a_shared_run_is_trained_once(tmp_path, monkeypatch):
         return Path('none')
 
     monkeypatch.setattr(camvid_runs, 'train', train)
-    monkeypatch.setattr(camvid_runs, 'evaluate', lambda *_: dict(mIoU=float(_[1][-1][-1])))
+    monkeypatch.setattr(
+        camvid_runs, 'evaluate', lambda *_: dict(mIoU=float(_[1][-1][-1]))
+    )
     a = camvid_runs.Group('a', 'x', ('at={pretraining}',), (0, 1), pretrainings=(4, 7))
     b = camvid_runs.Group('b', 'x', (), (0,), shared={0: 'a'})
     study = camvid_runs.Study('s', dict(a=a, b=b), [], {})
