@@ -103,6 +103,7 @@ def test_a_small_one_is_exported_to_onnx(name, size, data, tmp_path):
     assert (tmp_path / f'{name}.onnx').is_file()
 
 
+@pytest.mark.slow
 def test_weights_of_a_file_are_reported_before_the_training(data, tmp_path):
     name = 'upernet_eva02_base_ade20k'
     cfg = load(name, *options_of(name, data))

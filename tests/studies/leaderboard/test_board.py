@@ -122,6 +122,7 @@ def test_configs_of_different_recipes_are_refused_before_anything_is_trained(tmp
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_names_its_log(tmp_path):
     run = Run('absent', tmp_path / 'absent.py', 3, tmp_path / '3', 4)
     text = r'(?s)absent, seed 3: error: .*absent\.py.*See .*run\.log\. Finished runs'
