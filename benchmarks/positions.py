@@ -5,7 +5,7 @@
 The micro classifiers of models/, trained on CIFAR-10 images enlarged to 112x112 pixels,
 at other sizes, with each kind of positions; nothing is trained. Prints the accuracy on
 the test images and, image by image against 'raster', how many more are right. Writes
-positions.json. Needs CIFAR-10 (docs/pretraining.md). About half an hour of a core.
+positions.json. Needs CIFAR-10 (docs/pretraining.md). About an hour of a core.
 """
 
 import argparse

@@ -37,7 +37,7 @@ def test_all_but_the_model_is_the_recipe_of_illama(name):
         for file in (ROOT / 'configs' / f'{recipe}.py', CONFIGS / f'{name}.py')
     )
     models = [cfg.pop('model') for cfg in (expected, found)]
-    # What a peer adds are parameters of its own without weight decay.
+    # A peer adds only parameters of its own without weight decay.
     keys = [
         cfg['optim_wrapper']['paramwise_cfg'].pop('custom_keys')
         for cfg in (expected, found)

@@ -24,7 +24,7 @@ def channels(width):
     ]
 
 
-# Of every kind a small one: name of the config -> options.
+# A small one of every kind: name of the config -> options.
 SMALL = {
     'segformer_b0_ade20k': [],
     'upernet_convnext_tiny_ade20k': [

@@ -20,7 +20,7 @@ from illama_seg.layers.architectures import resolve_arch
 
 HEADS = 'decode_head', 'auxiliary_head'
 OURS = 'ILLaMA', 'QuantizedILLaMA'
-# Defaults.
+# Defaults of the backbones.
 OUT_INDICES = dict.fromkeys(OURS, (3, 5, 7, 11)) | {'TimmFeatures': (0, 1, 2, 3)}
 PADDING = 'SegDataPreProcessor', 'BandsPreProcessor'
 MOST_CLASSES = 255  # 0 to 254
@@ -225,7 +225,7 @@ def queries(cfg: Config, classes: Classes) -> Iterator[str]:
     if backbone.get('type') not in OURS or not backbone.get('num_queries'):
         return
     count = backbone['num_queries']
-    maps = len(listed(backbone.get('out_indices', (3, 5, 7, 11))))
+    maps = len(listed(backbone.get('out_indices', OUT_INDICES[backbone['type']])))
     tokens = f'the {count} tokens of model.backbone.num_queries={count}'
     if neck:
         yield (

@@ -81,7 +81,7 @@ class TimmFeatures(BaseModule):
         self.timm_model.prune_intermediate_layers(
             [*self.out_indices], prune_norm=True, prune_head=True
         )
-        # What is never run would never get a gradient.
+        # Modules that are never run would get no gradient, which DDP refuses.
         for name in ('fc_norm', 'attn_pool'):
             if hasattr(self.timm_model, name):
                 setattr(self.timm_model, name, nn.Identity())

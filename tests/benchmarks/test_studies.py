@@ -12,6 +12,7 @@ sys.path.insert(0, str(ROOT / 'benchmarks'))
 import camvid_runs
 import decoder_study
 import dense_gap
+import positions
 
 from illama_seg.apis import load_config, parse_cfg_options
 from illama_seg.backbones import ILLaMA
@@ -112,3 +113,19 @@ def test_an_image_is_turned_and_its_labels_back(monkeypatch):
     labels = camvid_runs.segment(None, image, turned)
     np.testing.assert_array_equal(seen[0], image[::-1, ::-1])
     np.testing.assert_array_equal(labels, image[..., 0])
+
+
+def test_accuracies_of_the_same_images_are_compared_image_by_image():
+    """The standard error is that of the mean of the differences -1, 0 and 1."""
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.random(400) < 0.7, rng.random(400) < 0.6
+    found = positions.paired(ours, theirs)
+    each = ours.astype(float) - theirs
+    half = 1.96 * each.std() / len(each) ** 0.5
+    np.testing.assert_allclose(found['difference'], 100 * each.mean())
+    ends = [100 * (each.mean() - half), 100 * (each.mean() + half)]
+    np.testing.assert_allclose(found['interval'], ends)
+    assert (found['only_this'], found['only_raster']) == (
+        (each > 0).sum(),
+        (each < 0).sum(),
+    )

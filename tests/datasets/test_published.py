@@ -24,7 +24,7 @@ CONTEXT = 'ImageSets/SegmentationContext/{}.txt'
 
 @dataclass
 class Layout:
-    """What a data set's files are called, and the labels in them.
+    """Names of a data set's files, and the labels in them.
 
     ``train`` and ``val`` have for each list or folder of a split: image, annotation,
     list; ``{}`` is the name of an image.

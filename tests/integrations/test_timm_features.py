@@ -13,7 +13,7 @@ from illama_seg.errors import UserError
 from illama_seg.integrations.timm_features import TimmFeatures
 
 PLAIN = dict(out_indices=(3, 5, 7, 11))
-# Of every kind that configs/peers has, a small one.
+# A small one of every kind that configs/peers has.
 KINDS = {
     'deit3_small_patch16_224': dict(PLAIN, img_size=64),
     'vit_tiny_patch16_dinov3_qkvb': PLAIN,

@@ -77,6 +77,9 @@ def _data(loader: Any) -> str:
     dataset: Any = loader.get('dataset') or {}
     while 'dataset' in dataset:
         dataset = dataset['dataset']
+    if dataset.get('datasets'):  # joined
+        parts = dataset['datasets']
+        return ' and '.join(_data(dict(dataset=part)) for part in parts)
     parts = [dataset.get('type'), dataset.get('data_root')]
     parts += [(dataset.get('data_prefix') or {}).get('img_path')]
     parts += [dataset.get('ann_file'), dataset.get('indices')]

@@ -134,7 +134,11 @@ def _prepare(
             raise UserError('expected the config of a segmentor', configs=path)
         if dataset is not None:
             cfg = under_recipe(cfg, dataset)
-        cfg.merge_from_dict(cfg_options or {})
+        try:
+            cfg.merge_from_dict(cfg_options or {})
+        except (KeyError, TypeError, IndexError, AssertionError) as error:
+            text = f'does not fit {path}: {error}'
+            raise UserError(text, cfg_options=cfg_options) from error
         if 'max_iters' not in cfg.train_cfg:
             raise UserError(
                 'expected a training of train_cfg.max_iters iterations: set it, and '

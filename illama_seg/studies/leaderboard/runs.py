@@ -118,7 +118,10 @@ def train_missing(runs: Sequence[Run], workers: int | None = None) -> None:
         for _, process in running.values():
             process.terminate()  # it saves, and ends
         for _, process in running.values():
-            process.wait(PATIENCE)
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def _check(run: Run) -> None:

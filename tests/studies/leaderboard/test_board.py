@@ -119,7 +119,26 @@ def test_configs_of_different_recipes_are_refused_before_anything_is_trained(tmp
         run_leaderboard([ROOT / 'configs/pretrain/illama_micro_digits.py'], tmp_path)
     with pytest.raises(UserError, match='expected at least 1'):
         run_leaderboard([CONFIG], tmp_path, seeds=0)
+    with pytest.raises(UserError, match=r'does not fit .*upernet_illama_tiny'):
+        run_leaderboard([CONFIG], tmp_path, cfg_options={'train_cfg.max_iters.x': 1})
     assert not list(tmp_path.iterdir())
+
+
+def test_joined_data_sets_are_told_apart_by_their_parts():
+    parts = [dict(type='A', data_root=root) for root in 'xy']
+    first, second = (
+        Config(
+            dict(
+                model={},
+                train_dataloader=dict(
+                    dataset=dict(type='ConcatDataset', datasets=parts[:count])
+                ),
+            )
+        )
+        for count in (1, 2)
+    )
+    found = differences({'a': protocol_of(first), 'b': protocol_of(second)})
+    assert found == {'training data': {'a': 'A x', 'b': 'A x and A y'}}
 
 
 @pytest.mark.slow
